@@ -29,7 +29,7 @@ add_compile_definitions(_GNU_SOURCE)
 # narrowing that -Wconversion is there to find.
 add_compile_options(
     -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef
-    -Wconversion -Wno-sign-conversion -Wformat=2 -Wwrite-strings -Wswitch-enum
+    -Wconversion -Wno-sign-conversion -Wformat=2
     -fno-omit-frame-pointer -fno-strict-aliasing -fstack-protector-strong)
 if(RINGSIDE_WERROR)
     add_compile_options(-Werror)

@@ -26,9 +26,11 @@ struct rsi_arena_options {
     const char *name; /* for texts and /proc/<pid>/maps; borrowed until return */
     uint64_t bytes;   /* rounded up to pages; a mirrored area must be whole pages already */
     int node;         /* preferred NUMA node, or RSI_NODE_ANY */
-    bool want_huge;   /* huge pages when bytes >= RSI_ARENA_HUGE_BYTES_MIN and there are enough */
+    bool want_huge;   /* huge pages when bytes >= RSI_ARENA_HUGE_BYTES_MIN and there are enough;
+                         never with want_seal, see arena.c */
     bool want_lock;   /* lock in memory, as far as the memlock limit allows */
     bool want_mirror; /* map the same bytes a second time right behind */
+    uint64_t prefix_bytes; /* rounded up to pages: more of the same file, mapped once, right before */
     bool want_fd;     /* keep the descriptor (field fd), to hand it to another process */
     bool want_seal;   /* seal against shrinking and growing: for whoever gets the descriptor */
 };
@@ -38,6 +40,7 @@ struct rsi_arena {
     uint8_t *base;         /* NULL: empty */
     uint64_t bytes;        /* usable once; with a mirror base[bytes + i] is base[i] */
     uint64_t mapped_bytes; /* bytes, or twice that with a mirror */
+    uint64_t prefix_bytes; /* whole pages that end at base; not part of bytes or mapped_bytes */
     uint64_t page_bytes;   /* what the mapping is made of: 4096, 2 MiB, ... */
     uint64_t locked_bytes; /* of `bytes`, how many are locked */
     int node;              /* the node that the kernel accepted as preferred, or RSI_NODE_ANY */
@@ -77,7 +80,7 @@ rsi_status_t rsi_arena_init_fd(struct rsi_arena *arena, int fd,
 /* Unmaps and closes. Takes a zeroed arena; leaves it empty. */
 void rsi_arena_fini(struct rsi_arena *arena);
 
-/* "log: 64 MiB in 2 MiB pages, node 0, 8 MiB locked" into `buffer`; returns `buffer`. */
+/* "log: 64 MiB in pages of 2 MiB, node 0, 8 MiB locked" into `buffer`; returns `buffer`. */
 const char *rsi_arena_describe(const struct rsi_arena *arena, char *buffer, size_t buffer_bytes);
 
 /* Size of an ordinary page. */

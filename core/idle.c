@@ -1,0 +1,88 @@
+/*
+ * Design notes
+ *
+ * - Deciding and waiting are apart: what there is to wait on (epoll, a completion channel, a futex)
+ *   differs by agent, the decision does not, and can so be tested without any of it.
+ * - An adaptive agent that was woken for nothing goes back to sleep at once. Else a wake-up per
+ *   millisecond would cost a whole spin each time, and an idle agent more than 1 % of its core.
+ */
+#include "core/idle.h"
+
+#include <string.h>
+
+#include "core/atomics.h"
+#include "core/clock.h"
+
+static const char *const strategy_names[] = {"busy", "adaptive", "blocking"};
+
+void rsi_idle_init(struct rsi_idle *idle, rsi_idle_strategy_t strategy, uint64_t spin_ns)
+{
+    *idle = (struct rsi_idle){
+        .strategy = strategy,
+        .spin_ns = spin_ns != 0 ? spin_ns : RSI_IDLE_SPIN_NS,
+    };
+}
+
+static rsi_idle_action_t poll_again(struct rsi_idle *idle)
+{
+    idle->spin_count++;
+    rsi_cpu_pause();
+    return RSI_IDLE_POLL;
+}
+
+static rsi_idle_action_t go_to_sleep(struct rsi_idle *idle)
+{
+    idle->sleep_count++;
+    idle->is_spent = 1;
+    return RSI_IDLE_SLEEP;
+}
+
+static rsi_idle_action_t step_adaptive(struct rsi_idle *idle)
+{
+    if (idle->is_spent != 0) {
+        return go_to_sleep(idle);
+    }
+    uint64_t now_ns = rsi_clock_now_ns();
+    if (idle->idle_since_ns == 0) {
+        idle->idle_since_ns = now_ns;
+    }
+    return now_ns - idle->idle_since_ns < idle->spin_ns ? poll_again(idle) : go_to_sleep(idle);
+}
+
+rsi_idle_action_t rsi_idle_step(struct rsi_idle *idle, uint64_t work_count)
+{
+    if (work_count > 0) {
+        idle->idle_since_ns = 0;
+        idle->is_spent = 0;
+        return RSI_IDLE_POLL;
+    }
+    switch (idle->strategy) {
+    case RSI_IDLE_BUSY:
+        return poll_again(idle);
+    case RSI_IDLE_ADAPTIVE:
+        return step_adaptive(idle);
+    case RSI_IDLE_BLOCKING:
+        return go_to_sleep(idle);
+    }
+    rsi_assert(!"a strategy that does not exist");
+    return RSI_IDLE_POLL;
+}
+
+const char *rsi_idle_strategy_name(rsi_idle_strategy_t strategy)
+{
+    return (unsigned)strategy < rsi_array_count(strategy_names) ? strategy_names[strategy]
+                                                                : "unknown";
+}
+
+rsi_status_t rsi_idle_strategy_parse(rsi_idle_strategy_t *strategy, const char *text,
+                                     struct rsi_error *error)
+{
+    for (unsigned i = 0; i < rsi_array_count(strategy_names); i++) {
+        if (strcmp(text, strategy_names[i]) == 0) {
+            *strategy = (rsi_idle_strategy_t)i;
+            return RSI_OK;
+        }
+    }
+    return rsi_fail(error, RSI_E_INVALID,
+                    "'%s' is not an idle strategy; use busy, adaptive or blocking", text);
+}
