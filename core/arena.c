@@ -4,17 +4,19 @@
  * - Everything is a shared mapping of a memfd. That one way serves mirrored, handed-over and plain
  *   areas, and such memory is not copied on write, which registered memory must never be.
  * - What must hold before the first use: the NUMA preference is set before a page is touched, and
- *   every page is touched here, by madvise, which reports a lack of pages instead of raising SIGBUS.
+ *   every page is touched here, by madvise, which reports a lack of pages instead of raising
+ * SIGBUS.
  * - Sealed areas get ordinary pages. Whoever holds the descriptor of an area that it may write can
  *   punch holes into it, in spite of the seals against shrinking and growing. In ordinary pages a
  *   hole fills with zeroes again; in huge pages it raises SIGBUS when none is left.
- * - NUMA placement is one mbind() call, made directly: a client library should not pull in libnuma for
- *   it. A kernel or container that refuses the call costs a warning, not the area.
+ * - NUMA placement is one mbind() call, made directly: a client library should not pull in libnuma
+ * for it. A kernel or container that refuses the call costs a warning, not the area.
  * - Huge pages are not swapped, so they count as locked without a call.
- * - A prefix shares the file but is not mirrored: bytes that a device registers in one piece with the
- *   ring behind them, at addresses without a gap.
+ * - A prefix shares the file but is not mirrored: bytes that a device registers in one piece with
+ * the ring behind them, at addresses without a gap.
  * - The mirror: address space for twice the size is reserved first, then the file is mapped over it
- *   twice; nothing else can come to lie in between. The reservation starts at a page of the file's size.
+ *   twice; nothing else can come to lie in between. The reservation starts at a page of the file's
+ * size.
  */
 #include "core/arena.h"
 
@@ -123,11 +125,12 @@ static rsi_status_t map_file(struct rsi_arena *arena, int fd, struct rsi_error *
 {
     uint64_t alignment = arena->page_bytes;
     if (arena->mapped_bytes >= RSI_ARENA_HUGE_BYTES_MIN && alignment < RSI_ARENA_HUGE_BYTES_MIN) {
-        alignment = RSI_ARENA_HUGE_BYTES_MIN; /* lets the kernel join ordinary pages to large ones */
+        alignment =
+            RSI_ARENA_HUGE_BYTES_MIN; /* lets the kernel join ordinary pages to large ones */
     }
     uint64_t reserved_bytes = whole_bytes(arena) + alignment;
-    void *reserved = mmap(NULL, reserved_bytes, PROT_NONE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *reserved =
+        mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) {
         return rsi_fail_errno(error, memory_status(errno), errno,
                               "%s: cannot reserve %" PRIu64 " bytes of address space", arena->name,
@@ -182,15 +185,16 @@ static void prefer_node(struct rsi_arena *arena, int node)
     unsigned long mask[NODE_COUNT_MAX / (8 * sizeof(unsigned long))] = {0};
     unsigned bits = 8 * sizeof(unsigned long);
     mask[(unsigned)node / bits] = 1ul << ((unsigned)node % bits);
-    if (syscall(SYS_mbind, whole_start(arena), arena->prefix_bytes + arena->bytes, MPOL_PREFERRED, mask, NODE_COUNT_MAX + 1ul,
-                0) == 0) {
+    if (syscall(SYS_mbind, whole_start(arena), arena->prefix_bytes + arena->bytes, MPOL_PREFERRED,
+                mask, NODE_COUNT_MAX + 1ul, 0) == 0) {
         arena->node = node;
         return;
     }
-    RSI_LOG_ONCE(RSI_LOG_WARNING, "arena",
-                 "%s: the kernel does not place memory on NUMA node %d (%s); memory may come from a "
-                 "farther node",
-                 arena->name, node, strerrordesc_np(errno));
+    RSI_LOG_ONCE(
+        RSI_LOG_WARNING, "arena",
+        "%s: the kernel does not place memory on NUMA node %d (%s); memory may come from a "
+        "farther node",
+        arena->name, node, strerrordesc_np(errno));
 }
 
 /* How many more bytes this process may lock. */
@@ -216,7 +220,8 @@ static void lock_pages(struct rsi_arena *arena)
         arena->locked_bytes = wanted;
     }
     RSI_LOG_ONCE(RSI_LOG_WARNING, "arena",
-                 "%s: %" PRIu64 " of %" PRIu64 " bytes locked in memory; the memlock limit allows no "
+                 "%s: %" PRIu64 " of %" PRIu64
+                 " bytes locked in memory; the memlock limit allows no "
                  "more (raise it with 'ulimit -l' or LimitMEMLOCK=)",
                  arena->name, arena->locked_bytes, arena->bytes);
 }
@@ -227,17 +232,17 @@ static rsi_status_t make_file(const struct rsi_arena *arena, bool use_huge, bool
 {
     char name[RSI_ARENA_NAME_BYTES + 16];
     snprintf(name, sizeof name, "ringside-%s", arena->name);
-    unsigned flags = MFD_CLOEXEC | (use_huge ? MFD_HUGETLB : 0u) | (use_seal ? MFD_ALLOW_SEALING : 0u);
+    unsigned flags =
+        MFD_CLOEXEC | (use_huge ? MFD_HUGETLB : 0u) | (use_seal ? MFD_ALLOW_SEALING : 0u);
     int made = memfd_create(name, flags);
     if (made < 0) {
         return rsi_fail_errno(error, memory_status(errno), errno, "%s: cannot make a memory file",
                               arena->name);
     }
     if (ftruncate(made, (off_t)(arena->prefix_bytes + arena->bytes)) != 0) {
-        rsi_status_t status =
-            rsi_fail_errno(error, memory_status(errno), errno,
-                           "%s: cannot give the memory file %" PRIu64 " bytes", arena->name,
-                           arena->bytes);
+        rsi_status_t status = rsi_fail_errno(error, memory_status(errno), errno,
+                                             "%s: cannot give the memory file %" PRIu64 " bytes",
+                                             arena->name, arena->bytes);
         close(made);
         return status;
     }
@@ -258,8 +263,9 @@ static void arena_reset(struct rsi_arena *arena, const char *name)
 }
 
 /* One try with pages of one size. Leaves nothing behind on failure. */
-static rsi_status_t init_with_pages(struct rsi_arena *arena, const struct rsi_arena_options *options,
-                                    uint64_t page_bytes, struct rsi_error *error)
+static rsi_status_t init_with_pages(struct rsi_arena *arena,
+                                    const struct rsi_arena_options *options, uint64_t page_bytes,
+                                    struct rsi_error *error)
 {
     arena_reset(arena, options->name);
     arena->page_bytes = page_bytes;
@@ -309,10 +315,10 @@ reset_arena:
 static rsi_status_t check_options(const struct rsi_arena_options *options, struct rsi_error *error)
 {
     const char *name = options->name != NULL ? options->name : "arena";
-    if (options->bytes == 0 || options->bytes > bytes_max) {
+    if (options->bytes == 0 || options->bytes > bytes_max || options->prefix_bytes > bytes_max) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "%s: an area of %" PRIu64 " bytes is not possible; ask for 1 to %" PRIu64, name,
-                        options->bytes, bytes_max);
+                        "%s: an area of %" PRIu64 " bytes is not possible; ask for 1 to %" PRIu64,
+                        name, options->bytes, bytes_max);
     }
     if (options->want_mirror && !rsi_is_aligned(options->bytes, rsi_page_bytes())) {
         return rsi_fail(error, RSI_E_INVALID,
@@ -367,24 +373,26 @@ static rsi_status_t check_file(int fd, const struct rsi_arena_fd_options *option
                               "%s: the descriptor that was handed over is no memory file", name);
     }
     if ((seals & REQUIRED_SEALS) != REQUIRED_SEALS) {
-        return rsi_fail(error, RSI_E_DENIED,
-                        "%s: the memory file is not sealed against shrinking and growing (F_SEAL_SHRINK "
-                        "and F_SEAL_GROW)",
-                        name);
+        return rsi_fail(
+            error, RSI_E_DENIED,
+            "%s: the memory file is not sealed against shrinking and growing (F_SEAL_SHRINK "
+            "and F_SEAL_GROW)",
+            name);
     }
     struct stat info;
     if (fstat(fd, &info) != 0) {
-        return rsi_fail_errno(error, RSI_E_SYSTEM, errno, "%s: cannot look at the memory file", name);
+        return rsi_fail_errno(error, RSI_E_SYSTEM, errno, "%s: cannot look at the memory file",
+                              name);
     }
     if ((uint64_t)info.st_size != options->bytes) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "%s: the memory file has %" PRIu64 " bytes where %" PRIu64 " were agreed", name,
-                        (uint64_t)info.st_size, options->bytes);
+                        "%s: the memory file has %" PRIu64 " bytes where %" PRIu64 " were agreed",
+                        name, (uint64_t)info.st_size, options->bytes);
     }
     if (options->bytes == 0 || !rsi_is_aligned(options->bytes, file_page_bytes(fd))) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "%s: a memory file of %" PRIu64 " bytes is not whole pages of %" PRIu64, name,
-                        options->bytes, file_page_bytes(fd));
+                        "%s: a memory file of %" PRIu64 " bytes is not whole pages of %" PRIu64,
+                        name, options->bytes, file_page_bytes(fd));
     }
     return RSI_OK;
 }
@@ -416,14 +424,21 @@ rsi_status_t rsi_arena_init_fd(struct rsi_arena *arena, int fd,
     return RSI_OK;
 }
 
+void rsi_arena_close_fd(struct rsi_arena *arena)
+{
+    if (arena->owns_fd) {
+        close(arena->fd);
+        arena->owns_fd = false;
+        arena->fd = -1;
+    }
+}
+
 void rsi_arena_fini(struct rsi_arena *arena)
 {
     if (arena->base != NULL) {
         munmap(whole_start(arena), whole_bytes(arena));
     }
-    if (arena->owns_fd) {
-        close(arena->fd);
-    }
+    rsi_arena_close_fd(arena);
     *arena = (struct rsi_arena){0};
 }
 

@@ -10,9 +10,9 @@
 /*
  * A mapped memory area: where every ring, log and pool lives.
  *
- * Backed by a memfd, so that it can be mapped twice back to back (a ring), handed to another process
- * (shm), or sealed. Huge pages, NUMA node and locking are wishes: what was granted is in the fields,
- * and what was refused is said once per process in the log, with the way to have it.
+ * Backed by a memfd, so that it can be mapped twice back to back (a ring), handed to another
+ * process (shm), or sealed. Huge pages, NUMA node and locking are wishes: what was granted is in
+ * the fields, and what was refused is said once per process in the log, with the way to have it.
  */
 
 #define RSI_NODE_ANY (-1)
@@ -30,7 +30,8 @@ struct rsi_arena_options {
                          never with want_seal, see arena.c */
     bool want_lock;   /* lock in memory, as far as the memlock limit allows */
     bool want_mirror; /* map the same bytes a second time right behind */
-    uint64_t prefix_bytes; /* rounded up to pages: more of the same file, mapped once, right before */
+    uint64_t
+        prefix_bytes; /* rounded up to pages: more of the same file, mapped once, right before */
     bool want_fd;     /* keep the descriptor (field fd), to hand it to another process */
     bool want_seal;   /* seal against shrinking and growing: for whoever gets the descriptor */
 };
@@ -52,9 +53,9 @@ struct rsi_arena {
 };
 
 /*
- * Maps and zeroes an area; every page is touched, so that no fault comes later. Control plane; takes
- * as long as the kernel needs for the pages. Errors: INVALID, NO_MEMORY, NO_DESCRIPTORS, SYSTEM.
- * On failure there is nothing to free.
+ * Maps and zeroes an area; every page is touched, so that no fault comes later. Control plane;
+ * takes as long as the kernel needs for the pages. Errors: INVALID, NO_MEMORY, NO_DESCRIPTORS,
+ * SYSTEM. On failure there is nothing to free.
  */
 rsi_status_t rsi_arena_init(struct rsi_arena *arena, const struct rsi_arena_options *options,
                             struct rsi_error *error) RSI_MUST_CHECK;
@@ -70,12 +71,16 @@ struct rsi_arena_fd_options {
  * Maps memory that another process made, or that came back from one. The file must be a memfd of
  * exactly `bytes`, sealed against shrinking and growing: a file that its owner can truncate would
  * raise SIGBUS here. `fd` stays the caller's and may be closed after return. The contents are a
- * peer's: check before use. Errors: INVALID (not a memfd, other size, not page-sized), DENIED (seals
- * missing), NO_MEMORY, SYSTEM.
+ * peer's: check before use. Errors: INVALID (not a memfd, other size, not page-sized), DENIED
+ * (seals missing), NO_MEMORY, SYSTEM.
  */
 rsi_status_t rsi_arena_init_fd(struct rsi_arena *arena, int fd,
-                               const struct rsi_arena_fd_options *options, struct rsi_error *error)
-    RSI_MUST_CHECK;
+                               const struct rsi_arena_fd_options *options,
+                               struct rsi_error *error) RSI_MUST_CHECK;
+
+/* Closes the descriptor of an area made with want_fd, when it was handed over; the mapping stays.
+ */
+void rsi_arena_close_fd(struct rsi_arena *arena);
 
 /* Unmaps and closes. Takes a zeroed arena; leaves it empty. */
 void rsi_arena_fini(struct rsi_arena *arena);

@@ -8,11 +8,11 @@
  * expression and its place to standard error and aborts. Never for what a peer, a file or a user
  * wrote: that is checked and answered with an error.
  */
-#define rsi_assert(condition)                                                                      \
-    do {                                                                                           \
-        if (rsi_unlikely(!(condition))) {                                                          \
-            rsi_assert_failed(#condition, __FILE__, __LINE__, __func__);                           \
-        }                                                                                          \
+#define rsi_assert(condition)                                            \
+    do {                                                                 \
+        if (rsi_unlikely(!(condition))) {                                \
+            rsi_assert_failed(#condition, __FILE__, __LINE__, __func__); \
+        }                                                                \
     } while (0)
 
 /* Sizes, offsets and relations of constants, beside what they speak of. */

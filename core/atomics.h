@@ -14,7 +14,8 @@
  * lock-free _Atomic integer or pointer.
  */
 
-/* What one CPU owns at a time, and what two writers keep between them (CPUs fetch lines in pairs). */
+/* What one CPU owns at a time, and what two writers keep between them (CPUs fetch lines in pairs).
+ */
 #define RSI_CACHE_LINE_BYTES 64
 #define RSI_SEPARATION_BYTES 128
 
@@ -32,28 +33,28 @@ rsi_static_assert(sizeof(_Atomic uint32_t) == 4);
 
 #define rsi_load_relaxed(pointer) atomic_load_explicit((pointer), memory_order_relaxed)
 #define rsi_load_acquire(pointer) atomic_load_explicit((pointer), memory_order_acquire)
-#define rsi_store_relaxed(pointer, value)                                                          \
+#define rsi_store_relaxed(pointer, value) \
     atomic_store_explicit((pointer), (value), memory_order_relaxed)
-#define rsi_store_release(pointer, value)                                                          \
+#define rsi_store_release(pointer, value) \
     atomic_store_explicit((pointer), (value), memory_order_release)
 
 /* Read-modify-write, for words with several writers. The old value is the result. */
-#define rsi_fetch_add_relaxed(pointer, value)                                                      \
+#define rsi_fetch_add_relaxed(pointer, value) \
     atomic_fetch_add_explicit((pointer), (value), memory_order_relaxed)
-#define rsi_fetch_add_acq_rel(pointer, value)                                                      \
+#define rsi_fetch_add_acq_rel(pointer, value) \
     atomic_fetch_add_explicit((pointer), (value), memory_order_acq_rel)
-#define rsi_fetch_or_acq_rel(pointer, value)                                                       \
+#define rsi_fetch_or_acq_rel(pointer, value) \
     atomic_fetch_or_explicit((pointer), (value), memory_order_acq_rel)
-#define rsi_exchange_acq_rel(pointer, value)                                                       \
+#define rsi_exchange_acq_rel(pointer, value) \
     atomic_exchange_explicit((pointer), (value), memory_order_acq_rel)
 
 /* True when the word held *expected and now holds `desired`; else *expected is what it holds. */
-#define rsi_compare_exchange(pointer, expected, desired)                                           \
-    atomic_compare_exchange_strong_explicit((pointer), (expected), (desired),                      \
+#define rsi_compare_exchange(pointer, expected, desired)                      \
+    atomic_compare_exchange_strong_explicit((pointer), (expected), (desired), \
                                             memory_order_acq_rel, memory_order_acquire)
 
 /* Adds to a word that this thread alone writes: a load and a store, no locked instruction. */
-#define rsi_bump_relaxed(pointer, value)                                                           \
+#define rsi_bump_relaxed(pointer, value) \
     rsi_store_relaxed((pointer), rsi_load_relaxed(pointer) + (value))
 
 /* The word that stands for the fence where the thread sanitizer watches (it knows no fences). */

@@ -4,11 +4,11 @@
  * - The anchor is a thread's own, so the fast path shares nothing and needs no atomics. Threads and
  *   processes agree because each follows CLOCK_MONOTONIC, not because they share a calibration.
  * - The counter's rate is measured once per process over a few milliseconds, which is good to some
- *   ppm; later anchors take it over the whole life of the process, which also follows the slewing of
- *   CLOCK_MONOTONIC.
+ *   ppm; later anchors take it over the whole life of the process, which also follows the slewing
+ * of CLOCK_MONOTONIC.
  * - A thread's time never goes back: when an anchor finds that the thread ran ahead of
- *   CLOCK_MONOTONIC, it starts from the last time shown, and the rate until the next anchor is lowered
- *   so that the lead is gone by then.
+ *   CLOCK_MONOTONIC, it starts from the last time shown, and the rate until the next anchor is
+ * lowered so that the lead is gone by then.
  * - rdtsc is read without a serialising instruction: the CPU may move it by some tens of
  *   nanoseconds, which is below the stated error.
  * - A TSC that the kernel itself does not trust as its clock (other cores' counters differ, or it
@@ -28,13 +28,13 @@
 #include "core/assert.h"
 #include "core/atomics.h"
 
-#define NS_PER_S               UINT64_C(1000000000)
-#define CALIBRATION_NS         UINT64_C(5000000)
-#define CALIBRATION_SAMPLES    8
-#define LONG_BASELINE_NS       NS_PER_S
-#define TICKS_PER_S_MIN        (UINT64_C(500) * 1000 * 1000)
-#define TICKS_PER_S_MAX        (UINT64_C(20) * 1000 * 1000 * 1000)
-#define RATE_CHANGE_PPM_MAX    600
+#define NS_PER_S            UINT64_C(1000000000)
+#define CALIBRATION_NS      UINT64_C(5000000)
+#define CALIBRATION_SAMPLES 8
+#define LONG_BASELINE_NS    NS_PER_S
+#define TICKS_PER_S_MIN     (UINT64_C(500) * 1000 * 1000)
+#define TICKS_PER_S_MAX     (UINT64_C(20) * 1000 * 1000 * 1000)
+#define RATE_CHANGE_PPM_MAX 600
 
 /* A shifted rate times the ticks of one anchor must stay within 64 bits. */
 rsi_static_assert(RSI_CLOCK_ANCHOR_NS * 8 < UINT64_C(1) << 32);
@@ -54,8 +54,7 @@ static struct {
 } calibration;
 static pthread_once_t calibration_once = PTHREAD_ONCE_INIT;
 
-_Thread_local struct rsi_clock_thread rsi_clock_thread
-    __attribute__((tls_model("initial-exec")));
+_Thread_local struct rsi_clock_thread rsi_clock_thread __attribute__((tls_model("initial-exec")));
 
 static uint64_t system_clock_ns(clockid_t id)
 {
@@ -153,8 +152,8 @@ static void calibrate(void)
         calibration.reason = "the time-stamp counter did not advance";
         return;
     }
-    uint64_t ticks_per_s = (uint64_t)((unsigned __int128)(last.ticks - first.ticks) * NS_PER_S /
-                                      (last.ns - first.ns));
+    uint64_t ticks_per_s =
+        (uint64_t)((unsigned __int128)(last.ticks - first.ticks) * NS_PER_S / (last.ns - first.ns));
     if (ticks_per_s < TICKS_PER_S_MIN || ticks_per_s > TICKS_PER_S_MAX) {
         calibration.reason = "the time-stamp counter runs at an unlikely rate";
         return;
@@ -175,7 +174,8 @@ static void calibrate_once(void)
 static uint64_t current_rate(struct sample now)
 {
     uint64_t known = calibration.ns_per_tick_shifted;
-    if (now.ticks <= calibration.origin.ticks || now.ns < calibration.origin.ns + LONG_BASELINE_NS) {
+    if (now.ticks <= calibration.origin.ticks ||
+        now.ns < calibration.origin.ns + LONG_BASELINE_NS) {
         return known;
     }
     uint64_t measured = rate_between(calibration.origin, now);

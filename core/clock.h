@@ -29,7 +29,7 @@
 struct rsi_clock_thread {
     uint64_t anchor_ticks;
     uint64_t anchor_ns;
-    uint64_t anchor_limit_ticks; /* ticks after which a new anchor is due; 0: no counter in use */
+    uint64_t anchor_limit_ticks;  /* ticks after which a new anchor is due; 0: no counter in use */
     uint64_t ns_per_tick_shifted; /* ns per tick, times 2^RSI_CLOCK_SHIFT */
     uint64_t last_ns;             /* the last time shown by this thread */
     int64_t realtime_offset_ns;   /* system time minus monotonic time, at the anchor */

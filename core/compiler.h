@@ -6,7 +6,8 @@
 /* The caller must look at the result. */
 #define RSI_MUST_CHECK __attribute__((warn_unused_result))
 
-/* The function takes a printf format as its argument `text` (from 1) and its values from `values`. */
+/* The function takes a printf format as its argument `text` (from 1) and its values from `values`.
+ */
 #define RSI_PRINTF(text, values) __attribute__((format(printf, text, values)))
 
 /* For slow and error paths: kept out of the hot functions that call them. */
@@ -20,7 +21,7 @@
 #define rsi_array_count(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The object that has `member_pointer` as its member `member`. */
-#define rsi_container_of(member_pointer, type, member)                                             \
+#define rsi_container_of(member_pointer, type, member) \
     ((type *)((char *)(member_pointer)-offsetof(type, member)))
 
 /* Set to 1 when the thread sanitizer watches this build. */

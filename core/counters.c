@@ -8,9 +8,9 @@
  *   equal even readings, and gives the record up after a few tries, because it must not depend on
  *   an owner that was stopped in the middle.
  * - The file is built under another name and renamed into place, so that no tool ever sees half a
- *   header. Its owner holds a lock on it as long as it lives (an open-file-description lock: gone with
- *   the process, however it ends). By asking for that lock a tool knows whether the owner is alive, and a
- *   second owner is refused; asking takes no lock, so looking disturbs nobody.
+ *   header. Its owner holds a lock on it as long as it lives (an open-file-description lock: gone
+ * with the process, however it ends). By asking for that lock a tool knows whether the owner is
+ * alive, and a second owner is refused; asking takes no lock, so looking disturbs nobody.
  * - All blocks of the file are allocated at the start: in a full file system the first write to a
  *   hole would raise SIGBUS in the owner's hot path.
  */
@@ -131,10 +131,11 @@ static rsi_status_t refuse_owned_path(const char *path, struct rsi_error *error)
     bool owned = is_owned(fd);
     close(fd);
     if (owned) {
-        return rsi_fail(error, RSI_E_EXISTS,
-                        "the counters file %s belongs to a running process; choose another path or stop "
-                        "that process",
-                        path);
+        return rsi_fail(
+            error, RSI_E_EXISTS,
+            "the counters file %s belongs to a running process; choose another path or stop "
+            "that process",
+            path);
     }
     return RSI_OK;
 }
@@ -174,8 +175,7 @@ static rsi_status_t create_file(struct rsi_counters *counters, uint32_t record_c
     if (status != RSI_OK) {
         goto remove_file;
     }
-    void *mapped =
-        mmap(NULL, counters->mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *mapped = mmap(NULL, counters->mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED) {
         status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                                 "cannot map the counters file %s", counters->path);
@@ -307,8 +307,8 @@ rsi_status_t rsi_counters_allocate(struct rsi_counters *counters, rsi_counter_ki
     pthread_mutex_unlock(&counters->lock);
     if (record == NULL) {
         return rsi_fail(error, RSI_E_LIMIT,
-                        "no record left for counter %s: all %u of the counters file are in use", name,
-                        counters->header->record_count);
+                        "no record left for counter %s: all %u of the counters file are in use",
+                        name, counters->header->record_count);
     }
     *counter = record;
     return RSI_OK;
@@ -354,10 +354,11 @@ static rsi_status_t check_header(const struct rsi_counters_header *header, uint6
         return rsi_fail(error, RSI_E_INVALID, "%s is not a counters file", path);
     }
     if (header->version != RSI_COUNTERS_VERSION) {
-        return rsi_fail(error, RSI_E_VERSION,
-                        "the counters file %s has version %u, this program reads version %u; use the "
-                        "tool that came with the process",
-                        path, header->version, RSI_COUNTERS_VERSION);
+        return rsi_fail(
+            error, RSI_E_VERSION,
+            "the counters file %s has version %u, this program reads version %u; use the "
+            "tool that came with the process",
+            path, header->version, RSI_COUNTERS_VERSION);
     }
     if (header->header_bytes != sizeof *header ||
         header->record_bytes != sizeof(struct rsi_counter) ||

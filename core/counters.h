@@ -11,8 +11,8 @@
 #include "core/error.h"
 
 /*
- * Counters in a file of shared memory: the owner counts, any tool maps the file read-only and looks,
- * and looking never disturbs the owner.
+ * Counters in a file of shared memory: the owner counts, any tool maps the file read-only and
+ * looks, and looking never disturbs the owner.
  *
  *   +--------------------+----------+----------+----- - - -
  *   | header, 256 bytes  | record 0 | record 1 | ...          records of 384 bytes
@@ -86,9 +86,9 @@ rsi_static_assert(offsetof(struct rsi_counter, text) == 264);
 struct rsi_counters;
 
 /*
- * Makes the file at `path` (replacing one whose owner is gone) with room for `record_count` records,
- * or anonymous memory when `path` is NULL. The file appears whole or not at all. Control plane.
- * Errors: INVALID, EXISTS (a living process owns that path), NOT_FOUND (no such directory),
+ * Makes the file at `path` (replacing one whose owner is gone) with room for `record_count`
+ * records, or anonymous memory when `path` is NULL. The file appears whole or not at all. Control
+ * plane. Errors: INVALID, EXISTS (a living process owns that path), NOT_FOUND (no such directory),
  * PERMISSION, NO_MEMORY (also: the file system is full), SYSTEM.
  */
 rsi_status_t rsi_counters_create(struct rsi_counters **counters, const char *path,
@@ -102,13 +102,14 @@ const char *rsi_counters_path(const struct rsi_counters *counters);
 
 /*
  * Takes a free record. Any control-plane thread (takes a lock). `label` tells records of one name
- * apart (a client's name); may be "". The pair should be unique among the living ones. What is longer
- * than the field is cut off. Errors: INVALID (no name), LIMIT (all in use: the text says how many).
+ * apart (a client's name); may be "". The pair should be unique among the living ones. What is
+ * longer than the field is cut off. Errors: INVALID (no name), LIMIT (all in use: the text says how
+ * many).
  */
 rsi_status_t rsi_counters_allocate(struct rsi_counters *counters, rsi_counter_kind_t kind,
                                    const char *name, const char *label,
-                                   struct rsi_counter **counter, struct rsi_error *error)
-    RSI_MUST_CHECK;
+                                   struct rsi_counter **counter,
+                                   struct rsi_error *error) RSI_MUST_CHECK;
 
 /* Gives a record back; its writer must have stopped. Any control-plane thread. Takes NULL. */
 void rsi_counters_free(struct rsi_counters *counters, struct rsi_counter *counter);

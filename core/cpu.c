@@ -77,9 +77,10 @@ rsi_status_t rsi_cpu_set_parse(struct rsi_cpu_set *set, const char *text, struct
         }
         bool has_more = *cursor == ',' && cursor[1] != '\0';
         if (first < 0 || last < first || (*cursor != '\0' && !has_more)) {
-            return rsi_fail(error, RSI_E_INVALID,
-                            "'%s' is not a list of CPUs; write it like 0-3,8, with numbers below %d",
-                            text, RSI_CPU_COUNT_MAX);
+            return rsi_fail(
+                error, RSI_E_INVALID,
+                "'%s' is not a list of CPUs; write it like 0-3,8, with numbers below %d", text,
+                RSI_CPU_COUNT_MAX);
         }
         for (int cpu = first; cpu <= last; cpu++) {
             rsi_cpu_set_add(&made, (unsigned)cpu);

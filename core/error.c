@@ -22,7 +22,10 @@ struct status_entry {
     const char *phrase;
 };
 
-#define ENTRY(status, phrase) {status, #status, phrase}
+#define ENTRY(status, phrase)   \
+    {                           \
+        status, #status, phrase \
+    }
 
 static const struct status_entry status_table[] = {
     ENTRY(RSI_OK, "ok"),

@@ -9,8 +9,8 @@
 /*
  * One enum for everything that can go wrong, in ranges by what it breaks.
  *
- * Whoever decides that something is an error writes the code and a text that names the thing and the
- * way out: `return rsi_fail(error, RSI_E_LIMIT, "...")`. Those above add where they were with
+ * Whoever decides that something is an error writes the code and a text that names the thing and
+ * the way out: `return rsi_fail(error, RSI_E_LIMIT, "...")`. Those above add where they were with
  * rsi_error_context(). On the hot path there is only the code and a counter.
  */
 typedef enum rsi_status {
@@ -99,11 +99,11 @@ rsi_status_t rsi_status_from_errno(int errno_value);
  * rsi_fail(error, status, format, ...) fills `error` (which may be NULL) and returns `status`, so
  * that the decision is one line: return rsi_fail(error, RSI_E_INVALID, "ring of %d bytes", bytes);
  */
-#define rsi_fail(error, status, ...)                                                               \
+#define rsi_fail(error, status, ...) \
     rsi_error_set((error), (status), __FILE__, __LINE__, __VA_ARGS__)
 
 /* The same, and appends ": <text of errno_value>". */
-#define rsi_fail_errno(error, status, errno_value, ...)                                            \
+#define rsi_fail_errno(error, status, errno_value, ...) \
     rsi_error_set_errno((error), (status), (errno_value), __FILE__, __LINE__, __VA_ARGS__)
 
 /* The functions behind the macros. `status` must be a failure or a flow status, never RSI_OK. */

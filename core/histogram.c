@@ -1,12 +1,12 @@
 /*
  * Design notes
  *
- * - Bucket of a value: its leading RSI_HISTOGRAM_SUB_BITS + 1 bits, and how far they were shifted. The
- *   first 2 * SUB_COUNT values have buckets of width one; after that every SUB_COUNT buckets double
- *   the width. rsi_histogram_index() in the header is the only place that knows; bucket_low() is its
- *   inverse, and a test holds the two against each other for every bucket.
- * - A percentile is the top of the bucket that holds the value of that rank: never too low, which is
- *   the side on which a latency must not err.
+ * - Bucket of a value: its leading RSI_HISTOGRAM_SUB_BITS + 1 bits, and how far they were shifted.
+ * The first 2 * SUB_COUNT values have buckets of width one; after that every SUB_COUNT buckets
+ * double the width. rsi_histogram_index() in the header is the only place that knows; bucket_low()
+ * is its inverse, and a test holds the two against each other for every bucket.
+ * - A percentile is the top of the bucket that holds the value of that rank: never too low, which
+ * is the side on which a latency must not err.
  */
 #include "core/histogram.h"
 
@@ -34,7 +34,8 @@ static uint64_t bucket_high(uint32_t index)
     return bucket_low(index) + ((UINT64_C(1) << bucket_shift(index)) - 1);
 }
 
-/* What to show for a bucket: its top, but no more than there was. The last has no top of its own. */
+/* What to show for a bucket: its top, but no more than there was. The last has no top of its own.
+ */
 static uint64_t shown_value(const struct rsi_histogram *histogram, uint32_t index)
 {
     uint64_t high = bucket_high(index);
@@ -119,7 +120,8 @@ double rsi_histogram_standard_deviation(const struct rsi_histogram *histogram)
     return sqrt(squares / (double)histogram->total_count);
 }
 
-/* The next percentile of the table: `ticks_per_half` steps for each halving of what is left to 100. */
+/* The next percentile of the table: `ticks_per_half` steps for each halving of what is left to 100.
+ */
 static double next_percentile(double percentile, uint32_t ticks_per_half)
 {
     double halvings = floor(log2(100.0 / (100.0 - percentile))) + 1;
@@ -136,8 +138,8 @@ static void write_line(FILE *stream, double value, double fraction, uint64_t cou
     }
 }
 
-static void write_lines(const struct rsi_histogram *histogram, FILE *stream, uint32_t ticks_per_half,
-                        double unit)
+static void write_lines(const struct rsi_histogram *histogram, FILE *stream,
+                        uint32_t ticks_per_half, double unit)
 {
     double percentile = 0;
     uint64_t seen_count = 0;

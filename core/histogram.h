@@ -65,8 +65,8 @@ void rsi_histogram_reset(struct rsi_histogram *histogram);
 void rsi_histogram_merge(struct rsi_histogram *into, const struct rsi_histogram *from);
 
 /*
- * The value that `percentile` (0 .. 100) percent of the values do not exceed: the top of its bucket,
- * never above the largest value. 0 when empty.
+ * The value that `percentile` (0 .. 100) percent of the values do not exceed: the top of its
+ * bucket, never above the largest value. 0 when empty.
  */
 uint64_t rsi_histogram_percentile(const struct rsi_histogram *histogram, double percentile);
 

@@ -35,8 +35,8 @@ struct rsi_idle {
 void rsi_idle_init(struct rsi_idle *idle, rsi_idle_strategy_t strategy, uint64_t spin_ns);
 
 /*
- * Called after each pass with the work it did. Makes no system call. Woken for nothing (0 work after
- * a SLEEP) an adaptive agent sleeps again at once: only work earns new spinning.
+ * Called after each pass with the work it did. Makes no system call. Woken for nothing (0 work
+ * after a SLEEP) an adaptive agent sleeps again at once: only work earns new spinning.
  */
 rsi_idle_action_t rsi_idle_step(struct rsi_idle *idle, uint64_t work_count);
 

@@ -1,12 +1,12 @@
 /*
  * Design notes
  *
- * - A line is formatted on the stack and leaves by one write(), so lines of several threads never mix
- *   and nothing is allocated.
- * - The handler is set before the threads that log are started, so handler and argument need no lock;
- *   the level may change at any time and is atomic.
- * - The table of distinct errors has a lock: it is on error paths of the control plane only, and it is
- *   not held while the line is written.
+ * - A line is formatted on the stack and leaves by one write(), so lines of several threads never
+ * mix and nothing is allocated.
+ * - The handler is set before the threads that log are started, so handler and argument need no
+ * lock; the level may change at any time and is atomic.
+ * - The table of distinct errors has a lock: it is on error paths of the control plane only, and it
+ * is not held while the line is written.
  */
 #include "core/log.h"
 
@@ -151,7 +151,8 @@ static uint32_t distinct_find(rsi_log_level_t level, const char *component, cons
     return distinct_count++;
 }
 
-/* Counts one more. True when a line is due; *unwritten_count is then how many came since the last. */
+/* Counts one more. True when a line is due; *unwritten_count is then how many came since the last.
+ */
 static bool distinct_note(uint32_t index, uint64_t now_ns, uint64_t *unwritten_count)
 {
     struct rsi_log_distinct_entry *entry = &distinct_entries[index];

@@ -18,7 +18,8 @@ typedef enum rsi_log_level {
     RSI_LOG_DEBUG = 3,
 } rsi_log_level_t;
 
-/* Gets each line instead of standard error; `text` is borrowed until return. Any thread calls it. */
+/* Gets each line instead of standard error; `text` is borrowed until return. Any thread calls it.
+ */
 typedef void rsi_log_handler(void *arg, rsi_log_level_t level, const char *component,
                              const char *text);
 
@@ -31,8 +32,8 @@ void rsi_log_set_handler(rsi_log_handler *handler, void *arg);
 
 /* "error", "warning", "info", "debug". */
 const char *rsi_log_level_name(rsi_log_level_t level);
-rsi_status_t rsi_log_level_parse(rsi_log_level_t *level, const char *text, struct rsi_error *error)
-    RSI_MUST_CHECK;
+rsi_status_t rsi_log_level_parse(rsi_log_level_t *level, const char *text,
+                                 struct rsi_error *error) RSI_MUST_CHECK;
 
 /* Keeps errno. A text beyond 1 KiB is cut off and ends in "...". */
 void rsi_log(rsi_log_level_t level, const char *component, const char *format, ...)
@@ -41,20 +42,20 @@ void rsi_log(rsi_log_level_t level, const char *component, const char *format, .
 #define rsi_log_error(component, ...)   rsi_log(RSI_LOG_ERROR, (component), __VA_ARGS__)
 #define rsi_log_warning(component, ...) rsi_log(RSI_LOG_WARNING, (component), __VA_ARGS__)
 #define rsi_log_info(component, ...)    rsi_log(RSI_LOG_INFO, (component), __VA_ARGS__)
-#define rsi_log_debug(component, ...)                                                              \
-    do {                                                                                           \
-        if (rsi_log_enabled(RSI_LOG_DEBUG)) {                                                      \
-            rsi_log(RSI_LOG_DEBUG, (component), __VA_ARGS__);                                      \
-        }                                                                                          \
+#define rsi_log_debug(component, ...)                         \
+    do {                                                      \
+        if (rsi_log_enabled(RSI_LOG_DEBUG)) {                 \
+            rsi_log(RSI_LOG_DEBUG, (component), __VA_ARGS__); \
+        }                                                     \
     } while (0)
 
 /* Once per process and place in the source, whichever thread comes first. */
-#define RSI_LOG_ONCE(level, component, ...)                                                        \
-    do {                                                                                           \
-        static _Atomic uint32_t rsi_log_once_done;                                                 \
-        if (rsi_exchange_acq_rel(&rsi_log_once_done, 1) == 0) {                                    \
-            rsi_log((level), (component), __VA_ARGS__);                                            \
-        }                                                                                          \
+#define RSI_LOG_ONCE(level, component, ...)                     \
+    do {                                                        \
+        static _Atomic uint32_t rsi_log_once_done;              \
+        if (rsi_exchange_acq_rel(&rsi_log_once_done, 1) == 0) { \
+            rsi_log((level), (component), __VA_ARGS__);         \
+        }                                                       \
     } while (0)
 
 /*

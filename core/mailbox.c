@@ -1,12 +1,14 @@
 /*
  * Design notes
  *
- * - pushed_count and popped_count only grow; their difference is what is inside. Each has one writer.
+ * - pushed_count and popped_count only grow; their difference is what is inside. Each has one
+ * writer.
  * - The release store of pushed_count publishes the slot's bytes to the acquire load in
- *   rsi_mailbox_front(); the release store of popped_count gives the slot back to the acquire load in
- *   rsi_mailbox_push(), so that no slot is overwritten while it is read.
- * - A side reads the other's count only when its own copy of it says that nothing can be done: in the
- *   steady state a message costs one cache line transfer for the slot and now and then one for a count.
+ *   rsi_mailbox_front(); the release store of popped_count gives the slot back to the acquire load
+ * in rsi_mailbox_push(), so that no slot is overwritten while it is read.
+ * - A side reads the other's count only when its own copy of it says that nothing can be done: in
+ * the steady state a message costs one cache line transfer for the slot and now and then one for a
+ * count.
  */
 #include "core/mailbox.h"
 
@@ -38,14 +40,15 @@ rsi_status_t rsi_mailbox_init(struct rsi_mailbox *mailbox, uint32_t slot_bytes, 
     }
     if (slot_bytes == 0 || slot_bytes > slot_bytes_max) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "a mailbox for messages of %u bytes is not possible; use 1 to %u", slot_bytes,
-                        slot_bytes_max);
+                        "a mailbox for messages of %u bytes is not possible; use 1 to %u",
+                        slot_bytes, slot_bytes_max);
     }
     uint64_t stride_bytes = rsi_align_up_64(sizeof(struct slot_header) + slot_bytes);
     uint8_t *slots = aligned_alloc(RSI_CACHE_LINE_BYTES, stride_bytes * slot_count);
     if (slots == NULL) {
-        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a mailbox of %u messages of %u bytes",
-                        slot_count, slot_bytes);
+        return rsi_fail(error, RSI_E_NO_MEMORY,
+                        "no memory for a mailbox of %u messages of %u bytes", slot_count,
+                        slot_bytes);
     }
     memset(slots, 0, stride_bytes * slot_count);
     memset(mailbox, 0, sizeof *mailbox);

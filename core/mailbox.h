@@ -42,15 +42,15 @@ void rsi_mailbox_fini(struct rsi_mailbox *mailbox);
  * Copies a message in. Pushing thread. WOULD_BLOCK when full, TOO_LARGE beyond slot_bytes; then
  * nothing was taken. A message of 0 bytes is a message.
  */
-rsi_status_t rsi_mailbox_push(struct rsi_mailbox *mailbox, const void *data, uint32_t bytes)
-    RSI_MUST_CHECK;
+rsi_status_t rsi_mailbox_push(struct rsi_mailbox *mailbox, const void *data,
+                              uint32_t bytes) RSI_MUST_CHECK;
 
 /* How many messages can be pushed now at least. Pushing thread. */
 uint32_t rsi_mailbox_free_count(struct rsi_mailbox *mailbox);
 
 /*
- * The oldest message, or NULL when there is none. Popping thread. It lies in the mailbox, aligned to
- * 8, valid until rsi_mailbox_pop().
+ * The oldest message, or NULL when there is none. Popping thread. It lies in the mailbox, aligned
+ * to 8, valid until rsi_mailbox_pop().
  */
 const void *rsi_mailbox_front(struct rsi_mailbox *mailbox, uint32_t *bytes);
 

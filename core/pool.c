@@ -25,10 +25,11 @@ rsi_status_t rsi_pool_init(struct rsi_pool *pool, const struct rsi_pool_options 
     const char *name = options->name != NULL ? options->name : "pool";
     uint64_t buffer_count = options->buffer_count;
     const uint64_t buffer_bytes_max = UINT64_C(1) << 40;
-    if (options->buffer_bytes == 0 || options->buffer_bytes > buffer_bytes_max || buffer_count == 0) {
+    if (options->buffer_bytes == 0 || options->buffer_bytes > buffer_bytes_max ||
+        buffer_count == 0) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "%s: a pool of %" PRIu64 " buffers of %" PRIu64 " bytes is not possible", name,
-                        buffer_count, options->buffer_bytes);
+                        "%s: a pool of %" PRIu64 " buffers of %" PRIu64 " bytes is not possible",
+                        name, buffer_count, options->buffer_bytes);
     }
     uint64_t stride_bytes = rsi_align_up_64(options->buffer_bytes);
     if (buffer_count > UINT64_MAX / stride_bytes) {
@@ -45,8 +46,8 @@ rsi_status_t rsi_pool_init(struct rsi_pool *pool, const struct rsi_pool_options 
     };
     rsi_status_t status = RSI_OK;
     if (made.free_indexes == NULL || made.free_bits == NULL) {
-        status = rsi_fail(error, RSI_E_NO_MEMORY, "%s: no memory for the index of %" PRIu64 " buffers",
-                          name, buffer_count);
+        status = rsi_fail(error, RSI_E_NO_MEMORY,
+                          "%s: no memory for the index of %" PRIu64 " buffers", name, buffer_count);
         goto free_index;
     }
     struct rsi_arena_options arena_options = {

@@ -7,8 +7,8 @@
 #include "core/assert.h"
 
 /*
- * Positions count the bytes since a ring's or a log's start. They never wrap (2^64 bytes at 100 GB/s
- * last five years), so plain comparison is right; they are masked only when addressing.
+ * Positions count the bytes since a ring's or a log's start. They never wrap (2^64 bytes at 100
+ * GB/s last five years), so plain comparison is right; they are masked only when addressing.
  */
 
 static inline bool rsi_is_power_of_two(uint64_t value)

@@ -3,8 +3,8 @@
  *
  * - The second mapping stands in for all wrap-around code: a frame that crosses the end is read and
  *   written as one span. Hence capacities are powers of two (for the mask) and whole pages.
- * - The two mappings are different addresses to the thread sanitizer; the order of accesses to a ring
- *   is the business of those who define its words, and is proved elsewhere.
+ * - The two mappings are different addresses to the thread sanitizer; the order of accesses to a
+ * ring is the business of those who define its words, and is proved elsewhere.
  */
 #include "core/ring.h"
 
@@ -26,7 +26,8 @@ uint64_t rsi_ring_next_capacity(uint64_t bytes)
     return rsi_pos_max(rsi_round_up_power_of_two(bytes), rsi_page_bytes());
 }
 
-static rsi_status_t check_capacity(const char *name, uint64_t capacity_bytes, struct rsi_error *error)
+static rsi_status_t check_capacity(const char *name, uint64_t capacity_bytes,
+                                   struct rsi_error *error)
 {
     if (rsi_ring_is_valid_capacity(capacity_bytes)) {
         return RSI_OK;
@@ -37,7 +38,8 @@ static rsi_status_t check_capacity(const char *name, uint64_t capacity_bytes, st
                         capacity_bytes, capacity_bytes_max);
     }
     return rsi_fail(error, RSI_E_INVALID,
-                    "%s: a ring of %" PRIu64 " bytes is not possible: the size is a power of two of at "
+                    "%s: a ring of %" PRIu64
+                    " bytes is not possible: the size is a power of two of at "
                     "least one page; the next one is %" PRIu64,
                     name, capacity_bytes, rsi_ring_next_capacity(capacity_bytes));
 }

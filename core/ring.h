@@ -6,7 +6,8 @@
 /*
  * A power-of-two byte buffer, mapped twice back to back: any span of up to capacity_bytes is
  * contiguous at rsi_ring_at(ring, pos), also across the end. It knows positions only as addresses;
- * who may write where is its owner's business. Register it with a device for capacity_bytes at base.
+ * who may write where is its owner's business. Register it with a device for capacity_bytes at
+ * base.
  */
 struct rsi_ring {
     uint8_t *base;           /* NULL: empty */
@@ -21,7 +22,8 @@ struct rsi_ring_options {
     int node;                /* preferred NUMA node, or RSI_NODE_ANY */
     bool want_huge;
     bool want_lock;
-    bool want_share; /* keep a sealed descriptor in arena.fd, to hand to another process */
+    bool want_share;       /* keep a sealed descriptor in arena.fd, to hand to another process */
+    uint64_t prefix_bytes; /* rounded up to pages, mapped once right before base, never masked */
 };
 
 /*
@@ -42,8 +44,8 @@ struct rsi_ring_fd_options {
  * Size and seals are checked as in rsi_arena_init_fd(), with its errors.
  */
 rsi_status_t rsi_ring_init_fd(struct rsi_ring *ring, int fd,
-                              const struct rsi_ring_fd_options *options, struct rsi_error *error)
-    RSI_MUST_CHECK;
+                              const struct rsi_ring_fd_options *options,
+                              struct rsi_error *error) RSI_MUST_CHECK;
 
 /* Unmaps. Takes a zeroed ring; leaves it empty. */
 void rsi_ring_fini(struct rsi_ring *ring);

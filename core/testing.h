@@ -35,15 +35,15 @@ static inline uint64_t rsi_test_now_ns(void)
 }
 
 /* Fails the test unless `condition` becomes true in time; for the test's main thread. */
-#define rsi_test_wait_until(condition)                                                             \
-    do {                                                                                           \
-        uint64_t rsi_test_deadline_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS;                      \
-        while (!(condition)) {                                                                     \
-            if (rsi_test_now_ns() > rsi_test_deadline_ns) {                                        \
-                fail_msg("still not true after 20 s: %s", #condition);                             \
-            }                                                                                      \
-            sched_yield();                                                                         \
-        }                                                                                          \
+#define rsi_test_wait_until(condition)                                        \
+    do {                                                                      \
+        uint64_t rsi_test_deadline_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS; \
+        while (!(condition)) {                                                \
+            if (rsi_test_now_ns() > rsi_test_deadline_ns) {                   \
+                fail_msg("still not true after 20 s: %s", #condition);        \
+            }                                                                 \
+            sched_yield();                                                    \
+        }                                                                     \
     } while (0)
 
 /* splitmix64: a whole generator in one word. */

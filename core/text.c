@@ -1,8 +1,8 @@
 /*
  * Design notes
  *
- * - Sizes are in binary units and durations in decimal ones, spelled in full: "KB" is refused rather
- *   than guessed at, and a bare number is a size but never a duration.
+ * - Sizes are in binary units and durations in decimal ones, spelled in full: "KB" is refused
+ * rather than guessed at, and a bare number is a size but never a duration.
  * - All three parsers read digits with one function that notices overflow.
  */
 #include "core/text.h"
@@ -21,8 +21,11 @@ struct unit {
 
 /* Largest first: the first that divides a value is the one to print it in. */
 static const struct unit size_units[] = {
-    {"TiB", UINT64_C(1) << 40}, {"GiB", UINT64_C(1) << 30}, {"MiB", UINT64_C(1) << 20},
-    {"KiB", UINT64_C(1) << 10}, {"B", 1},
+    {"TiB", UINT64_C(1) << 40},
+    {"GiB", UINT64_C(1) << 30},
+    {"MiB", UINT64_C(1) << 20},
+    {"KiB", UINT64_C(1) << 10},
+    {"B", 1},
 };
 
 static const struct unit duration_units[] = {

@@ -34,12 +34,12 @@ bool rsi_text_copy(char *field, size_t bytes, const char *from);
  * "512", "512B", "64KiB", "2MiB", "1GiB" (a space before the unit is fine). Errors: INVALID; the
  * text quotes what was read and names the units.
  */
-rsi_status_t rsi_parse_size(uint64_t *bytes, const char *text, struct rsi_error *error)
-    RSI_MUST_CHECK;
+rsi_status_t rsi_parse_size(uint64_t *bytes, const char *text,
+                            struct rsi_error *error) RSI_MUST_CHECK;
 
 /* "5s", "100ms", "10us", "500ns", "2m", "1h", and "0"; another bare number is refused. */
-rsi_status_t rsi_parse_duration(uint64_t *duration_ns, const char *text, struct rsi_error *error)
-    RSI_MUST_CHECK;
+rsi_status_t rsi_parse_duration(uint64_t *duration_ns, const char *text,
+                                struct rsi_error *error) RSI_MUST_CHECK;
 
 /* A decimal number between low and high, nothing else around it. */
 rsi_status_t rsi_parse_number(uint64_t *number, const char *text, uint64_t low, uint64_t high,

@@ -60,9 +60,14 @@ static void valid_sizes(void **state)
         const char *text;
         uint64_t bytes;
     } cases[] = {
-        {"0", 0},           {"512", 512},       {"512B", 512},
-        {"64KiB", 65536},   {"2 MiB", 2097152}, {"1GiB", UINT64_C(1) << 30},
-        {"3TiB", UINT64_C(3) << 40}, {"18446744073709551615", UINT64_MAX},
+        {"0", 0},
+        {"512", 512},
+        {"512B", 512},
+        {"64KiB", 65536},
+        {"2 MiB", 2097152},
+        {"1GiB", UINT64_C(1) << 30},
+        {"3TiB", UINT64_C(3) << 40},
+        {"18446744073709551615", UINT64_MAX},
     };
     for (size_t i = 0; i < rsi_array_count(cases); i++) {
         uint64_t bytes = 1;
@@ -104,10 +109,14 @@ static void valid_durations(void **state)
         const char *text;
         uint64_t duration_ns;
     } cases[] = {
-        {"0", 0},           {"0s", 0},
-        {"500ns", 500},     {"10us", 10000},
-        {"100ms", 100000000}, {"5s", UINT64_C(5000000000)},
-        {"5 s", UINT64_C(5000000000)}, {"2m", UINT64_C(120000000000)},
+        {"0", 0},
+        {"0s", 0},
+        {"500ns", 500},
+        {"10us", 10000},
+        {"100ms", 100000000},
+        {"5s", UINT64_C(5000000000)},
+        {"5 s", UINT64_C(5000000000)},
+        {"2m", UINT64_C(120000000000)},
         {"1h", UINT64_C(3600000000000)},
     };
     for (size_t i = 0; i < rsi_array_count(cases); i++) {

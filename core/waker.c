@@ -14,9 +14,9 @@ rsi_status_t rsi_waker_init(struct rsi_waker *waker, struct rsi_error *error)
     memset(waker, 0, sizeof(*waker));
     waker->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (waker->fd < 0)
-        return rsi_fail_errno(error, errno == EMFILE || errno == ENFILE ? RSI_E_NO_DESCRIPTORS
-                                                                        : RSI_E_SYSTEM,
-                              errno, "cannot make an eventfd; raise the limit with ulimit -n");
+        return rsi_fail_errno(
+            error, errno == EMFILE || errno == ENFILE ? RSI_E_NO_DESCRIPTORS : RSI_E_SYSTEM, errno,
+            "cannot make an eventfd; raise the limit with ulimit -n");
     return RSI_OK;
 }
 

@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 struct rsi_waker {
-    int fd;                     /* eventfd, for the sleeper's epoll set */
-    _Atomic uint32_t sleeping;  /* 1: the sleeper is about to wait or waits */
-    _Atomic uint64_t wakes;     /* eventfd writes, for counters */
+    int fd;                    /* eventfd, for the sleeper's epoll set */
+    _Atomic uint32_t sleeping; /* 1: the sleeper is about to wait or waits */
+    _Atomic uint64_t wakes;    /* eventfd writes, for counters */
 };
 
 /* Control plane. RSI_E_NO_DESCRIPTORS when the process has no descriptor left. */
