@@ -3,12 +3,12 @@
  *
  * Design notes
  * - This header is the truth; LAYOUT.md draws it and layout_test.c holds the drawing against it.
- * - Every field has a fixed width, explicit padding and an asserted offset. Byte order: little endian.
- *   A big-endian host is refused at compile time; no supported device is big endian.
- * - A version changes when a reader of the old layout would misread the new one. Reserved fields are
- *   written as zero and ignored on reading, so they can gain a meaning without a new version.
- * - "Writer" and "reader" name the two sides of one direction of a link: the writer places frames in
- *   the ring, the reader consumes them. Each word is written by exactly one side.
+ * - Every field has a fixed width, explicit padding and an asserted offset. Byte order: little
+ * endian. A big-endian host is refused at compile time; no supported device is big endian.
+ * - A version changes when a reader of the old layout would misread the new one. Reserved fields
+ * are written as zero and ignored on reading, so they can gain a meaning without a new version.
+ * - "Writer" and "reader" name the two sides of one direction of a link: the writer places frames
+ * in the ring, the reader consumes them. Each word is written by exactly one side.
  */
 #ifndef RSI_PROTO_LAYOUT_H
 #define RSI_PROTO_LAYOUT_H
@@ -23,19 +23,19 @@
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-#define RSI_WIRE_MAGIC 0x45444953474e4952ull /* "RINGSIDE" in memory */
+#define RSI_WIRE_MAGIC       0x45444953474e4952ull /* "RINGSIDE" in memory */
 #define RSI_WIRE_VERSION_MIN 1u
 #define RSI_WIRE_VERSION_MAX 1u
 
-#define RSI_FRAME_ALIGN_BYTES 8u
-#define RSI_CONTROL_BYTES_MAX 512u  /* one message on the control lane */
-#define RSI_SUBJECT_BYTES_MAX 255u  /* without a terminating zero */
-#define RSI_NAME_BYTES_MAX 63u      /* client and broker names */
-#define RSI_RING_BYTES_MIN 65536ull /* smallest ring of either direction */
-#define RSI_RING_BYTES_MAX (1ull << 30)
-#define RSI_RING_BYTES_DEFAULT (2ull << 20)
+#define RSI_FRAME_ALIGN_BYTES     8u
+#define RSI_CONTROL_BYTES_MAX     512u     /* one message on the control lane */
+#define RSI_SUBJECT_BYTES_MAX     255u     /* without a terminating zero */
+#define RSI_NAME_BYTES_MAX        63u      /* client and broker names */
+#define RSI_RING_BYTES_MIN        65536ull /* smallest ring of either direction */
+#define RSI_RING_BYTES_MAX        (1ull << 30)
+#define RSI_RING_BYTES_DEFAULT    (2ull << 20)
 #define RSI_MESSAGE_BYTES_DEFAULT (512u << 10)
-#define RSI_RING_PER_MESSAGE 4u /* a ring holds at least this many largest messages */
+#define RSI_RING_PER_MESSAGE      4u /* a ring holds at least this many largest messages */
 
 /*
  * The writer never fills a ring to its last byte: it keeps this many bytes free, so that the word
@@ -55,8 +55,8 @@
  * Stale payload could; so the writer zeroes the word after the last frame it places, before it
  * releases the first word of the batch.
  */
-#define RSI_COMMIT_LENGTH_BITS 24
-#define RSI_COMMIT_LENGTH_MASK ((1ull << RSI_COMMIT_LENGTH_BITS) - 1)
+#define RSI_COMMIT_LENGTH_BITS   24
+#define RSI_COMMIT_LENGTH_MASK   ((1ull << RSI_COMMIT_LENGTH_BITS) - 1)
 #define RSI_COMMIT_POSITION_MASK ((1ull << (64 - RSI_COMMIT_LENGTH_BITS)) - 1)
 
 static inline uint64_t rsi_commit_word(uint64_t position, uint64_t frame_bytes)
@@ -85,20 +85,20 @@ enum rsi_frame_type {
  * frame into its log; both are final from there on.
  */
 struct rsi_frame_header {
-    uint64_t commit;         /* rsi_commit_word(); written last, alone for the first of a batch */
-    uint32_t payload_bytes;  /* without headers and padding */
-    uint8_t type;            /* enum rsi_frame_type */
-    uint8_t flags;           /* none yet */
-    uint16_t headers_bytes;  /* application headers before the payload; zero for now */
-    uint32_t publication;    /* who publishes on which topic */
-    uint16_t generation;     /* of the batch, for arrival by polled memory; zero for now */
-    uint16_t member;         /* queue-group choice; zero for now */
-    uint64_t sequence;       /* per publication, from 1, stamped at admission */
+    uint64_t commit;          /* rsi_commit_word(); written last, alone for the first of a batch */
+    uint32_t payload_bytes;   /* without headers and padding */
+    uint8_t type;             /* enum rsi_frame_type */
+    uint8_t flags;            /* none yet */
+    uint16_t headers_bytes;   /* application headers before the payload; zero for now */
+    uint32_t publication;     /* who publishes on which topic */
+    uint16_t generation;      /* of the batch, for arrival by polled memory; zero for now */
+    uint16_t member;          /* queue-group choice; zero for now */
+    uint64_t sequence;        /* per publication, from 1, stamped at admission */
     uint64_t publish_time_ns; /* publisher's realtime clock at commit */
 };
 
 #define RSI_FRAME_HEADER_BYTES 40u
-#define RSI_FRAME_BYTES_MAX (RSI_COMMIT_LENGTH_MASK << 3)
+#define RSI_FRAME_BYTES_MAX    (RSI_COMMIT_LENGTH_MASK << 3)
 
 _Static_assert(sizeof(struct rsi_frame_header) == RSI_FRAME_HEADER_BYTES, "frame header size");
 _Static_assert(offsetof(struct rsi_frame_header, commit) == 0, "commit");
@@ -176,12 +176,12 @@ struct rsi_greeting {
     uint64_t magic;
     uint16_t version_min;
     uint16_t version_max;
-    uint16_t control_credit;   /* control messages the sender of this greeting can take at once */
-    uint16_t batch_credit;     /* batches it can take at once (rdma: receives posted for them) */
-    uint32_t ring_bytes_max;   /* largest ring it would make */
-    uint32_t agent_hint;       /* untrusted: the home agent of an earlier link; 0: none */
-    uint64_t nonce;            /* makes two greetings of one process differ */
-    uint64_t incarnation;      /* one run of the sending process */
+    uint16_t control_credit; /* control messages the sender of this greeting can take at once */
+    uint16_t batch_credit;   /* batches it can take at once (rdma: receives posted for them) */
+    uint32_t ring_bytes_max; /* largest ring it would make */
+    uint32_t agent_hint;     /* untrusted: the home agent of an earlier link; 0: none */
+    uint64_t nonce;          /* makes two greetings of one process differ */
+    uint64_t incarnation;    /* one run of the sending process */
     uint8_t reserved[16];
 };
 
@@ -198,17 +198,18 @@ _Static_assert(offsetof(struct rsi_greeting, nonce) == 24, "nonce");
 _Static_assert(offsetof(struct rsi_greeting, incarnation) == 32, "incarnation");
 _Static_assert(offsetof(struct rsi_greeting, reserved) == 40, "reserved");
 
-/* ---- record: one unit on a byte stream (tcp), and the head of a control message (rdma) --------- */
+/* ---- record: one unit on a byte stream (tcp), and the head of a control message (rdma) ---------
+ */
 
 enum rsi_record_kind {
-    RSI_RECORD_GREETING = 1,  /* struct rsi_greeting */
-    RSI_RECORD_BATCH = 2,     /* bytes of the ring, to be received straight into it */
-    RSI_RECORD_POSITIONS = 3, /* struct rsi_positions of the sender of this record */
-    RSI_RECORD_CONTROL = 4,   /* one control message */
-    RSI_RECORD_ATTACH = 5,    /* transport's own: struct rsi_attach */
+    RSI_RECORD_GREETING = 1,     /* struct rsi_greeting */
+    RSI_RECORD_BATCH = 2,        /* bytes of the ring, to be received straight into it */
+    RSI_RECORD_POSITIONS = 3,    /* struct rsi_positions of the sender of this record */
+    RSI_RECORD_CONTROL = 4,      /* one control message */
+    RSI_RECORD_ATTACH = 5,       /* transport's own: struct rsi_attach */
     RSI_RECORD_WAKE_REQUEST = 6, /* struct rsi_wake_request */
-    RSI_RECORD_WAKE = 7,      /* answer; struct rsi_positions */
-    RSI_RECORD_CLOSE = 8,     /* nothing more follows from this side; may carry a text: why */
+    RSI_RECORD_WAKE = 7,         /* answer; struct rsi_positions */
+    RSI_RECORD_CLOSE = 8,        /* nothing more follows from this side; may carry a text: why */
 };
 
 struct rsi_record_header {
@@ -254,12 +255,12 @@ _Static_assert(offsetof(struct rsi_wake_request, generation) == 16, "generation"
  * Addresses and keys are of the sender of this record; zero on transports without them.
  */
 struct rsi_attach {
-    uint64_t in_ring_bytes;  /* ring that the peer writes; 0: none */
-    uint64_t in_start_pos;   /* first position it will take */
-    uint64_t words_address;  /* rdma: struct rsi_words of the sender, written by the peer */
-    uint64_t ring_address;   /* rdma: the ring */
-    uint32_t key;            /* rdma: one key over words and ring, nothing else */
-    uint32_t batch_credit;   /* rdma: receives posted for batches at the start */
+    uint64_t in_ring_bytes; /* ring that the peer writes; 0: none */
+    uint64_t in_start_pos;  /* first position it will take */
+    uint64_t words_address; /* rdma: struct rsi_words of the sender, written by the peer */
+    uint64_t ring_address;  /* rdma: the ring */
+    uint32_t key;           /* rdma: one key over words and ring, nothing else */
+    uint32_t batch_credit;  /* rdma: receives posted for batches at the start */
     uint64_t reserved;
 };
 
@@ -278,11 +279,11 @@ _Static_assert(offsetof(struct rsi_attach, reserved) == 40, "reserved");
  * One page per side, words of 8 bytes, groups 128 bytes apart because two groups have two writers
  * or two moments of writing (and adjacent lines are fetched in pairs).
  *
- * rdma: the page lies in the memory of the side that reads it and the peer writes `consumed_pos` and
- * `batch_credit` with one inline WRITE of 16 bytes.
- * shm: the side that owns the page writes it, the peer reads it. The sleep group is written in
- * the order arrived, consumed, generation (release), then a seq_cst fence before the last look at
- * the peer's positions; the peer has a seq_cst fence between publishing a position and reading it.
+ * rdma: the page lies in the memory of the side that reads it and the peer writes `consumed_pos`
+ * and `batch_credit` with one inline WRITE of 16 bytes. shm: the side that owns the page writes it,
+ * the peer reads it. The sleep group is written in the order arrived, consumed, generation
+ * (release), then a seq_cst fence before the last look at the peer's positions; the peer has a
+ * seq_cst fence between publishing a position and reading it.
  */
 struct rsi_words {
     uint64_t consumed_pos; /* how far the page's author has consumed its in ring */
@@ -305,9 +306,11 @@ _Static_assert(offsetof(struct rsi_words, wake_consumed_at_least) == 136, "wake_
 _Static_assert(offsetof(struct rsi_words, wake_generation) == 144, "wake_generation");
 _Static_assert(offsetof(struct rsi_words, packets_sent) == 152, "packets_sent");
 
-/* ---- rdma immediate --------------------------------------------------------------------------- */
+/* ---- rdma immediate ---------------------------------------------------------------------------
+ */
 
-/* The immediate of a batch's last WRITE: the low 32 bits of its end position in units of 8 bytes. */
+/* The immediate of a batch's last WRITE: the low 32 bits of its end position in units of 8 bytes.
+ */
 static inline uint32_t rsi_immediate(uint64_t end_pos)
 {
     return (uint32_t)(end_pos >> 3);

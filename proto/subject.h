@@ -6,9 +6,9 @@
  *                (one token or more)             md.*.AAPL   md.>
  *     token    = 1 or more bytes, no ".", no "*", no ">", no space, no control byte (< 0x21, 0x7f)
  *
- * At most RSI_SUBJECT_BYTES_MAX bytes and RSI_SUBJECT_TOKENS_MAX tokens. Bytes from 0x80 on are taken
- * as they are (UTF-8 is usual and not checked).
- * Source of the grammar: NATS documentation, "Subject-Based Messaging".
+ * At most RSI_SUBJECT_BYTES_MAX bytes and RSI_SUBJECT_TOKENS_MAX tokens. Bytes from 0x80 on are
+ * taken as they are (UTF-8 is usual and not checked). Source of the grammar: NATS documentation,
+ * "Subject-Based Messaging".
  */
 #ifndef RSI_PROTO_SUBJECT_H
 #define RSI_PROTO_SUBJECT_H

@@ -1,5 +1,6 @@
 /*
- * Proof of a shared secret (HMAC-SHA256 of libcrypto, RFC 2104), both ways; the secret never travels.
+ * Proof of a shared secret (HMAC-SHA256 of libcrypto, RFC 2104), both ways; the secret never
+ * travels.
  *
  *     client proof = HMAC(secret, "ringside client" | client nonce | broker nonce | client name)
  *     broker proof = HMAC(secret, "ringside broker" | client nonce | broker nonce | client name)
@@ -15,8 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RSI_AUTH_NONCE_BYTES 32u
-#define RSI_AUTH_PROOF_BYTES 32u
+#define RSI_AUTH_NONCE_BYTES      32u
+#define RSI_AUTH_PROOF_BYTES      32u
 #define RSI_AUTH_SECRET_BYTES_MIN 8u
 #define RSI_AUTH_SECRET_BYTES_MAX 255u
 
@@ -32,7 +33,8 @@ struct rsi_auth_input {
     const char *client_name;   /* at most 255 bytes */
 };
 
-RSI_MUST_CHECK rsi_status_t rsi_auth_proof(enum rsi_auth_side side, const struct rsi_auth_input *input,
+RSI_MUST_CHECK rsi_status_t rsi_auth_proof(enum rsi_auth_side side,
+                                           const struct rsi_auth_input *input,
                                            uint8_t proof[RSI_AUTH_PROOF_BYTES],
                                            struct rsi_error *error);
 /* In constant time. */

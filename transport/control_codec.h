@@ -6,8 +6,8 @@
  *   byte: 1 when more pieces follow, 0 on the last. Pieces of one message are never mixed with
  *   another's.
  * - All pieces go into the outbox or none does, so a sender may just try again.
- * - What a peer sends is bounded (RSI_CONTROL_MESSAGE_BYTES_MAX) and checked; garbage is a protocol error
- *   that names what was wrong.
+ * - What a peer sends is bounded (RSI_CONTROL_MESSAGE_BYTES_MAX) and checked; garbage is a protocol
+ * error that names what was wrong.
  */
 #ifndef RSI_TRANSPORT_CONTROL_CODEC_H
 #define RSI_TRANSPORT_CONTROL_CODEC_H

@@ -6,8 +6,8 @@
  *   The commit word of a batch's first frame goes to link->head_word, every other one into the
  *   ring: place() completes the batch (transport.h). Only one claim is open at a time.
  * - Reader, owner thread: rsi_frame_read copies the header once into a local, checks it against the
- *   bounds that the transport vouches for, and never looks at the ring's copy again: on shm the peer
- *   can rewrite it at any time. The payload of a shm ingress ring is copied before it is used.
+ *   bounds that the transport vouches for, and never looks at the ring's copy again: on shm the
+ * peer can rewrite it at any time. The payload of a shm ingress ring is copied before it is used.
  */
 #ifndef RSI_TRANSPORT_FRAME_H
 #define RSI_TRANSPORT_FRAME_H

@@ -22,12 +22,13 @@
  * A value that the peer wrote and that breaks this ends the link with an error that names it; it
  * never trips an assertion. Placed bytes never change and stay in the out ring until they arrived.
  *
- * Batches. The bytes [placed_pos, staged_pos) are whole frames. All of them lie in the out ring, but
- * for the first word of the batch (the commit word of its first frame), which waits in
- * link->head_word: place() stores it, on shm with release, so that one store makes the batch visible.
- * rsi_frame_commit() in frame.h keeps this rule; nobody else writes commit words into an out ring.
- * A reader sees whole frames only: arrived_pos is always the end of a frame. A transport that cuts a
- * batch into pieces cuts between frames, or holds arrived_pos back until the batch is complete.
+ * Batches. The bytes [placed_pos, staged_pos) are whole frames. All of them lie in the out ring,
+ * but for the first word of the batch (the commit word of its first frame), which waits in
+ * link->head_word: place() stores it, on shm with release, so that one store makes the batch
+ * visible. rsi_frame_commit() in frame.h keeps this rule; nobody else writes commit words into an
+ * out ring. A reader sees whole frames only: arrived_pos is always the end of a frame. A transport
+ * that cuts a batch into pieces cuts between frames, or holds arrived_pos back until the batch is
+ * complete.
  *
  * Who moves what. The transport: placed_pos (in place), flushed_pos and under_way (in flush and
  * poll_data), and by the checking movers below arrived_pos, peer_arrived_pos, peer_consumed_pos.
@@ -45,9 +46,9 @@
  *
  * Self-clocked batching. flush() emits all that is placed, as one batch. `under_way` says that a
  * batch is on its way for which waiting is worth while; as long as it is set, a sender that is not
- * in a hurry leaves what it places to a later flush. poll_data() clears it when the batch has arrived
- * (rdma: completion) or once per pass (tcp: the kernel took it), and itself flushes what was placed
- * meanwhile. rsi_link_flush_clocked() is that rule; it has no timer.
+ * in a hurry leaves what it places to a later flush. poll_data() clears it when the batch has
+ * arrived (rdma: completion) or once per pass (tcp: the kernel took it), and itself flushes what
+ * was placed meanwhile. rsi_link_flush_clocked() is that rule; it has no timer.
  */
 #ifndef RSI_TRANSPORT_TRANSPORT_H
 #define RSI_TRANSPORT_TRANSPORT_H
@@ -74,9 +75,9 @@ enum rsi_link_state {
     RSI_LINK_OPEN,       /* the control lane works both ways; no rings yet */
     RSI_LINK_ATTACHING,  /* link_attach was called; waiting for the other side's memory */
     RSI_LINK_ATTACHED,   /* rings on both sides are ready; data moves */
-    RSI_LINK_LOST,       /* the transport failed or the peer is gone; link->error says why; close it */
-    RSI_LINK_CLOSING,    /* link_close was called; hardware, kernel or owner thread still use it */
-    RSI_LINK_CLOSED,     /* nothing refers to it any more; link_destroy is legal */
+    RSI_LINK_LOST,    /* the transport failed or the peer is gone; link->error says why; close it */
+    RSI_LINK_CLOSING, /* link_close was called; hardware, kernel or owner thread still use it */
+    RSI_LINK_CLOSED,  /* nothing refers to it any more; link_destroy is legal */
 };
 
 /* What the transport did for one link. Written by the owner thread, read by anybody (relaxed). */
@@ -90,10 +91,10 @@ struct rsi_link_stats {
     _Atomic uint64_t receives;        /* tcp: recv calls; rdma: receive completions */
     _Atomic uint64_t control_sent;    /* messages on the control lane */
     _Atomic uint64_t control_received;
-    _Atomic uint64_t wake_requests;   /* that this side made */
-    _Atomic uint64_t wakes_sent;      /* that this side answered */
-    _Atomic uint64_t credit_stalls;   /* flushes held back by batch credit or a full socket buffer */
-    _Atomic uint64_t zerocopy_sends;  /* tcp: sends that asked for MSG_ZEROCOPY */
+    _Atomic uint64_t wake_requests;  /* that this side made */
+    _Atomic uint64_t wakes_sent;     /* that this side answered */
+    _Atomic uint64_t credit_stalls;  /* flushes held back by batch credit or a full socket buffer */
+    _Atomic uint64_t zerocopy_sends; /* tcp: sends that asked for MSG_ZEROCOPY */
     _Atomic uint64_t zerocopy_copied; /* tcp: of these, those the kernel copied all the same */
 };
 
@@ -105,15 +106,15 @@ struct rsi_link {
     /* Constant after dial or accept. */
     const struct rsi_transport *transport;
     struct rsi_poller *poller;
-    uint64_t id;  /* unique in this process, for logs and counters */
-    void *user;   /* the layer above; set by it before the owner thread sees the link */
+    uint64_t id; /* unique in this process, for logs and counters */
+    void *user;  /* the layer above; set by it before the owner thread sees the link */
     struct rsi_greeting peer_greeting; /* valid from OPEN on */
-    char local_text[96]; /* "10.7.0.1:7400 on rxe_a port 1 gid 1 mtu 4096" */
-    char peer_text[96];  /* "10.7.0.2:51234", "pid 4711 uid 1000" */
+    char local_text[96];               /* "10.7.0.1:7400 on rxe_a port 1 gid 1 mtu 4096" */
+    char peer_text[96];                /* "10.7.0.2:51234", "pid 4711 uid 1000" */
 
     /* Control thread. */
-    _Atomic uint32_t state; /* enum rsi_link_state; the owner thread only reads it */
-    struct rsi_error error; /* why it is LOST; valid from LOST on */
+    _Atomic uint32_t state;    /* enum rsi_link_state; the owner thread only reads it */
+    struct rsi_error error;    /* why it is LOST; valid from LOST on */
     struct rsi_mailbox inbox;  /* control messages from the peer: owner thread -> control thread */
     struct rsi_mailbox outbox; /* control messages to the peer: control thread -> owner thread */
 
@@ -127,7 +128,8 @@ struct rsi_link {
     uint64_t staged_pos;
     uint64_t placed_pos;
     uint64_t flushed_pos; /* emitted; placed_pos - flushed_pos waits for a flush */
-    uint64_t head_word;   /* commit word of the frame at placed_pos, valid if staged_pos > placed_pos */
+    uint64_t
+        head_word; /* commit word of the frame at placed_pos, valid if staged_pos > placed_pos */
     uint64_t peer_arrived_pos;
     uint64_t peer_consumed_pos;
     uint64_t peer_consumed_held_pos; /* as the peer told it; shown as far as peer_arrived_pos */
@@ -151,23 +153,24 @@ struct rsi_domain_options {
     const char *device;           /* rdma device name to insist on; NULL: any */
     const uint32_t *allowed_uids; /* shm: user ids that may connect beside root and the own one */
     uint32_t allowed_uid_count;
-    bool trusted_fabric;          /* rdma: serve devices without type 2 windows */
-    uint64_t ring_bytes_max;      /* goes into the greeting; 0: RSI_RING_BYTES_MAX */
-    uint64_t seed;                /* sim: of its scheduler */
-    int node;                     /* NUMA node for rings; -1: the device's, else any */
-    uint64_t incarnation;         /* goes into the greeting */
-    uint16_t version_min;         /* 0: RSI_WIRE_VERSION_MIN; tests pretend to be another version */
-    uint16_t version_max;         /* 0: RSI_WIRE_VERSION_MAX */
-    bool lock_memory;             /* mlock rings as far as the limit allows */
-    uint64_t connect_timeout_ns;  /* dial until OPEN, and accept until OPEN; 0: 5 s */
-    uint64_t zerocopy_bytes_min;  /* tcp: batches from here on use MSG_ZEROCOPY; 0: 16 KiB; UINT64_MAX: never */
+    bool trusted_fabric;         /* rdma: serve devices without type 2 windows */
+    uint64_t ring_bytes_max;     /* goes into the greeting; 0: RSI_RING_BYTES_MAX */
+    uint64_t seed;               /* sim: of its scheduler */
+    int node;                    /* NUMA node for rings; -1: the device's, else any */
+    uint64_t incarnation;        /* goes into the greeting */
+    uint16_t version_min;        /* 0: RSI_WIRE_VERSION_MIN; tests pretend to be another version */
+    uint16_t version_max;        /* 0: RSI_WIRE_VERSION_MAX */
+    bool lock_memory;            /* mlock rings as far as the limit allows */
+    uint64_t connect_timeout_ns; /* dial until OPEN, and accept until OPEN; 0: 5 s */
+    uint64_t zerocopy_bytes_min; /* tcp: batches from here on use MSG_ZEROCOPY; 0: 16 KiB;
+                                    UINT64_MAX: never */
 };
 
 struct rsi_poller_options {
-    uint32_t link_count_max;            /* sizes completion queues and tables */
-    struct rsi_waker *control_waker;    /* woken when an inbox gained a message or a link failed;
-                                           NULL: both threads are one */
-    struct rsi_waker *owner_waker;      /* woken when an outbox gained a message or a link joined */
+    uint32_t link_count_max;         /* sizes completion queues and tables */
+    struct rsi_waker *control_waker; /* woken when an inbox gained a message or a link failed;
+                                        NULL: both threads are one */
+    struct rsi_waker *owner_waker;   /* woken when an outbox gained a message or a link joined */
 };
 
 struct rsi_link_rings {
@@ -185,14 +188,15 @@ struct rsi_link_rings {
  * poll_control. All text in errors names the thing and the way out.
  */
 struct rsi_transport {
-    const char *name; /* also the URL scheme */
-    uint64_t batch_bytes_max;  /* most bytes that one flush emits as one batch */
-    bool peer_is_local;        /* both sides run on one host (shm, sim) */
+    const char *name;         /* also the URL scheme */
+    uint64_t batch_bytes_max; /* most bytes that one flush emits as one batch */
+    bool peer_is_local;       /* both sides run on one host (shm, sim) */
 
     /* -- control thread -- */
 
     /* Once per process and transport. Errors: NO_DEVICE, PERMISSION, SYSTEM. */
-    rsi_status_t (*domain_create)(struct rsi_domain **domain, const struct rsi_domain_options *options,
+    rsi_status_t (*domain_create)(struct rsi_domain **domain,
+                                  const struct rsi_domain_options *options,
                                   struct rsi_error *error);
     /* All listeners, pollers and links of it are gone. */
     void (*domain_destroy)(struct rsi_domain *domain);
@@ -203,11 +207,13 @@ struct rsi_transport {
 
     /* One owner thread's share. Made on the control thread before the owner thread uses it. */
     rsi_status_t (*poller_create)(struct rsi_poller **poller, struct rsi_domain *domain,
-                                  const struct rsi_poller_options *options, struct rsi_error *error);
+                                  const struct rsi_poller_options *options,
+                                  struct rsi_error *error);
     /* No link is left on it and its owner thread has stopped. */
     void (*poller_destroy)(struct rsi_poller *poller);
 
-    /* Port 0 picks one: listener_text tells which. Errors: ADDRESS (in use, unknown), PERMISSION. */
+    /* Port 0 picks one: listener_text tells which. Errors: ADDRESS (in use, unknown), PERMISSION.
+     */
     rsi_status_t (*listener_create)(struct rsi_listener **listener, struct rsi_domain *domain,
                                     const struct rsi_url *url, struct rsi_error *error);
     /* Also refuses what waits to be accepted. */
@@ -224,15 +230,17 @@ struct rsi_transport {
                               const struct rsi_url *url, struct rsi_error *error);
     /* OPEN -> ATTACHING. Makes this side's rings, or, where the peer makes them (shm client), waits
      * for them; ATTACHED follows in link_poll_control, on each side when both are ready. Both sides
-     * call it after the layer above agreed on sizes; the peer's answer is checked against `rings`. */
+     * call it after the layer above agreed on sizes; the peer's answer is checked against `rings`.
+     */
     rsi_status_t (*link_attach)(struct rsi_link *link, const struct rsi_link_rings *rings,
                                 struct rsi_error *error);
     /* Drives one link's steps. Call when its state may change: after domain_poll_control, after a
      * wake, and at least every 100 ms while CONNECTING, ATTACHING or CLOSING. */
     void (*link_poll_control)(struct rsi_link *link, uint64_t now_ns);
-    /* From any state but CLOSED to CLOSING, idempotent, at once. What was placed and not yet emitted
-     * is lost: flush and wait for peer_arrived_pos before, if it matters. Control messages already in
-     * the outbox are still sent as far as the peer takes them, for at most one second. */
+    /* From any state but CLOSED to CLOSING, idempotent, at once. What was placed and not yet
+     * emitted is lost: flush and wait for peer_arrived_pos before, if it matters. Control messages
+     * already in the outbox are still sent as far as the peer takes them, for at most one second.
+     */
     void (*link_close)(struct rsi_link *link);
     /* In CLOSED, and when the owner thread of the layer above has let go of it. */
     void (*link_destroy)(struct rsi_link *link);
@@ -241,7 +249,7 @@ struct rsi_transport {
 
     /* [placed_pos, placed_pos + bytes) lies in the out ring but for its first word; that is
      * link->head_word: stores it there, moves placed_pos to the end, makes the bytes visible (shm,
-     * which also moves flushed_pos and peer_arrived_pos) or leaves them to flush. */
+     * which also moves peer_arrived_pos) or leaves them to flush. flush moves flushed_pos. */
     void (*place)(struct rsi_link *link, uint64_t bytes);
     /* Emits what is placed. WOULD_BLOCK: credit or the socket is exhausted; poll_data goes on with
      * it when that changes, the caller need not call again. */
@@ -264,7 +272,8 @@ struct rsi_transport {
     bool (*poller_arm)(struct rsi_poller *poller);
     /* After the wait, whatever ended it. */
     void (*poller_disarm)(struct rsi_poller *poller);
-    /* Readable after poller_arm when poll_data has work; an epoll can hold it. Owned by the poller. */
+    /* Readable after poller_arm when poll_data has work; an epoll can hold it. Owned by the poller.
+     */
     int (*poller_fd)(struct rsi_poller *poller);
 };
 
@@ -299,7 +308,8 @@ uint32_t rsi_poller_poll(struct rsi_poller *poller, uint64_t now_ns);
 /* Waiting bytes from which flush_clocked emits although a batch is under way. */
 #define RSI_FLUSH_BYTES (32u << 10)
 
-/* ---- control plane helpers common to all ------------------------------------------------------ */
+/* ---- control plane helpers common to all ------------------------------------------------------
+ */
 
 static inline enum rsi_link_state rsi_link_state(const struct rsi_link *link)
 {
@@ -307,8 +317,8 @@ static inline enum rsi_link_state rsi_link_state(const struct rsi_link *link)
 }
 
 /*
- * Control thread. One message of 1 to RSI_CONTROL_BYTES_MAX bytes. WOULD_BLOCK: the outbox is full, the
- * control waker is woken when it is no longer. RSI_E_STATE before OPEN, RSI_E_LINK_LOST and
+ * Control thread. One message of 1 to RSI_CONTROL_BYTES_MAX bytes. WOULD_BLOCK: the outbox is full,
+ * the control waker is woken when it is no longer. RSI_E_STATE before OPEN, RSI_E_LINK_LOST and
  * RSI_E_LINK_CLOSED after the end.
  */
 RSI_MUST_CHECK rsi_status_t rsi_link_send_control(struct rsi_link *link, const void *data,
@@ -326,8 +336,8 @@ const char *rsi_link_state_name(enum rsi_link_state state);
 /* For transports, control thread: acts on a failure that the owner thread reported: copies it to
  * link->error and makes the link LOST. False: there is none, or the link is past that already. */
 bool rsi_link_take_failure(struct rsi_link *link);
-/* For transports, control thread: the same for what the control thread found itself. Does nothing when
- * the link is LOST, CLOSING or CLOSED already: the first reason stands. */
+/* For transports, control thread: the same for what the control thread found itself. Does nothing
+ * when the link is LOST, CLOSING or CLOSED already: the first reason stands. */
 void rsi_link_lose(struct rsi_link *link, rsi_status_t status, const char *format, ...)
     RSI_PRINTF(3, 4) RSI_COLD;
 /* As rsi_link_lose, with a reason that a callee wrote. */
@@ -342,12 +352,12 @@ RSI_MUST_CHECK rsi_status_t rsi_link_inbox_push(struct rsi_link *link, const voi
 const void *rsi_link_outbox_front(struct rsi_link *link, uint32_t *bytes);
 void rsi_link_outbox_pop(struct rsi_link *link);
 
-/* For transports: zeroed memory for a struct that begins with a struct rsi_link (which asks for more
- * alignment than calloc gives) / gives it back; NULL: none left. */
+/* For transports: zeroed memory for a struct that begins with a struct rsi_link (which asks for
+ * more alignment than calloc gives) / gives it back; NULL: none left. */
 void *rsi_link_alloc(size_t bytes);
 void rsi_link_free(void *link);
-/* For transports: sets up what is common to every link / gives it back. The rings are the transport's:
- * made by its attach, given back by its destroy. */
+/* For transports: sets up what is common to every link / gives it back. The rings are the
+ * transport's: made by its attach, given back by its destroy. */
 rsi_status_t rsi_link_init(struct rsi_link *link, const struct rsi_transport *transport,
                            struct rsi_poller *poller, struct rsi_error *error);
 void rsi_link_fini(struct rsi_link *link);

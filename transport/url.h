@@ -5,7 +5,8 @@
  *     shm:///ABSOLUTE/PATH/OF/SOCKET                          at most 107 bytes
  *     sim://NAME                                              inside one process, for tests
  *
- * PORT may be left out: 7400. User names, queries and fragments are refused with a text that says so.
+ * PORT may be left out: 7400. User names, queries and fragments are refused with a text that says
+ * so.
  */
 #ifndef RSI_TRANSPORT_URL_H
 #define RSI_TRANSPORT_URL_H
@@ -16,7 +17,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define RSI_PORT_DEFAULT 7400
+#define RSI_PORT_DEFAULT   7400
 #define RSI_HOST_BYTES_MAX 253
 #define RSI_PATH_BYTES_MAX 107
 

@@ -1,0 +1,425 @@
+/*
+ * Design notes
+ * - The common walk reads each log once for all sessions of this agent that keep up. It never
+ * waits: a session whose out ring has no room leaves it with a cursor of its own at that frame, and
+ * comes back when its cursor has met the common one. So one slow subscriber costs the others
+ * nothing.
+ * - Lagging cursors move before the common walk: older frames get the room that was given back.
+ * - A cursor that is more than half a window behind is acted on at once, by its session's policy:
+ *   drop skips it up to the common walk and notes what was left out; disconnect reports the
+ * session; block stops all admission until the cursor is within half a window again.
+ * - Gaps are exact. Frames carry a sequence per publication, so a gap is two sequences: the first
+ *   left out, kept for a publication that the link was never told of, and the first after it. A gap
+ *   is told before the next frame of anything, and as soon as there is room.
+ * - Copying from a log frame to an out ring leaves out the commit word: that is the ring's own.
+ */
+#include "broker/agent_internal.h"
+
+#include <string.h>
+
+static uint64_t announce_frame_bytes(const struct rsi_publication *publication)
+{
+    return rsi_frame_bytes(0, sizeof(struct rsi_announce) + publication->subject_bytes +
+                                  publication->publisher_name_bytes);
+}
+
+static void fill_header(struct rsi_frame_header *header, enum rsi_frame_type type,
+                        uint32_t publication, uint64_t payload_bytes)
+{
+    header->payload_bytes = (uint32_t)payload_bytes;
+    header->type = (uint8_t)type;
+    header->flags = 0;
+    header->headers_bytes = 0;
+    header->publication = publication;
+    header->generation = 0;
+    header->member = 0;
+    header->sequence = 0;
+    header->publish_time_ns = 0;
+}
+
+/* Stages the announce of a publication. False: no room. */
+static RSI_NOINLINE bool put_announce(struct rsi_agent *agent, struct rsi_session *session,
+                                      const struct rsi_publication *publication,
+                                      uint64_t next_sequence)
+{
+    uint64_t frame_bytes = announce_frame_bytes(publication);
+    struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
+    if (!header)
+        return false;
+    struct rsi_announce announce = {
+        .publication = publication->id,
+        .topic = publication->topic,
+        .publisher_session = publication->publisher_session,
+        .next_sequence = next_sequence,
+        .subject_bytes = publication->subject_bytes,
+        .name_bytes = publication->publisher_name_bytes,
+    };
+    fill_header(header, RSI_FRAME_ANNOUNCE, publication->id,
+                sizeof(announce) + announce.subject_bytes + announce.name_bytes);
+    uint8_t *payload = (uint8_t *)(header + 1);
+    memcpy(payload, &announce, sizeof(announce));
+    payload += sizeof(announce);
+    memcpy(payload, publication->subject, announce.subject_bytes);
+    payload += announce.subject_bytes;
+    memcpy(payload, publication->publisher_name, announce.name_bytes);
+    rsi_frame_commit(session->link, frame_bytes);
+    rsi_bit_set(session->data.announced,
+                publication->id & (agent->plane->options.publication_count_max - 1));
+    rsi_agent_mark_dirty(agent, session);
+    return true;
+}
+
+static void forget_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
+{
+    struct rsi_publication *publication = agent->plane->publications[slot];
+    rsi_bit_clear(session->data.gap_pending, slot);
+    rsi_fetch_add_acq_rel(&publication->gap_pending_count, UINT32_MAX);
+    if (--session->data.gap_pending_count == 0)
+        agent->gap_session_count--;
+}
+
+void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
+{
+    uint32_t slot_count = agent->plane->options.publication_count_max;
+    for (uint32_t slot = 0; slot < slot_count && session->data.gap_pending_count > 0; slot++) {
+        if (rsi_bit_get(session->data.gap_pending, slot))
+            forget_gap(agent, session, slot);
+    }
+}
+
+/* Stages one gap record. False: no room. */
+static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
+{
+    struct rsi_publication *publication = agent->plane->publications[slot];
+    if (!rsi_bit_get(session->data.announced, slot) &&
+        !put_announce(agent, session, publication, session->data.gap_first[slot]))
+        return false;
+    struct {
+        struct rsi_gap gap;
+        struct rsi_gap_entry entry;
+    } record = {
+        .gap = {.reason = RSI_GAP_DROPPED, .entry_count = 1},
+        .entry = {.publication = publication->id, .next_sequence = session->data.gap_next[slot]},
+    };
+    uint64_t frame_bytes = rsi_frame_bytes(0, sizeof(record));
+    struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
+    if (!header)
+        return false;
+    fill_header(header, RSI_FRAME_GAP, 0, sizeof(record));
+    memcpy(header + 1, &record, sizeof(record));
+    rsi_frame_commit(session->link, frame_bytes);
+    rsi_agent_mark_dirty(agent, session);
+    forget_gap(agent, session, slot);
+    return true;
+}
+
+/* Stages all that the session was not told yet of gaps. False: no room for all. */
+static RSI_NOINLINE bool put_gaps(struct rsi_agent *agent, struct rsi_session *session)
+{
+    uint32_t word_count = (agent->plane->options.publication_count_max + 63) / 64;
+    for (uint32_t word = 0; word < word_count && session->data.gap_pending_count > 0; word++) {
+        while (session->data.gap_pending[word] != 0) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(session->data.gap_pending[word]);
+            if (!put_gap(agent, session, slot))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Stages one frame for one session. False: no room; what had to precede it may have been staged. */
+static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *session,
+                             const struct rsi_publication *publication,
+                             const struct rsi_frame_header *source, uint64_t frame_bytes)
+{
+    uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
+    if (rsi_unlikely(session->data.gap_pending_count > 0) && !put_gaps(agent, session))
+        return false;
+    if (rsi_unlikely(!rsi_bit_get(session->data.announced, slot)) &&
+        !put_announce(agent, session, publication, source->sequence))
+        return false;
+    struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
+    if (rsi_unlikely(!header))
+        return false;
+    memcpy((uint8_t *)header + sizeof(header->commit),
+           (const uint8_t *)source + sizeof(source->commit), frame_bytes - sizeof(header->commit));
+    rsi_frame_commit(session->link, frame_bytes);
+    rsi_agent_mark_dirty(agent, session);
+    rsi_bump_relaxed(&session->counts.delivered_messages, 1);
+    rsi_bump_relaxed(&session->counts.delivered_bytes, source->payload_bytes);
+    return true;
+}
+
+/* Whether the frame is for the session: it may be the publisher's own echo. */
+static inline bool match_wants(const struct rsi_match *match,
+                               const struct rsi_publication *publication)
+{
+    return match->echo_count > 0 || publication->publisher_session != match->session->id;
+}
+
+static RSI_NOINLINE void begin_lag(struct rsi_agent *agent, struct rsi_session *session,
+                                   uint32_t log_index, uint64_t position)
+{
+    struct rsi_lag *lag = &session->data.lags[log_index];
+    lag->cursor_pos = position;
+    lag->is_lagging = true;
+    session->data.lagging_count++;
+    agent->lagging_count++;
+}
+
+static void set_blocking(struct rsi_agent *agent, struct rsi_session *session, struct rsi_lag *lag,
+                         bool is_blocking)
+{
+    if (lag->is_blocking == is_blocking)
+        return;
+    lag->is_blocking = is_blocking;
+    if (is_blocking) {
+        rsi_fetch_add_acq_rel(&agent->plane->blocked_count, 1u);
+        session->data.blocked_since_ns = agent->now_ns;
+        return;
+    }
+    rsi_bump_relaxed(&session->counts.blocked_ns, agent->now_ns - session->data.blocked_since_ns);
+    if (rsi_fetch_add_acq_rel(&agent->plane->blocked_count, UINT32_MAX) == 1)
+        rsi_agent_wake_others(agent);
+}
+
+static void end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index)
+{
+    struct rsi_lag *lag = &session->data.lags[log_index];
+    set_blocking(agent, session, lag, false);
+    lag->is_lagging = false;
+    lag->is_dropping = false;
+    session->data.lagging_count--;
+    agent->lagging_count--;
+}
+
+void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session)
+{
+    for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
+        if (session->data.lags[i].is_lagging)
+            end_lag(agent, session, i);
+    }
+}
+
+/* Where the walk of a log from `position` ends in this pass: not beyond its end, not too far. */
+static uint64_t bounded_end_pos(uint64_t position, uint64_t end_pos, uint64_t bytes)
+{
+    return end_pos - position > bytes ? position + bytes : end_pos;
+}
+
+static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index)
+{
+    struct rsi_message_log *log = &agent->plane->agents[log_index]->log;
+    uint64_t position = agent->common_pos[log_index];
+    uint64_t end_pos = rsi_message_log_end_pos(log);
+    uint64_t stop_pos = bounded_end_pos(position, end_pos, RSI_WALK_BYTES_PER_PASS);
+    uint64_t frame_count = 0;
+    uint64_t delivered_count = 0;
+    while (position < stop_pos) {
+        const struct rsi_frame_header *header = rsi_message_log_at(log, position);
+        uint64_t frame_bytes = rsi_commit_frame_bytes(header->commit, position);
+        rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
+        const struct rsi_publication *publication =
+            rsi_plane_publication(agent->plane, header->publication);
+        const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
+        rsi_assert(topic != NULL);
+        for (uint32_t i = 0; i < topic->match_count; i++) {
+            const struct rsi_match *match = &topic->matches[i];
+            struct rsi_session *session = match->session;
+            if (session->data.lags[log_index].is_lagging || session->data.is_failed ||
+                !match_wants(match, publication))
+                continue;
+            if (put_frame(agent, session, publication, header, frame_bytes))
+                delivered_count++;
+            else
+                begin_lag(agent, session, log_index, position);
+        }
+        position += frame_bytes;
+        frame_count++;
+    }
+    agent->common_pos[log_index] = position;
+    rsi_bump_relaxed(&agent->counts.delivered_messages, delivered_count);
+    return frame_count;
+}
+
+/* xorshift64: only the order of walking depends on it. */
+static uint32_t next_random(struct rsi_agent *agent)
+{
+    agent->random ^= agent->random << 13;
+    agent->random ^= agent->random >> 7;
+    agent->random ^= agent->random << 17;
+    return (uint32_t)(agent->random >> 32);
+}
+
+uint64_t rsi_agent_walk(struct rsi_agent *agent)
+{
+    uint32_t log_count = agent->plane->options.agent_count;
+    uint32_t first = agent->random ? next_random(agent) % log_count : 0;
+    uint64_t frame_count = 0;
+    for (uint32_t i = 0; i < log_count; i++)
+        frame_count += walk_log(agent, (first + i) % log_count);
+    return frame_count;
+}
+
+/* The session's entry for the frame at a lagging cursor, or NULL: it is not owed the frame. */
+static const struct rsi_match *lagging_match(const struct rsi_agent *agent,
+                                             const struct rsi_session *session,
+                                             const struct rsi_publication *publication,
+                                             uint32_t log_index, uint64_t position)
+{
+    const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
+    rsi_assert(topic != NULL);
+    const struct rsi_match *match = rsi_topic_match_of(
+        topic, session, publication->topic & (agent->topics.topic_count_max - 1));
+    if (!match || position < match->start_pos[log_index] || !match_wants(match, publication))
+        return NULL;
+    return match;
+}
+
+/* Notes that the session does not get this frame. */
+static void note_dropped(struct rsi_agent *agent, struct rsi_session *session,
+                         struct rsi_publication *publication, uint64_t sequence)
+{
+    uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
+    if (!rsi_bit_get(session->data.gap_pending, slot)) {
+        rsi_bit_set(session->data.gap_pending, slot);
+        rsi_fetch_add_acq_rel(&publication->gap_pending_count, 1u);
+        session->data.gap_first[slot] = sequence;
+        if (session->data.gap_pending_count++ == 0)
+            agent->gap_session_count++;
+    }
+    session->data.gap_next[slot] = sequence + 1;
+    rsi_bump_relaxed(&session->counts.dropped_messages, 1);
+}
+
+static uint64_t move_cursor(struct rsi_agent *agent, struct rsi_session *session,
+                            uint32_t log_index)
+{
+    struct rsi_lag *lag = &session->data.lags[log_index];
+    const struct rsi_message_log *log = &agent->plane->agents[log_index]->log;
+    uint64_t common_pos = agent->common_pos[log_index];
+    uint64_t stop_pos =
+        bounded_end_pos(lag->cursor_pos, common_pos,
+                        lag->is_dropping ? RSI_SKIP_BYTES_PER_PASS : RSI_WALK_BYTES_PER_PASS);
+    uint64_t frame_count = 0;
+    uint64_t delivered_count = 0;
+    while (lag->cursor_pos < stop_pos) {
+        const struct rsi_frame_header *header = rsi_message_log_at(log, lag->cursor_pos);
+        uint64_t frame_bytes = rsi_commit_frame_bytes(header->commit, lag->cursor_pos);
+        rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
+        struct rsi_publication *publication =
+            rsi_plane_publication(agent->plane, header->publication);
+        if (lagging_match(agent, session, publication, log_index, lag->cursor_pos)) {
+            if (lag->is_dropping)
+                note_dropped(agent, session, publication, header->sequence);
+            else if (put_frame(agent, session, publication, header, frame_bytes))
+                delivered_count++;
+            else
+                break;
+        }
+        lag->cursor_pos += frame_bytes;
+        frame_count++;
+    }
+    rsi_bump_relaxed(&agent->counts.delivered_messages, delivered_count);
+    return frame_count;
+}
+
+static void act_on_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index)
+{
+    struct rsi_lag *lag = &session->data.lags[log_index];
+    const struct rsi_message_log *log = &agent->plane->agents[log_index]->log;
+    uint64_t lag_bytes = rsi_message_log_end_pos(log) - lag->cursor_pos;
+    bool is_too_far = lag_bytes > log->ring.capacity_bytes / 2;
+    rsi_store_relaxed(&session->counts.lag_bytes, lag_bytes);
+    if (session->data.policy == RSI_POLICY_BLOCK) {
+        set_blocking(agent, session, lag, is_too_far);
+        return;
+    }
+    if (!is_too_far)
+        return;
+    if (session->data.policy == RSI_POLICY_DISCONNECT) {
+        rsi_agent_fault(agent, session, RSI_E_SLOW,
+                        "subscriber %s is %llu bytes behind, more than half of the log window of "
+                        "%llu bytes, and its policy is disconnect; read faster, ask for policy "
+                        "block or drop, or raise log_bytes",
+                        session->name, (unsigned long long)lag_bytes,
+                        (unsigned long long)log->ring.capacity_bytes);
+        return;
+    }
+    if (!lag->is_dropping) {
+        lag->is_dropping = true;
+        rsi_bump_relaxed(&session->counts.gaps, 1);
+    }
+}
+
+static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *session)
+{
+    uint64_t frame_count = 0;
+    for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
+        struct rsi_lag *lag = &session->data.lags[i];
+        if (!lag->is_lagging)
+            continue;
+        frame_count += move_cursor(agent, session, i);
+        act_on_lag(agent, session, i);
+        if (session->data.is_failed)
+            return frame_count;
+        if (lag->cursor_pos == agent->common_pos[i]) {
+            end_lag(agent, session, i);
+            rsi_store_relaxed(&session->counts.lag_bytes, 0);
+        }
+    }
+    if (session->data.gap_pending_count > 0)
+        (void)put_gaps(agent, session);
+    return frame_count;
+}
+
+uint64_t rsi_agent_catch_up(struct rsi_agent *agent)
+{
+    if (agent->lagging_count == 0 && agent->gap_session_count == 0)
+        return 0;
+    uint64_t frame_count = 0;
+    for (uint32_t i = 0; i < agent->session_count; i++) {
+        struct rsi_session *session = agent->sessions[i];
+        if (session->data.lagging_count > 0 || session->data.gap_pending_count > 0)
+            frame_count += catch_up_session(agent, session);
+    }
+    return frame_count;
+}
+
+void rsi_agent_emit(struct rsi_agent *agent)
+{
+    for (uint32_t i = 0; i < agent->dirty_count; i++) {
+        struct rsi_session *session = agent->dirty[i];
+        session->data.is_dirty = false;
+        if (session->data.is_failed)
+            continue;
+        rsi_link_place(session->link);
+        /* What it cannot emit now, poll_data emits when credit returns. */
+        (void)rsi_link_flush_clocked(session->link);
+    }
+    agent->dirty_count = 0;
+}
+
+void rsi_agent_publish_needed(struct rsi_agent *agent)
+{
+    uint32_t log_count = agent->plane->options.agent_count;
+    for (uint32_t i = 0; i < log_count; i++) {
+        uint64_t needed_pos = agent->common_pos[i];
+        for (uint32_t at = 0; at < agent->session_count && agent->lagging_count > 0; at++) {
+            const struct rsi_lag *lag = &agent->sessions[at]->data.lags[i];
+            if (lag->is_lagging && lag->cursor_pos < needed_pos)
+                needed_pos = lag->cursor_pos;
+        }
+        if (needed_pos == rsi_load_relaxed(&agent->needed_pos[i]))
+            continue;
+        rsi_store_release(&agent->needed_pos[i], needed_pos);
+        struct rsi_agent *owner = agent->plane->agents[i];
+        if (owner == agent)
+            continue;
+        /* Mirrors the owner's look at needed_pos after it said that it wants room and will sleep.
+         */
+        rsi_fence_seq_cst();
+        if (rsi_load_relaxed(&owner->wants_room))
+            rsi_waker_wake(&owner->waker);
+    }
+}

@@ -1,0 +1,225 @@
+/*
+ * Design notes
+ * - Adding a topic looks at every subscription, subscribing looks at every topic: both are rare and
+ *   linear, and what a frame needs is one load. A trie would make edits faster and frames no
+ * faster.
+ * - Room in match lists is made before anything changes, so that a failed edit leaves the index
+ * whole.
+ */
+#include "broker/topic_index.h"
+
+#include "core/assert.h"
+#include "proto/subject.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+rsi_status_t rsi_topic_index_init(struct rsi_topic_index *index, uint32_t topic_count_max,
+                                  struct rsi_error *error)
+{
+    memset(index, 0, sizeof(*index));
+    rsi_assert((topic_count_max & (topic_count_max - 1)) == 0);
+    index->topics = calloc(topic_count_max, sizeof(*index->topics));
+    if (!index->topics)
+        return rsi_fail(error, RSI_E_NO_MEMORY,
+                        "no memory for an index of %u topics; lower "
+                        "topic_count_max",
+                        topic_count_max);
+    index->topic_count_max = topic_count_max;
+    return RSI_OK;
+}
+
+void rsi_topic_index_fini(struct rsi_topic_index *index)
+{
+    for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
+        if (index->topics[slot]) {
+            free(index->topics[slot]->matches);
+            free(index->topics[slot]);
+        }
+    }
+    free(index->topics);
+    free(index->subscriptions);
+    memset(index, 0, sizeof(*index));
+}
+
+static bool topic_matches(const struct rsi_topic *topic,
+                          const struct rsi_subscription *subscription)
+{
+    return rsi_subject_matches(subscription->pattern, subscription->pattern_bytes, topic->subject,
+                               topic->subject_bytes);
+}
+
+static uint32_t topic_slot(const struct rsi_topic_index *index, const struct rsi_topic *topic)
+{
+    return topic->id & (index->topic_count_max - 1);
+}
+
+/* Makes room for `count` more entries. */
+static bool topic_reserve(struct rsi_topic *topic, uint32_t count)
+{
+    uint32_t needed = topic->match_count + count;
+    if (needed <= topic->match_capacity)
+        return true;
+    uint32_t capacity = topic->match_capacity ? topic->match_capacity * 2 : 4;
+    while (capacity < needed)
+        capacity *= 2;
+    struct rsi_match *matches = realloc(topic->matches, capacity * sizeof(*matches));
+    if (!matches)
+        return false;
+    topic->matches = matches;
+    topic->match_capacity = capacity;
+    return true;
+}
+
+/* Room was made before. A session that matches already keeps its earlier start positions. */
+static void topic_add_match(const struct rsi_topic_index *index, struct rsi_topic *topic,
+                            const struct rsi_subscription *subscription, bool is_new_topic)
+{
+    struct rsi_session *session = subscription->session;
+    uint32_t slot = topic_slot(index, topic);
+    struct rsi_match *match = rsi_topic_match_of(topic, session, slot);
+    if (!match) {
+        rsi_assert(topic->match_count < topic->match_capacity);
+        session->data.match_index[slot] = topic->match_count;
+        match = &topic->matches[topic->match_count++];
+        memset(match, 0, sizeof(*match));
+        match->session = session;
+        if (!is_new_topic)
+            memcpy(match->start_pos, subscription->start_pos, sizeof(match->start_pos));
+    }
+    match->subscription_count++;
+    if (!subscription->no_echo)
+        match->echo_count++;
+}
+
+static void topic_drop_match(const struct rsi_topic_index *index, struct rsi_topic *topic,
+                             uint32_t at)
+{
+    uint32_t slot = topic_slot(index, topic);
+    topic->matches[at].session->data.match_index[slot] = RSI_NO_MATCH;
+    uint32_t last = --topic->match_count;
+    if (at != last) {
+        topic->matches[at] = topic->matches[last];
+        topic->matches[at].session->data.match_index[slot] = at;
+    }
+}
+
+rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t id,
+                                       const char *subject, uint16_t subject_bytes,
+                                       struct rsi_error *error)
+{
+    if (rsi_topic_index_find(index, id))
+        return RSI_OK;
+    uint32_t slot = id & (index->topic_count_max - 1);
+    struct rsi_topic *topic = index->topics[slot];
+    if (!topic) {
+        topic = calloc(1, sizeof(*topic));
+        if (!topic)
+            return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for topic %s", subject);
+        index->topics[slot] = topic;
+    }
+    rsi_assert(!topic->is_used);
+    rsi_assert(topic->match_count == 0);
+    topic->id = id;
+    topic->subject_bytes = subject_bytes;
+    memcpy(topic->subject, subject, subject_bytes);
+    topic->subject[subject_bytes] = 0;
+
+    uint32_t match_count = 0;
+    for (uint32_t i = 0; i < index->subscription_count; i++)
+        match_count += topic_matches(topic, &index->subscriptions[i]);
+    if (!topic_reserve(topic, match_count))
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u subscriptions of topic %s",
+                        match_count, topic->subject);
+    for (uint32_t i = 0; i < index->subscription_count; i++) {
+        if (topic_matches(topic, &index->subscriptions[i]))
+            topic_add_match(index, topic, &index->subscriptions[i], true);
+    }
+    topic->is_used = true;
+    return RSI_OK;
+}
+
+void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id)
+{
+    struct rsi_topic *topic = rsi_topic_index_find(index, id);
+    if (!topic)
+        return;
+    while (topic->match_count > 0)
+        topic_drop_match(index, topic, topic->match_count - 1);
+    topic->is_used = false;
+}
+
+rsi_status_t rsi_topic_index_subscribe(struct rsi_topic_index *index,
+                                       const struct rsi_subscription *subscription,
+                                       struct rsi_error *error)
+{
+    if (index->subscription_count == index->subscription_capacity) {
+        uint32_t capacity = index->subscription_capacity ? index->subscription_capacity * 2 : 64;
+        struct rsi_subscription *grown =
+            realloc(index->subscriptions, capacity * sizeof(*index->subscriptions));
+        if (!grown)
+            return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u subscriptions", capacity);
+        index->subscriptions = grown;
+        index->subscription_capacity = capacity;
+    }
+    for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
+        struct rsi_topic *topic = index->topics[slot];
+        if (topic && topic->is_used && topic_matches(topic, subscription) &&
+            !topic_reserve(topic, 1))
+            return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a subscription to %s",
+                            subscription->pattern);
+    }
+    for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
+        struct rsi_topic *topic = index->topics[slot];
+        if (topic && topic->is_used && topic_matches(topic, subscription))
+            topic_add_match(index, topic, subscription, false);
+    }
+    index->subscriptions[index->subscription_count++] = *subscription;
+    return RSI_OK;
+}
+
+/* Takes subscription `at` out of the list and of every match list. */
+static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at,
+                                      rsi_unmatched_t *unmatched, void *arg)
+{
+    struct rsi_subscription *subscription = &index->subscriptions[at];
+    for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
+        struct rsi_topic *topic = index->topics[slot];
+        if (!topic || !topic->is_used || !topic_matches(topic, subscription))
+            continue;
+        struct rsi_match *match = rsi_topic_match_of(topic, subscription->session, slot);
+        rsi_assert(match != NULL);
+        match->subscription_count--;
+        if (!subscription->no_echo)
+            match->echo_count--;
+        if (match->subscription_count == 0) {
+            topic_drop_match(index, topic, (uint32_t)(match - topic->matches));
+            if (unmatched)
+                unmatched(arg, subscription->session, topic);
+        }
+    }
+    index->subscriptions[at] = index->subscriptions[--index->subscription_count];
+}
+
+bool rsi_topic_index_unsubscribe(struct rsi_topic_index *index, struct rsi_session *session,
+                                 uint64_t id, struct rsi_subscription *removed,
+                                 rsi_unmatched_t *unmatched, void *arg)
+{
+    for (uint32_t i = 0; i < index->subscription_count; i++) {
+        struct rsi_subscription *subscription = &index->subscriptions[i];
+        if (subscription->session == session && subscription->id == id) {
+            *removed = *subscription;
+            index_remove_subscription(index, i, unmatched, arg);
+            return true;
+        }
+    }
+    return false;
+}
+
+void rsi_topic_index_remove_session(struct rsi_topic_index *index, struct rsi_session *session)
+{
+    for (uint32_t i = index->subscription_count; i-- > 0;) {
+        if (index->subscriptions[i].session == session)
+            index_remove_subscription(index, i, NULL, NULL);
+    }
+}

@@ -1,0 +1,97 @@
+/*
+ * One agent's index: which of its own sessions want the frames of a topic.
+ *
+ * Design notes
+ * - Owned by one agent; changed only while it applies edits, read for every frame it walks.
+ * - A topic's match list has one entry per session however many of its subscriptions match, because
+ * a frame goes once per session; the client hands it to each callback.
+ * - A session finds its own entry through data.match_index[topic slot], so that a lagging session
+ *   is matched in constant time whatever the number of others.
+ * - Lists grow with realloc while an edit is applied; nothing is allocated per message.
+ */
+#ifndef RSI_BROKER_TOPIC_INDEX_H
+#define RSI_BROKER_TOPIC_INDEX_H
+
+#include "broker/data_agent.h"
+
+#define RSI_NO_MATCH UINT32_MAX
+
+struct rsi_match {
+    struct rsi_session *session;
+    uint32_t subscription_count; /* of the session, that match the topic */
+    uint32_t echo_count;         /* of these, those that want the session's own frames too */
+    /* Per log: frames before it were published before the subscription. Looked at by lagging walks.
+     */
+    uint64_t start_pos[RSI_AGENT_COUNT_MAX];
+};
+
+struct rsi_topic {
+    uint32_t id;
+    bool is_used;
+    uint16_t subject_bytes;
+    uint32_t match_count;
+    uint32_t match_capacity;
+    struct rsi_match *matches;
+    char subject[RSI_SUBJECT_BYTES_MAX + 1];
+};
+
+struct rsi_subscription {
+    struct rsi_session *session;
+    uint64_t id;
+    enum rsi_policy policy;
+    bool no_echo;
+    uint16_t pattern_bytes;
+    uint64_t start_pos[RSI_AGENT_COUNT_MAX];
+    char pattern[RSI_SUBJECT_BYTES_MAX + 1];
+};
+
+struct rsi_topic_index {
+    struct rsi_topic **topics; /* by slot: id % topic_count_max; NULL: never used */
+    uint32_t topic_count_max;  /* power of two */
+    struct rsi_subscription *subscriptions;
+    uint32_t subscription_count;
+    uint32_t subscription_capacity;
+};
+
+RSI_MUST_CHECK rsi_status_t rsi_topic_index_init(struct rsi_topic_index *index,
+                                                 uint32_t topic_count_max, struct rsi_error *error);
+void rsi_topic_index_fini(struct rsi_topic_index *index);
+
+/* Does nothing if it is there. `unmatched` of the result's sessions: RSI_E_NO_MEMORY changes
+ * nothing. */
+RSI_MUST_CHECK rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t id,
+                                                      const char *subject, uint16_t subject_bytes,
+                                                      struct rsi_error *error);
+void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id);
+
+/* `subscription` is copied. RSI_E_NO_MEMORY changes nothing. */
+RSI_MUST_CHECK rsi_status_t rsi_topic_index_subscribe(struct rsi_topic_index *index,
+                                                      const struct rsi_subscription *subscription,
+                                                      struct rsi_error *error);
+/* Called for each topic that a session no longer matches. */
+typedef void rsi_unmatched_t(void *arg, struct rsi_session *session, const struct rsi_topic *topic);
+/* False: the session has no such subscription. `removed` gets the copy. */
+bool rsi_topic_index_unsubscribe(struct rsi_topic_index *index, struct rsi_session *session,
+                                 uint64_t id, struct rsi_subscription *removed,
+                                 rsi_unmatched_t *unmatched, void *arg);
+/* Removes all that the session subscribed to. */
+void rsi_topic_index_remove_session(struct rsi_topic_index *index, struct rsi_session *session);
+
+/* NULL: the index does not know the topic. */
+static inline struct rsi_topic *rsi_topic_index_find(const struct rsi_topic_index *index,
+                                                     uint32_t id)
+{
+    struct rsi_topic *topic = index->topics[id & (index->topic_count_max - 1)];
+    return topic && topic->is_used && topic->id == id ? topic : NULL;
+}
+
+/* The session's entry in the topic's list, or NULL. */
+static inline struct rsi_match *rsi_topic_match_of(const struct rsi_topic *topic,
+                                                   const struct rsi_session *session,
+                                                   uint32_t topic_slot)
+{
+    uint32_t at = session->data.match_index[topic_slot];
+    return at == RSI_NO_MATCH ? NULL : &topic->matches[at];
+}
+
+#endif
