@@ -1,0 +1,15 @@
+/*
+ * Hooks of the simulated transport for tests. Whoever includes this is a test.
+ */
+#ifndef RSI_TRANSPORT_SIM_SIM_H
+#define RSI_TRANSPORT_SIM_SIM_H
+
+#include "transport/transport.h"
+
+/*
+ * Cuts the wire under a sim link: after `ticks` more polls of either side (0: now) nothing passes
+ * any more in either direction, and both sides become LOST as soon as they are polled. Any thread.
+ */
+void rsi_sim_cut(struct rsi_link *link, uint64_t ticks);
+
+#endif
