@@ -101,6 +101,15 @@ static inline void look_at_sleeper(struct rsi_shm_link *link)
     }
 }
 
+/* The first call of the owner thread on an ATTACHED link. */
+static RSI_NOINLINE void join(struct rsi_shm_link *link)
+{
+    link->is_joined = true;
+    link->is_socket_ready = true; /* bells were not heard until now */
+    /* What this side sent before had no bell. */
+    rsi_shm_words_ring_doorbell(link->own_words, ++link->packets_sent);
+}
+
 /* ---- bytes and positions -----------------------------------------------------------------------
  */
 
@@ -125,7 +134,10 @@ rsi_status_t rsi_shm_flush(struct rsi_link *base)
     }
     base->flushed_pos = base->placed_pos;
     rsi_bump_relaxed(&base->stats.batches_sent, 1);
-    if (rsi_likely(link->is_joined && !link->is_dead)) {
+    if (rsi_unlikely(!link->is_joined)) {
+        join(link);
+    }
+    if (rsi_likely(!link->is_dead)) {
         rsi_fence_seq_cst(); /* pairs with the one in rsi_shm_poller_arm() */
         look_at_sleeper(link);
     }
@@ -421,15 +433,6 @@ static RSI_NOINLINE void look_at_sockets(struct rsi_shm_poller *poller, uint64_t
     poller->next_look_ns = now_ns + LOOK_NS;
 }
 
-/* The first pass that sees ATTACHED. */
-static RSI_NOINLINE void join(struct rsi_shm_link *link)
-{
-    link->is_joined = true;
-    link->is_socket_ready = true; /* bells were not heard until now */
-    /* What this side sent before had no bell. */
-    rsi_shm_words_ring_doorbell(link->own_words, ++link->packets_sent);
-}
-
 /* CLOSING: control messages first, for a while; then lets go of the link for ever. */
 static RSI_NOINLINE uint32_t detach(struct rsi_shm_poller *poller, struct rsi_shm_link *link,
                                     uint64_t now_ns)
@@ -560,8 +563,11 @@ void rsi_shm_request_wake(struct rsi_link *base, uint64_t in_arrived_at_least,
     (void)in_arrived_at_least;
     (void)peer_arrived_at_least;
     struct rsi_shm_link *link = rsi_shm_link(base);
-    if (!link->is_joined || link->is_dead) {
+    if (link->is_dead) {
         return;
+    }
+    if (!link->is_joined) {
+        join(link);
     }
     link->wanted_consumed_pos = peer_consumed_at_least;
     refresh_consumed(link);

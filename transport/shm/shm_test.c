@@ -384,6 +384,12 @@ static void test_close_is_told_from_death(void **state)
 /* ---- system calls ------------------------------------------------------------------------------
  */
 
+/* _exit() without what a sanitizer adds to it. */
+static void leave(int code)
+{
+    (void)syscall(SYS_exit_group, code);
+}
+
 /* Every system call but exit_group ends the process. */
 static void forbid_system_calls(void)
 {
@@ -450,7 +456,7 @@ static void test_no_system_call_while_both_are_busy(void **state)
     assert_true(child >= 0);
     if (child == 0) {
         forbid_system_calls();
-        _exit(exchange(&pair, now_ns, 100000) ? 0 : 1);
+        leave(exchange(&pair, now_ns, 100000) ? 0 : 1);
     }
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -465,7 +471,7 @@ static void test_no_system_call_while_both_are_busy(void **state)
     if (child == 0) {
         forbid_system_calls();
         (void)rsi_poller_poll(pair.broker.poller, now_ns + UINT64_C(1000000000));
-        _exit(0);
+        leave(0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
