@@ -1,6 +1,6 @@
 /*
- * Design notes: the log alone, one writer and one reader in turn. What must hold: frames come out as
- * they went in, across the ring's end, and the writer never passes the position still needed.
+ * Design notes: the log alone, one writer and one reader in turn. What must hold: frames come out
+ * as they went in, across the ring's end, and the writer never passes the position still needed.
  */
 #include "broker/message_log.h"
 
