@@ -1,0 +1,349 @@
+/*
+ * The client object from inside: what the files of this folder share.
+ *
+ * Design notes
+ * - One thread. A client is control thread and owner thread of its one link, so nothing here is
+ *   atomic and the poller has no wakers.
+ * - Work happens in passes (session.c): move positions, take control messages. Only
+ *   ringside_poll also hands over frames (deliver.c), so no callback ever runs inside another call.
+ *   While a call waits for the broker's answer, frames stay in the in ring; answers come on the
+ *   control lane, which moves whatever the rings do, so such a wait cannot hang on a full ring.
+ * - An object (publisher, subscription) whose call gave up waiting stays in the client until the
+ *   broker's late answer, and is then undone; the application never sees it.
+ * - Per message after warm-up: no malloc, no lock, no log, one reading of the clock. What allocates
+ *   is an announce of a publication not met before, and the first frame after the set of
+ *   subscriptions changed.
+ */
+#ifndef RSI_CLIENT_CLIENT_H
+#define RSI_CLIENT_CLIENT_H
+
+#include "clients/c/announced.h"
+#include "clients/c/ringside.h"
+#include "core/error.h"
+#include "core/idle.h"
+#include "transport/control_codec.h"
+#include "transport/transport.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RSI_CLIENT_TIMEOUT_NS        UINT64_C(5000000000) /* where a call's time-out is 0 */
+#define RSI_CLIENT_TRANSPORT_WHY_MAX 640u
+
+/*
+ * How often a pass that does not sleep looks at the domain: connection events come through system
+ * calls, so they are not looked at in every pass. After a sleep they are looked at once.
+ */
+#define RSI_CLIENT_CONTROL_INTERVAL_NS UINT64_C(1000000)
+
+/*
+ * Messages that wait behind a batch under way are emitted by the next pass. A publisher that makes
+ * no pass, because it only publishes, would keep them back for as long as the transport calls the
+ * batch under way (tcp: until somebody polls). So a publish that finds the last emission this long
+ * ago makes the poller's part of a pass itself.
+ */
+#define RSI_CLIENT_EMIT_INTERVAL_NS UINT64_C(100000)
+
+/* The in ring is given back in steps of this, and at the end of each delivery. */
+#define RSI_CLIENT_CONSUME_BYTES UINT64_C(16384)
+
+enum rsi_client_phase {
+    RSI_CLIENT_CONNECTING, /* ringside_connect is at work; the application has no client yet */
+    RSI_CLIENT_OPEN,       /* the session is in use */
+    RSI_CLIENT_ENDING,     /* goodbye or failure: nothing new; what arrived is still handed over */
+    RSI_CLIENT_ENDED,      /* all was handed over, the last event too; every call says why */
+};
+
+enum rsi_object_state {
+    RSI_OBJECT_OPENING,   /* asked for, not answered */
+    RSI_OBJECT_OPEN,      /* in use */
+    RSI_OBJECT_REFUSED,   /* the broker said no; whoever waits frees it */
+    RSI_OBJECT_CLOSE_DUE, /* to be closed; the request waits for room on the control lane */
+    RSI_OBJECT_CLOSING,   /* close asked for, not answered */
+    RSI_OBJECT_CLOSED,    /* close answered; whoever waits frees it */
+};
+
+/* Head of everything that the broker is asked to make and to close. */
+struct rsi_object {
+    enum rsi_object_state state;
+    bool is_publisher; /* else a subscription */
+    bool is_abandoned; /* no call waits for it: freed when its answer comes */
+    uint64_t request;  /* of the answer awaited */
+};
+
+struct ringside_publisher {
+    struct rsi_object object;
+    struct ringside_client *client;
+    uint32_t alias;
+    uint64_t end_pos; /* position after its last frame, once it is closed */
+    size_t subject_bytes;
+    char subject[RSI_SUBJECT_BYTES_MAX + 1];
+};
+
+struct ringside_subscription {
+    struct rsi_object object;
+    struct ringside_client *client;
+    uint64_t id;
+    bool no_echo;
+    bool is_active; /* its callback may be called */
+    ringside_on_message_t on_message;
+    void *arg;
+    size_t subject_bytes;
+    char subject[RSI_SUBJECT_BYTES_MAX + 1];
+};
+
+/* Options after validation: no zero means "default" any more. */
+struct rsi_client_options {
+    char client_name[RSI_NAME_BYTES_MAX + 1];
+    const char *bind_host;  /* borrowed while connecting */
+    const char *device;     /* borrowed while connecting */
+    const char *token_name; /* borrowed while connecting; NULL: no token */
+    const char *token;
+    uint64_t connect_timeout_ns;
+    uint64_t publish_ring_bytes; /* 0: none */
+    uint64_t deliver_ring_bytes; /* 0: none */
+    uint64_t message_bytes_max;  /* 0: what the broker offers */
+    rsi_idle_strategy_t idle_strategy;
+    uint64_t spin_ns;
+    ringside_on_event_t on_event;
+    void *event_arg;
+    const char *counters_path; /* borrowed while connecting */
+};
+
+/* Messages and events since the connection began; plain words, so that counting costs an add. */
+struct rsi_client_totals {
+    uint64_t published_messages;
+    uint64_t published_bytes;
+    uint64_t delivered_messages; /* frames handed to at least one callback */
+    uint64_t delivered_bytes;
+    uint64_t unwanted_messages; /* frames that no subscription wanted any more */
+    uint64_t gap_events;
+    uint64_t gap_messages; /* known losses */
+    uint64_t full_events;  /* publishes and claims that found the ring full */
+    uint64_t sleeps;
+};
+
+struct rsi_client_counters;
+
+struct ringside_client {
+    /* Read by every publish. */
+    struct rsi_link *link;
+    struct rsi_poller *poller;
+    uint64_t message_bytes_max;
+    uint32_t fork_count;  /* forks of the process when this client was made */
+    bool refuses_publish; /* any reason not to publish: slow path finds out which */
+    uint64_t emitted_ns;  /* when the out ring was last seen without anything unemitted */
+    struct ringside_publisher *claim; /* whose claim is open */
+    uint64_t claim_bytes;
+    uint64_t room_wanted_bytes; /* a publish found no room for so much; 0: none is waiting */
+    struct rsi_client_totals totals;
+
+    /* Connection. */
+    enum rsi_client_phase phase;
+    const struct rsi_transport *transport;
+    struct rsi_domain *domain;
+    int epoll_fd; /* holds the poller's and the domain's descriptor and the nudge */
+    int nudge_fd; /* makes epoll_fd readable when it could not be armed */
+    bool is_nudged;
+    bool is_fd_exposed; /* the application waits on epoll_fd: arm it when nothing is left to do */
+    bool is_armed;
+    uint64_t session;
+    uint64_t control_due_ns; /* next look at the domain */
+    struct rsi_idle idle;
+    struct rsi_control_receiver receiver;
+    struct rsi_client_options options;
+    char transport_why[RSI_CLIENT_TRANSPORT_WHY_MAX];
+    struct rsi_client_counters *counters; /* NULL: not shared */
+
+    /* The handshake's next answer, kept from the control lane until it is taken. */
+    Ringside__Control__Control *handshake_answer;
+
+    /* Requests and what they made. */
+    uint64_t last_request;
+    uint64_t last_subscription;
+    struct ringside_publisher **publishers; /* by alias - 1; NULL: free */
+    uint32_t publisher_slot_count;
+    struct ringside_subscription **subscriptions; /* dense */
+    uint32_t subscription_count;
+    uint32_t subscription_slot_count;
+    uint32_t close_due_count; /* objects in CLOSE_DUE */
+
+    /* Delivery. */
+    bool is_in_callback;
+    bool is_connected_event_due;
+    bool is_deliver_stopped;        /* a frame was malformed: nothing after it is read */
+    uint64_t deliver_pos;           /* next frame to read; consumed_pos follows in steps */
+    uint64_t subscriptions_version; /* moves when the set of active subscriptions changes */
+    struct rsi_announced_table announced;
+
+    /* The end. */
+    rsi_status_t end_status;    /* what calls return: LINK_CLOSED or LINK_LOST */
+    struct rsi_error end_error; /* status and text of the event */
+    bool is_bye_received;
+    bool is_bye_sent;
+    uint64_t bye_end_pos; /* frames up to here come before the broker's goodbye */
+
+    struct rsi_error error; /* of the last failed call */
+};
+
+/* ---- status.c ----------------------------------------------------------------------------------
+ */
+
+/* Remembers a failure that has no client to keep it; returns its status. */
+ringside_status_t rsi_client_fail_globally(const struct rsi_error *error);
+/* A public call begins: OK, or why it cannot be made now, with the client's text set. */
+RSI_MUST_CHECK rsi_status_t rsi_client_enter(struct ringside_client *client, const char *call);
+/* The same for calls that need a session: also says why it is over. */
+RSI_MUST_CHECK rsi_status_t rsi_client_enter_open(struct ringside_client *client, const char *call);
+/* Forks of this process that happened above it: a client made before one must not be used. */
+extern uint32_t rsi_client_fork_count;
+void rsi_client_watch_forks(void);
+
+/* ---- options.c ---------------------------------------------------------------------------------
+ */
+
+RSI_MUST_CHECK rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
+                                                    const ringside_options_t *options,
+                                                    struct rsi_error *error);
+RSI_MUST_CHECK rsi_status_t rsi_client_options_copy(void *known, size_t known_bytes,
+                                                    const void *given, const char *type_name,
+                                                    struct rsi_error *error);
+
+/* ---- session.c ---------------------------------------------------------------------------------
+ */
+
+/* now + timeout, without overflow; UINT64_MAX is for ever. */
+static inline uint64_t rsi_client_deadline_ns(uint64_t now_ns, uint64_t timeout_ns)
+{
+    return timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+}
+
+/* One pass without handing anything over. Returns how much was done. */
+uint32_t rsi_client_pass(struct ringside_client *client, uint64_t now_ns);
+/* The part of a pass that goes through system calls: connection events, the link's state. */
+uint32_t rsi_client_pass_control(struct ringside_client *client, uint64_t now_ns);
+
+/* What a sleep is to end for, beside control messages and connection events. */
+struct rsi_client_wish {
+    uint64_t in_arrived_at_least;
+    uint64_t peer_arrived_at_least;
+    uint64_t peer_consumed_at_least;
+};
+#define RSI_CLIENT_WISH_NONE                                       \
+    ((struct rsi_client_wish){.in_arrived_at_least = UINT64_MAX,   \
+                              .peer_arrived_at_least = UINT64_MAX, \
+                              .peer_consumed_at_least = UINT64_MAX})
+
+/* Sleeps until there is work or the deadline has come. False: a signal ended it. */
+bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wish *wish,
+                      uint64_t now_ns, uint64_t deadline_ns);
+/*
+ * Makes passes until done(client, arg), the end of the session, or the deadline. OK, TIMED_OUT (no
+ * text set), or the end's status with its text in `error`.
+ */
+typedef bool rsi_client_done_t(struct ringside_client *client, void *arg);
+RSI_MUST_CHECK rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *done,
+                                            void *arg, const struct rsi_client_wish *wish,
+                                            uint64_t deadline_ns, struct rsi_error *error);
+/* The session is over; the first reason stands. */
+void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
+                    const struct rsi_error *error);
+
+/* ---- requests.c ---------------------------------------------------------------------------------
+ */
+
+/* Takes what the broker says on the control lane. Returns how many messages. */
+uint32_t rsi_client_take_control(struct ringside_client *client);
+/* Sends the close requests that found no room before. */
+void rsi_client_send_due_closes(struct ringside_client *client);
+/* Asks the broker to close `object`, now or as soon as the control lane has room. */
+void rsi_client_close_object(struct ringside_client *client, struct rsi_object *object);
+/* Sends one request, waiting for room; *request is stored in the object first. */
+RSI_MUST_CHECK rsi_status_t rsi_client_request(struct ringside_client *client,
+                                               const Ringside__Control__Control *message,
+                                               uint64_t deadline_ns, struct rsi_error *error);
+/* Waits until `object` leaves `state`. */
+RSI_MUST_CHECK rsi_status_t rsi_client_wait_object(struct ringside_client *client,
+                                                   struct rsi_object *object,
+                                                   enum rsi_object_state state,
+                                                   uint64_t deadline_ns, struct rsi_error *error);
+rsi_status_t rsi_client_reason_status(Ringside__Control__Reason reason);
+/* Says goodbye to the broker, once. WOULD_BLOCK: no room yet. */
+rsi_status_t rsi_client_send_bye(struct ringside_client *client);
+
+/* ---- publisher.c, subscription.c ----------------------------------------------------------------
+ */
+
+void rsi_publisher_free(struct ringside_publisher *publisher);
+void rsi_subscription_free(struct ringside_subscription *subscription);
+
+/* ---- deliver.c ----------------------------------------------------------------------------------
+ */
+
+/* Hands over what has arrived, at most `limit` messages (0: no limit). Returns messages and events.
+ */
+size_t rsi_client_deliver(struct ringside_client *client, size_t limit);
+/* Whether frames that arrived are still to be handed over. */
+bool rsi_client_has_frames(const struct ringside_client *client);
+/* Gives frames back unread: a closing client takes nothing more. */
+void rsi_client_discard_frames(struct ringside_client *client);
+void rsi_client_tell_event(struct ringside_client *client, const ringside_event_t *event);
+
+/* ---- handshake.c --------------------------------------------------------------------------------
+ */
+
+struct rsi_client_agreement {
+    uint64_t session;
+    uint64_t publish_ring_bytes;
+    uint64_t deliver_ring_bytes;
+    uint64_t message_bytes_max;
+};
+
+/*
+ * Hello to Welcome on an OPEN link. *is_answered: the broker itself said no, so another transport
+ * to it would hear the same.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_client_shake_hands(struct ringside_client *client,
+                                                   struct rsi_client_agreement *agreement,
+                                                   uint64_t deadline_ns, bool *is_answered,
+                                                   struct rsi_error *error);
+
+/* ---- connect.c ----------------------------------------------------------------------------------
+ */
+
+/* Frees the client and all below it. The link must have been driven to CLOSED or be NULL. */
+void rsi_client_free(struct ringside_client *client);
+/* Closes the link and drives it until CLOSED; frees link, poller, domain. */
+void rsi_client_disconnect(struct ringside_client *client);
+
+/* ---- choose.c
+ * ------------------------------------------------------------------------------------ */
+
+#define RSI_CLIENT_CANDIDATES_MAX 4u
+
+/* The ways to a broker, in the order in which they are tried. */
+struct rsi_client_candidates {
+    uint32_t count;
+    struct {
+        const struct rsi_transport *transport;
+        struct rsi_url url;
+    } list[RSI_CLIENT_CANDIDATES_MAX];
+    bool is_choice;                             /* the URL left the choice to us */
+    char why_not[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "shm: no socket ...; " of those left out */
+};
+
+/* May resolve the host's name. */
+RSI_MUST_CHECK rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates,
+                                              const char *url, struct rsi_error *error);
+
+/* ---- counters.c
+ * ---------------------------------------------------------------------------------- */
+
+RSI_MUST_CHECK rsi_status_t rsi_client_counters_create(struct rsi_client_counters **counters,
+                                                       const struct ringside_client *client,
+                                                       struct rsi_error *error);
+void rsi_client_counters_destroy(struct rsi_client_counters *counters);
+/* Copies the client's totals into the file, if it is time. */
+void rsi_client_counters_show(struct ringside_client *client, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,333 @@
+/*
+ * From the in ring to callbacks.
+ *
+ * Design notes
+ * - Only what had arrived when a delivery began is read in it, so it ends however fast the broker
+ * is.
+ * - A frame is checked before anything in it is used. The first malformed one stops delivery for
+ *   good and fails the link: frames have lengths, so after a wrong one nothing has a beginning.
+ * - Sequences tell what is missing: a message may only be at or after the expected one, and the
+ *   difference is the exact number of those left out, however often the broker dropped between.
+ * - Which subscriptions want a publication is worked out once and kept, until the set of
+ *   subscriptions changes. The set cannot change under a callback: subscribing and unsubscribing
+ * are refused there.
+ * - The ring is given back in steps, after the callbacks that looked into it have returned.
+ */
+#include "clients/c/client.h"
+
+#include "proto/subject.h"
+#include "transport/frame.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One delivery under way. */
+struct delivery {
+    size_t message_count; /* handed to at least one callback */
+    size_t event_count;
+};
+
+/* ---- ends of delivery --------------------------------------------------------------------------
+ */
+
+static RSI_COLD void stop(struct ringside_client *client, rsi_status_t status, const char *why)
+{
+    client->is_deliver_stopped = true;
+    rsi_link_fail(client->link, status, "delivery stopped at position %" PRIu64 ": %s",
+                  client->deliver_pos, why);
+}
+
+static void consume(struct ringside_client *client)
+{
+    rsi_link_consume(client->link, client->deliver_pos - client->link->consumed_pos);
+}
+
+bool rsi_client_has_frames(const struct ringside_client *client)
+{
+    return !client->is_deliver_stopped && client->deliver_pos < client->link->arrived_pos;
+}
+
+void rsi_client_discard_frames(struct ringside_client *client)
+{
+    client->deliver_pos = client->link->arrived_pos;
+    consume(client);
+}
+
+/* ---- callbacks ---------------------------------------------------------------------------------
+ */
+
+void rsi_client_tell_event(struct ringside_client *client, const ringside_event_t *event)
+{
+    if (client->options.on_event == NULL)
+        return;
+    client->is_in_callback = true;
+    client->options.on_event(client->options.event_arg, event);
+    client->is_in_callback = false;
+}
+
+static void tell_gap(struct ringside_client *client, const struct rsi_announced *entry,
+                     uint64_t count, struct delivery *delivery)
+{
+    ringside_event_t event = {
+        .type = RINGSIDE_EVENT_GAP,
+        .status = RINGSIDE_OK,
+        .text = count == UINT64_MAX ? "messages were lost, how many is not known"
+                                    : "messages were left out because this client lagged behind",
+        .subject = entry->subject,
+        .publisher = entry->publisher,
+        .publication = entry->publication,
+        .count = count,
+    };
+    client->totals.gap_events++;
+    if (count != UINT64_MAX)
+        client->totals.gap_messages += count;
+    delivery->event_count++;
+    rsi_client_tell_event(client, &event);
+}
+
+/* ---- who wants it ------------------------------------------------------------------------------
+ */
+
+static bool is_wanted_by(const struct ringside_subscription *subscription,
+                         const struct rsi_announced *entry)
+{
+    if (!subscription->is_active)
+        return false;
+    if (subscription->no_echo && entry->publisher_session == subscription->client->session)
+        return false;
+    return rsi_subject_matches(subscription->subject, subscription->subject_bytes, entry->subject,
+                               entry->subject_bytes);
+}
+
+static RSI_NOINLINE bool find_subscriptions(struct ringside_client *client,
+                                            struct rsi_announced *entry)
+{
+    if (entry->subscription_slot_count < client->subscription_count) {
+        struct ringside_subscription **list =
+            realloc(entry->subscriptions,
+                    client->subscription_slot_count * sizeof(struct ringside_subscription *));
+        if (list == NULL) {
+            stop(client, RSI_E_NO_MEMORY, "no memory for a publication's list of subscriptions");
+            return false;
+        }
+        entry->subscriptions = list;
+        entry->subscription_slot_count = client->subscription_slot_count;
+    }
+    entry->subscription_count = 0;
+    for (uint32_t index = 0; index < client->subscription_count; index++) {
+        if (is_wanted_by(client->subscriptions[index], entry))
+            entry->subscriptions[entry->subscription_count++] = client->subscriptions[index];
+    }
+    entry->subscriptions_version = client->subscriptions_version;
+    return true;
+}
+
+static inline bool has_subscriptions(struct ringside_client *client, struct rsi_announced *entry)
+{
+    if (rsi_unlikely(entry->subscriptions_version != client->subscriptions_version) &&
+        !find_subscriptions(client, entry))
+        return false;
+    return entry->subscription_count > 0;
+}
+
+/* ---- frames ------------------------------------------------------------------------------------
+ */
+
+/* Messages before next_sequence that were not delivered are lost. */
+static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_announced *entry,
+                                 uint64_t next_sequence, bool is_count_known,
+                                 struct delivery *delivery)
+{
+    uint64_t count = next_sequence - entry->next_sequence;
+    entry->next_sequence = next_sequence;
+    if (has_subscriptions(client, entry))
+        tell_gap(client, entry, is_count_known ? count : UINT64_MAX, delivery);
+}
+
+static inline void take_message(struct ringside_client *client, const struct rsi_frame *frame,
+                                struct delivery *delivery)
+{
+    struct rsi_announced *entry = rsi_announced_find(&client->announced, frame->header.publication);
+    if (rsi_unlikely(entry == NULL)) {
+        stop(client, RSI_E_PROTOCOL, "a message of a publication that was not announced");
+        return;
+    }
+    uint64_t sequence = frame->header.sequence;
+    if (rsi_unlikely(sequence != entry->next_sequence)) {
+        if (sequence < entry->next_sequence) {
+            stop(client, RSI_E_PROTOCOL, "a message whose sequence was passed already");
+            return;
+        }
+        skip_to(client, entry, sequence, true, delivery);
+    }
+    entry->next_sequence = sequence + 1;
+    if (rsi_unlikely(!has_subscriptions(client, entry))) {
+        client->totals.unwanted_messages++;
+        return;
+    }
+
+    const ringside_message_t message = {
+        .subject = entry->subject,
+        .subject_bytes = entry->subject_bytes,
+        .data = frame->payload,
+        .bytes = frame->header.payload_bytes,
+        .sequence = sequence,
+        .publish_time_ns = frame->header.publish_time_ns,
+        .publication = entry->publication,
+        .publisher = entry->publisher,
+    };
+    client->is_in_callback = true;
+    for (uint32_t index = 0; index < entry->subscription_count; index++) {
+        struct ringside_subscription *subscription = entry->subscriptions[index];
+        subscription->on_message(subscription->arg, &message);
+    }
+    client->is_in_callback = false;
+    client->totals.delivered_messages++;
+    client->totals.delivered_bytes += frame->header.payload_bytes;
+    delivery->message_count++;
+}
+
+static RSI_NOINLINE void take_announce(struct ringside_client *client,
+                                       const struct rsi_frame *frame)
+{
+    struct rsi_announced *entry = NULL;
+    const char *why = NULL;
+    rsi_status_t status = rsi_announced_put(&client->announced, frame->payload,
+                                            frame->header.payload_bytes, &entry, &why);
+    if (status != RSI_OK)
+        stop(client, status, why);
+}
+
+static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_entry *gap,
+                           bool is_count_known, struct delivery *delivery)
+{
+    struct rsi_announced *entry = rsi_announced_find(&client->announced, gap->publication);
+    if (entry == NULL) {
+        stop(client, RSI_E_PROTOCOL, "a gap in a publication that was not announced");
+        return;
+    }
+    if (gap->next_sequence < entry->next_sequence) {
+        stop(client, RSI_E_PROTOCOL, "a gap that ends before what was delivered");
+        return;
+    }
+    if (gap->next_sequence > entry->next_sequence || !is_count_known)
+        skip_to(client, entry, gap->next_sequence, is_count_known, delivery);
+}
+
+static RSI_NOINLINE void take_gap(struct ringside_client *client, const struct rsi_frame *frame,
+                                  struct delivery *delivery)
+{
+    struct rsi_gap gap;
+    uint64_t payload_bytes = frame->header.payload_bytes;
+    if (payload_bytes < sizeof(gap)) {
+        stop(client, RSI_E_PROTOCOL, "a gap record that is shorter than its fixed part");
+        return;
+    }
+    memcpy(&gap, frame->payload, sizeof(gap));
+    if (payload_bytes != sizeof(gap) + gap.entry_count * (uint64_t)sizeof(struct rsi_gap_entry)) {
+        stop(client, RSI_E_PROTOCOL, "a gap record that is not as long as its entries");
+        return;
+    }
+    for (uint32_t index = 0; index < gap.entry_count && !client->is_deliver_stopped; index++) {
+        struct rsi_gap_entry entry;
+        memcpy(&entry, frame->payload + sizeof(gap) + index * sizeof(entry), sizeof(entry));
+        take_gap_entry(client, &entry, gap.reason != RSI_GAP_UNKNOWN, delivery);
+    }
+}
+
+/* One frame at deliver_pos; false: delivery has stopped. */
+static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
+                              struct delivery *delivery)
+{
+    struct rsi_frame frame;
+    const char *why = NULL;
+    if (rsi_unlikely(rsi_frame_read(&client->link->in, client->deliver_pos, end_pos, &frame,
+                                    &why) != RSI_OK)) {
+        stop(client, RSI_E_PROTOCOL, why);
+        return false;
+    }
+    if (rsi_likely(frame.header.type == RSI_FRAME_MESSAGE))
+        take_message(client, &frame, delivery);
+    else if (frame.header.type == RSI_FRAME_ANNOUNCE)
+        take_announce(client, &frame);
+    else
+        take_gap(client, &frame, delivery);
+    if (rsi_unlikely(client->is_deliver_stopped))
+        return false;
+    client->deliver_pos += frame.frame_bytes;
+    return true;
+}
+
+/* ---- events of the session ---------------------------------------------------------------------
+ */
+
+static RSI_COLD void tell_connected(struct ringside_client *client, struct delivery *delivery)
+{
+    client->is_connected_event_due = false;
+    ringside_event_t event = {
+        .type = RINGSIDE_EVENT_CONNECTED,
+        .status = RINGSIDE_OK,
+        .text = client->transport_why,
+    };
+    delivery->event_count += client->options.on_event != NULL;
+    rsi_client_tell_event(client, &event);
+}
+
+/* Whether everything was handed over that will ever come. */
+static bool is_all_delivered(const struct ringside_client *client)
+{
+    if (rsi_client_has_frames(client))
+        return false;
+    bool can_more_arrive = rsi_link_state(client->link) == RSI_LINK_ATTACHED &&
+                           !client->is_deliver_stopped && client->is_bye_received;
+    return !can_more_arrive || client->deliver_pos >= client->bye_end_pos;
+}
+
+static RSI_COLD void tell_end(struct ringside_client *client, struct delivery *delivery)
+{
+    client->phase = RSI_CLIENT_ENDED;
+    if (client->is_bye_received) {
+        rsi_link_place(client->link);
+        (void)rsi_link_flush(client->link);
+        /* Without room for it the broker times this session out, which ends it as well. */
+        (void)rsi_client_send_bye(client);
+        (void)rsi_poller_poll(client->poller, 0);
+    }
+    ringside_event_t event = {
+        .status = (ringside_status_t)client->end_error.status,
+        .text = client->end_error.text,
+    };
+    if (client->end_error.status == RSI_E_SLOW) {
+        event.type = RINGSIDE_EVENT_SLOW;
+        rsi_client_tell_event(client, &event);
+        delivery->event_count++;
+    }
+    event.type =
+        client->end_status == RSI_E_LINK_LOST ? RINGSIDE_EVENT_LOST : RINGSIDE_EVENT_CLOSED;
+    rsi_client_tell_event(client, &event);
+    delivery->event_count++;
+}
+
+size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
+{
+    struct delivery delivery = {0};
+    struct rsi_link *link = client->link;
+    uint64_t end_pos = link->arrived_pos;
+
+    if (rsi_unlikely(client->is_connected_event_due))
+        tell_connected(client, &delivery);
+    while (client->deliver_pos < end_pos && !client->is_deliver_stopped) {
+        if (!take_frame(client, end_pos, &delivery))
+            break;
+        if (client->deliver_pos - link->consumed_pos >= RSI_CLIENT_CONSUME_BYTES)
+            consume(client);
+        if (delivery.message_count == limit && limit != 0)
+            break;
+    }
+    if (client->deliver_pos != link->consumed_pos)
+        consume(client);
+    if (rsi_unlikely(client->phase == RSI_CLIENT_ENDING) && is_all_delivered(client))
+        tell_end(client, &delivery);
+    return delivery.message_count + delivery.event_count;
+}

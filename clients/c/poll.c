@@ -1,0 +1,225 @@
+/*
+ * ringside_poll and its relatives: where the application lends its thread to the client.
+ *
+ * Design notes
+ * - A poll ends as soon as something was handed over, when room came for which a publish had found
+ *   none, when a signal interrupted the sleep (so that a program's own handler is heard), at the
+ *   time-out, and at the end of the session.
+ * - The descriptor is armed only for applications that asked for it: arming costs a request to the
+ *   peer on some transports. If arming finds work again and again that hands nothing over, the
+ *   nudge makes the descriptor readable instead, so a poll with time-out 0 stays bounded.
+ */
+#include "clients/c/client.h"
+
+#include "core/clock.h"
+#include "transport/frame.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ARM_ROUNDS_MAX 32u
+
+/* Room came for which a publish waits; told once. */
+static bool take_room(struct ringside_client *client)
+{
+    if (rsi_likely(client->room_wanted_bytes == 0) ||
+        rsi_link_room_bytes(client->link) < client->room_wanted_bytes)
+        return false;
+    client->room_wanted_bytes = 0;
+    return true;
+}
+
+/* What a sleeping poll waits for: the next frame, and room if a publish found none. */
+static struct rsi_client_wish poll_wish(const struct ringside_client *client)
+{
+    const struct rsi_link *link = client->link;
+    struct rsi_client_wish wish = RSI_CLIENT_WISH_NONE;
+    if (link->in.capacity_bytes != 0)
+        wish.in_arrived_at_least = link->arrived_pos + RSI_FRAME_HEADER_BYTES;
+    if (client->room_wanted_bytes != 0)
+        wish.peer_consumed_at_least = link->staged_pos + RSI_RING_GUARD_BYTES +
+                                      client->room_wanted_bytes - link->out.capacity_bytes;
+    return wish;
+}
+
+/* ---- the descriptor ----------------------------------------------------------------------------
+ */
+
+static void nudge(struct ringside_client *client)
+{
+    uint64_t one = 1;
+    client->is_nudged = write(client->nudge_fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
+}
+
+static void disarm(struct ringside_client *client)
+{
+    if (client->is_armed) {
+        client->is_armed = false;
+        client->transport->poller_disarm(client->poller);
+        client->control_due_ns = 0;
+    }
+    if (client->is_nudged) {
+        uint64_t count;
+        client->is_nudged = read(client->nudge_fd, &count, sizeof(count)) < 0;
+    }
+}
+
+/* True: the descriptor becomes readable with the next thing to do. False: there is something now.
+ */
+static bool arm(struct ringside_client *client, uint64_t now_ns)
+{
+    if (rsi_client_pass_control(client, now_ns) + rsi_client_take_control(client) > 0)
+        return false;
+    struct rsi_client_wish wish = poll_wish(client);
+    rsi_link_request_wake(client->link, wish.in_arrived_at_least, wish.peer_arrived_at_least,
+                          wish.peer_consumed_at_least);
+    client->is_armed = client->transport->poller_arm(client->poller);
+    if (!client->is_armed)
+        client->transport->poller_disarm(client->poller);
+    return client->is_armed;
+}
+
+int ringside_fd(ringside_client_t *client)
+{
+    if (client == NULL)
+        return -1;
+    client->is_fd_exposed = true;
+    if (!client->is_armed && !client->is_nudged)
+        nudge(client); /* not armed yet: the first wait ends at once, and the poll after it arms */
+    return client->epoll_fd;
+}
+
+/* ---- poll --------------------------------------------------------------------------------------
+ */
+
+/* Passes until there is a reason to return. */
+static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t deadline_ns,
+                         uint64_t now_ns)
+{
+    uint32_t arm_rounds = 0;
+    for (;; now_ns = rsi_clock_now_ns()) {
+        uint32_t work = rsi_client_pass(client, now_ns);
+        size_t handled = rsi_client_deliver(client, limit);
+        if (handled > 0) {
+            (void)rsi_idle_step(&client->idle, handled);
+            return handled;
+        }
+        if (take_room(client) || client->phase == RSI_CLIENT_ENDED)
+            return 0;
+        if (now_ns >= deadline_ns) {
+            if (!client->is_fd_exposed || arm(client, now_ns))
+                return 0;
+            if (++arm_rounds == ARM_ROUNDS_MAX) {
+                nudge(client);
+                return 0;
+            }
+            continue;
+        }
+        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
+            struct rsi_client_wish wish = poll_wish(client);
+            if (!rsi_client_sleep(client, &wish, now_ns, deadline_ns))
+                deadline_ns = 0; /* a signal: one last pass */
+        } else {
+            rsi_cpu_pause();
+        }
+    }
+}
+
+ringside_status_t ringside_poll(ringside_client_t *client, size_t limit, uint64_t timeout_ns,
+                                size_t *handled)
+{
+    if (handled != NULL)
+        *handled = 0;
+    rsi_status_t status = rsi_client_enter(client, "ringside_poll");
+    if (rsi_unlikely(status != RSI_OK))
+        return (ringside_status_t)status;
+    disarm(client);
+    if (rsi_likely(client->phase != RSI_CLIENT_ENDED)) {
+        uint64_t now_ns = rsi_clock_now_ns();
+        size_t count =
+            poll_until(client, limit, rsi_client_deadline_ns(now_ns, timeout_ns), now_ns);
+        if (handled != NULL)
+            *handled = count;
+    }
+    if (rsi_likely(client->phase != RSI_CLIENT_ENDED))
+        return RINGSIDE_OK;
+    return (ringside_status_t)rsi_fail(&client->error, client->end_status, "%s",
+                                       client->end_error.text);
+}
+
+/* ---- flush -------------------------------------------------------------------------------------
+ */
+
+static bool has_arrived(struct ringside_client *client, void *arg)
+{
+    const uint64_t *target_pos = arg;
+    return client->link->peer_arrived_pos >= *target_pos;
+}
+
+ringside_status_t ringside_flush(ringside_client_t *client, uint64_t timeout_ns)
+{
+    rsi_status_t status = rsi_client_enter_open(client, "ringside_flush");
+    if (status != RSI_OK)
+        return (ringside_status_t)status;
+    struct rsi_link *link = client->link;
+    rsi_link_place(link);
+    (void)rsi_link_flush(link); /* what cannot go now goes with poll_data */
+    uint64_t target_pos = link->staged_pos;
+    struct rsi_client_wish wish = RSI_CLIENT_WISH_NONE;
+    wish.peer_arrived_at_least = target_pos;
+    status =
+        rsi_client_wait(client, has_arrived, &target_pos, &wish,
+                        rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns), &client->error);
+    if (status == RSI_E_TIMED_OUT)
+        (void)rsi_fail(&client->error, status,
+                       "%" PRIu64 " bytes have not arrived at the broker within %" PRIu64 " ms",
+                       target_pos - link->peer_arrived_pos, timeout_ns / 1000000);
+    return (ringside_status_t)status;
+}
+
+/* ---- what the connection is --------------------------------------------------------------------
+ */
+
+const char *ringside_transport(const ringside_client_t *client)
+{
+    return client == NULL ? "" : client->transport->name;
+}
+
+const char *ringside_transport_why(const ringside_client_t *client)
+{
+    return client == NULL ? "" : client->transport_why;
+}
+
+size_t ringside_message_bytes_max(const ringside_client_t *client)
+{
+    return client == NULL ? 0 : client->message_bytes_max;
+}
+
+ringside_status_t ringside_stats(const ringside_client_t *client, ringside_link_stats_t *stats)
+{
+    size_t struct_bytes = stats->struct_bytes;
+    if (client == NULL || struct_bytes < sizeof(struct_bytes))
+        return RINGSIDE_E_INVALID;
+    const struct rsi_link_stats *from = &client->link->stats;
+    const ringside_link_stats_t known = {
+        .struct_bytes = struct_bytes,
+        .placed_bytes = rsi_load_relaxed(&from->placed_bytes),
+        .arrived_bytes = rsi_load_relaxed(&from->arrived_bytes),
+        .batches_sent = rsi_load_relaxed(&from->batches_sent),
+        .batches_arrived = rsi_load_relaxed(&from->batches_arrived),
+        .sends = rsi_load_relaxed(&from->sends),
+        .doorbells = rsi_load_relaxed(&from->doorbells),
+        .receives = rsi_load_relaxed(&from->receives),
+        .control_sent = rsi_load_relaxed(&from->control_sent),
+        .control_received = rsi_load_relaxed(&from->control_received),
+        .wake_requests = rsi_load_relaxed(&from->wake_requests),
+        .wakes_sent = rsi_load_relaxed(&from->wakes_sent),
+        .sleeps = client->totals.sleeps,
+        .credit_stalls = rsi_load_relaxed(&from->credit_stalls),
+        .zerocopy_sends = rsi_load_relaxed(&from->zerocopy_sends),
+        .zerocopy_copied = rsi_load_relaxed(&from->zerocopy_copied),
+    };
+    memcpy(stats, &known, struct_bytes < sizeof(known) ? struct_bytes : sizeof(known));
+    return RINGSIDE_OK;
+}

@@ -1,0 +1,196 @@
+/*
+ * The way of a message out: claim, commit, publish.
+ *
+ * Design notes
+ * - A claim is a promise to nobody: it takes room at staged_pos and moves nothing, so abort has
+ *   nothing to undo. One claim at a time, because the next one would be given the same place.
+ * - One check decides the common case: refuses_publish is set by whatever makes publishing
+ *   impossible, and only then is the reason looked for.
+ * - Every field of the header is written, and the padding zeroed: the ring holds an older lap, and
+ *   what is not written would carry another message's bytes to the broker.
+ * - When the ring is full, the poller alone is asked whether the peer has consumed meanwhile. No
+ *   control message is taken and no callback called, so publishing stays legal inside callbacks.
+ */
+#include "clients/c/client.h"
+
+#include "core/clock.h"
+#include "transport/frame.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- slow ways out ------------------------------------------------------------------------------
+ */
+
+static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const char *call)
+{
+    struct ringside_client *client = publisher->client;
+    if (client->fork_count != rsi_client_fork_count)
+        return rsi_fail(&client->error, RSI_E_STATE,
+                        "%s: this process was forked after the client connected; connect anew in "
+                        "the child",
+                        call);
+    if (client->phase != RSI_CLIENT_OPEN)
+        return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
+                        client->end_error.text);
+    return rsi_fail(&client->error, RSI_E_STATE,
+                    "%s: a claim on \"%s\" is open: commit or abort it first", call,
+                    client->claim->subject);
+}
+
+static RSI_COLD rsi_status_t refuse_size(struct ringside_client *client, size_t bytes)
+{
+    return rsi_fail(&client->error, RSI_E_TOO_LARGE,
+                    "a message of %zu bytes: this connection takes at most %" PRIu64
+                    ". A larger limit needs a larger message_bytes_max and a publish_ring_bytes of "
+                    "%u times that in ringside_options_t, and the broker's consent",
+                    bytes, client->message_bytes_max, RSI_RING_PER_MESSAGE);
+}
+
+/* The part of a pass that is legal anywhere. */
+static RSI_NOINLINE void poll_link(struct ringside_client *client, uint64_t now_ns)
+{
+    (void)rsi_poller_poll(client->poller, now_ns);
+}
+
+static RSI_NOINLINE struct rsi_frame_header *claim_slow(struct ringside_client *client,
+                                                        uint64_t frame_bytes)
+{
+    rsi_link_place(client->link);
+    (void)rsi_link_flush(client->link); /* what cannot go now goes with poll_data */
+    poll_link(client, rsi_clock_now_ns());
+    struct rsi_frame_header *header = rsi_frame_claim(client->link, frame_bytes);
+    if (header == NULL) {
+        client->room_wanted_bytes = frame_bytes;
+        client->totals.full_events++;
+    }
+    return header;
+}
+
+/* Long since anything left: see RSI_CLIENT_EMIT_INTERVAL_NS. */
+static RSI_NOINLINE void emit_overdue(struct ringside_client *client, uint64_t now_ns)
+{
+    poll_link(client, now_ns);
+    (void)rsi_link_flush(client->link);
+    client->emitted_ns = now_ns;
+}
+
+/* ---- the common way
+ * ------------------------------------------------------------------------------ */
+
+static inline bool may_publish(const struct ringside_client *client)
+{
+    return !client->refuses_publish && client->fork_count == rsi_client_fork_count;
+}
+
+static inline struct rsi_frame_header *claim_frame(struct ringside_client *client,
+                                                   uint64_t frame_bytes)
+{
+    struct rsi_frame_header *header = rsi_frame_claim(client->link, frame_bytes);
+    if (rsi_unlikely(header == NULL))
+        return claim_slow(client, frame_bytes);
+    client->room_wanted_bytes = 0;
+    return header;
+}
+
+/* The payload lies behind the header: completes the frame and sends it on its way. */
+static inline void send_frame(struct ringside_publisher *publisher, struct rsi_frame_header *header,
+                              uint64_t bytes)
+{
+    struct ringside_client *client = publisher->client;
+    struct rsi_link *link = client->link;
+    uint64_t now_ns = rsi_clock_now_ns();
+    uint64_t frame_bytes = rsi_frame_bytes(0, bytes);
+
+    header->payload_bytes = (uint32_t)bytes;
+    header->type = RSI_FRAME_MESSAGE;
+    header->flags = 0;
+    header->headers_bytes = 0;
+    header->publication = publisher->alias;
+    header->generation = 0;
+    header->member = 0;
+    header->sequence = 0;
+    /* The same reading of the counter serves both clocks. */
+    header->publish_time_ns = now_ns + (uint64_t)rsi_clock_thread.realtime_offset_ns;
+    uint64_t used_bytes = RSI_FRAME_HEADER_BYTES + bytes;
+    memset((uint8_t *)header + used_bytes, 0, frame_bytes - used_bytes);
+
+    rsi_frame_commit(link, frame_bytes);
+    rsi_link_place(link);
+    (void)rsi_link_flush_clocked(link); /* what cannot go now goes with poll_data */
+    if (link->flushed_pos == link->placed_pos)
+        client->emitted_ns = now_ns;
+    else if (rsi_unlikely(now_ns - client->emitted_ns > RSI_CLIENT_EMIT_INTERVAL_NS))
+        emit_overdue(client, now_ns);
+    client->totals.published_messages++;
+    client->totals.published_bytes += bytes;
+}
+
+ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *data, size_t bytes)
+{
+    struct ringside_client *client = publisher->client;
+    if (rsi_unlikely(!may_publish(client)))
+        return (ringside_status_t)refuse(publisher, "ringside_publish");
+    if (rsi_unlikely(bytes > client->message_bytes_max))
+        return (ringside_status_t)refuse_size(client, bytes);
+    struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(0, bytes));
+    if (rsi_unlikely(header == NULL))
+        return RINGSIDE_WOULD_BLOCK;
+    if (rsi_likely(bytes > 0))
+        memcpy(header + 1, data, bytes);
+    send_frame(publisher, header, bytes);
+    return RINGSIDE_OK;
+}
+
+ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, void **buffer)
+{
+    struct ringside_client *client = publisher->client;
+    if (rsi_unlikely(!may_publish(client)))
+        return (ringside_status_t)refuse(publisher, "ringside_claim");
+    if (rsi_unlikely(bytes > client->message_bytes_max))
+        return (ringside_status_t)refuse_size(client, bytes);
+    struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(0, bytes));
+    if (rsi_unlikely(header == NULL))
+        return RINGSIDE_WOULD_BLOCK;
+    client->claim = publisher;
+    client->claim_bytes = bytes;
+    client->refuses_publish = true;
+    *buffer = header + 1;
+    return RINGSIDE_OK;
+}
+
+static RSI_COLD rsi_status_t refuse_commit(struct ringside_publisher *publisher, size_t bytes)
+{
+    struct ringside_client *client = publisher->client;
+    if (client->claim != publisher)
+        return rsi_fail(&client->error, RSI_E_STATE, "ringside_commit: no claim on \"%s\" is open",
+                        publisher->subject);
+    return rsi_fail(&client->error, RSI_E_INVALID,
+                    "ringside_commit of %zu bytes, but %" PRIu64
+                    " were claimed; the claim stays open",
+                    bytes, client->claim_bytes);
+}
+
+ringside_status_t ringside_commit(ringside_publisher_t *publisher, size_t bytes)
+{
+    struct ringside_client *client = publisher->client;
+    if (rsi_unlikely(client->claim != publisher || bytes > client->claim_bytes))
+        return (ringside_status_t)refuse_commit(publisher, bytes);
+    client->claim = NULL;
+    client->refuses_publish = client->phase != RSI_CLIENT_OPEN;
+    if (rsi_unlikely(!may_publish(client)))
+        return (ringside_status_t)refuse(publisher, "ringside_commit");
+    send_frame(publisher,
+               (struct rsi_frame_header *)(void *)rsi_ring_at(&client->link->out,
+                                                              client->link->staged_pos),
+               bytes);
+    return RINGSIDE_OK;
+}
+
+void ringside_abort(ringside_publisher_t *publisher)
+{
+    if (publisher == NULL || publisher->client->claim != publisher)
+        return;
+    publisher->client->claim = NULL;
+    publisher->client->refuses_publish = publisher->client->phase != RSI_CLIENT_OPEN;
+}

@@ -1,0 +1,307 @@
+/*
+ * Requests to the broker and what it says on the control lane.
+ *
+ * Design notes
+ * - Every publisher and subscription has at most one request open, so the number of the answer
+ *   awaited stands in the object itself and answers are found by looking through the objects: that
+ *   is control plane, and there is no second table that could disagree.
+ * - An answer nobody waits for is normal (the call timed out): what it made is closed again. An
+ *   answer to no request at all is a fault of the broker's and ends the link.
+ */
+#include "clients/c/client.h"
+
+#include "core/clock.h"
+
+#include <inttypes.h>
+
+rsi_status_t rsi_client_reason_status(Ringside__Control__Reason reason)
+{
+    switch (reason) {
+    case RINGSIDE__CONTROL__REASON__REASON_VERSION:
+        return RSI_E_VERSION;
+    case RINGSIDE__CONTROL__REASON__REASON_AUTHENTICATION:
+        return RSI_E_AUTH;
+    case RINGSIDE__CONTROL__REASON__REASON_DENIED:
+        return RSI_E_DENIED;
+    case RINGSIDE__CONTROL__REASON__REASON_INVALID:
+        return RSI_E_INVALID;
+    case RINGSIDE__CONTROL__REASON__REASON_LIMIT:
+        return RSI_E_LIMIT;
+    case RINGSIDE__CONTROL__REASON__REASON_SLOW:
+        return RSI_E_SLOW;
+    case RINGSIDE__CONTROL__REASON__REASON_PROTOCOL:
+        return RSI_E_PROTOCOL;
+    case RINGSIDE__CONTROL__REASON__REASON_TIMED_OUT:
+        return RSI_E_TIMED_OUT;
+    case RINGSIDE__CONTROL__REASON__REASON_STOPPING:
+    case RINGSIDE__CONTROL__REASON__REASON_GOODBYE:
+        return RSI_E_LINK_CLOSED;
+    case RINGSIDE__CONTROL__REASON__REASON_NONE:
+    case RINGSIDE__CONTROL__REASON__REASON_INTERNAL:
+    case _RINGSIDE__CONTROL__REASON_IS_INT_SIZE:
+        break;
+    }
+    return RSI_E_REFUSED;
+}
+
+/* ---- answers -----------------------------------------------------------------------------------
+ */
+
+static struct rsi_object *find_object(struct ringside_client *client, uint64_t request)
+{
+    for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
+        struct ringside_publisher *publisher = client->publishers[slot];
+        if (publisher != NULL && publisher->object.request == request)
+            return &publisher->object;
+    }
+    for (uint32_t index = 0; index < client->subscription_count; index++) {
+        if (client->subscriptions[index]->object.request == request)
+            return &client->subscriptions[index]->object;
+    }
+    return NULL;
+}
+
+static void free_object(struct rsi_object *object)
+{
+    if (object->is_publisher)
+        rsi_publisher_free(rsi_container_of(object, struct ringside_publisher, object));
+    else
+        rsi_subscription_free(rsi_container_of(object, struct ringside_subscription, object));
+}
+
+/* The broker answered what `object` waited for; `is_granted` false: with a refusal. */
+static void answer_object(struct ringside_client *client, struct rsi_object *object,
+                          bool is_granted)
+{
+    object->request = 0;
+    if (object->state == RSI_OBJECT_OPENING) {
+        object->state = is_granted ? RSI_OBJECT_OPEN : RSI_OBJECT_REFUSED;
+        if (!object->is_abandoned)
+            return;
+        if (is_granted)
+            rsi_client_close_object(client, object);
+        else
+            free_object(object);
+        return;
+    }
+    /* A refused close is as good as a granted one: the broker does not know the object. */
+    object->state = RSI_OBJECT_CLOSED;
+    if (object->is_abandoned)
+        free_object(object);
+}
+
+static void take_answer(struct ringside_client *client, uint64_t request, bool is_granted)
+{
+    struct rsi_object *object = request == 0 ? NULL : find_object(client, request);
+    if (object == NULL) {
+        rsi_link_fail(client->link, RSI_E_PROTOCOL,
+                      "the broker answered request %" PRIu64 ", which is not open", request);
+        return;
+    }
+    answer_object(client, object, is_granted);
+}
+
+static void take_refused(struct ringside_client *client, const Ringside__Control__Refused *refused)
+{
+    struct rsi_error error = {0};
+    (void)rsi_fail(&error, rsi_client_reason_status(refused->reason), "%s", refused->text);
+    if (refused->request == 0) {
+        rsi_client_end(client, RSI_E_LINK_CLOSED, &error);
+        return;
+    }
+    client->error = error;
+    take_answer(client, refused->request, false);
+}
+
+static void take_bye(struct ringside_client *client, const Ringside__Control__Bye *bye)
+{
+    client->is_bye_received = true;
+    client->bye_end_pos = bye->end_pos;
+    struct rsi_error error = {0};
+    (void)rsi_fail(&error, rsi_client_reason_status(bye->reason), "%s",
+                   bye->text[0] != 0 ? bye->text : "the broker said goodbye");
+    rsi_client_end(client, RSI_E_LINK_CLOSED, &error);
+}
+
+static void take_message(struct ringside_client *client, const Ringside__Control__Control *message)
+{
+    switch (message->body_case) {
+    case RINGSIDE__CONTROL__CONTROL__BODY_PUBLISHER_OPENED:
+        take_answer(client, message->publisher_opened->request, true);
+        return;
+    case RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBED:
+        take_answer(client, message->subscribed->request, true);
+        return;
+    case RINGSIDE__CONTROL__CONTROL__BODY_DONE:
+        take_answer(client, message->done->request, true);
+        return;
+    case RINGSIDE__CONTROL__CONTROL__BODY_REFUSED:
+        take_refused(client, message->refused);
+        return;
+    case RINGSIDE__CONTROL__CONTROL__BODY_BYE:
+        take_bye(client, message->bye);
+        return;
+    case RINGSIDE__CONTROL__CONTROL__BODY_HELLO:
+    case RINGSIDE__CONTROL__CONTROL__BODY_CHALLENGE:
+    case RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE:
+    case RINGSIDE__CONTROL__CONTROL__BODY_WELCOME:
+    case RINGSIDE__CONTROL__CONTROL__BODY_OPEN_PUBLISHER:
+    case RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER:
+    case RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE:
+    case RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE:
+    case RINGSIDE__CONTROL__CONTROL__BODY__NOT_SET:
+    case _RINGSIDE__CONTROL__CONTROL__BODY__CASE_IS_INT_SIZE:
+        break;
+    }
+    rsi_link_fail(client->link, RSI_E_PROTOCOL,
+                  "the broker sent control message %d, which has no place in a session",
+                  (int)message->body_case);
+}
+
+uint32_t rsi_client_take_control(struct ringside_client *client)
+{
+    uint32_t count = 0;
+    Ringside__Control__Control *message = NULL;
+    struct rsi_error error = {0};
+    rsi_status_t status = RSI_OK;
+
+    /* The handshake takes its answers one by one; the next waits in the lane. */
+    if (client->phase == RSI_CLIENT_CONNECTING && client->handshake_answer != NULL)
+        return 0;
+    while ((status = rsi_control_receive(&client->receiver, client->link, &message, &error)) ==
+           RSI_OK) {
+        count++;
+        if (client->phase == RSI_CLIENT_CONNECTING) {
+            client->handshake_answer = message;
+            return count;
+        }
+        take_message(client, message);
+        rsi_control_free(message);
+    }
+    if (rsi_unlikely(status != RSI_WOULD_BLOCK))
+        rsi_link_fail(client->link, status, "%s", error.text);
+    return count;
+}
+
+/* ---- requests ----------------------------------------------------------------------------------
+ */
+
+struct request_wait {
+    const Ringside__Control__Control *message;
+    rsi_status_t status;
+};
+
+static bool try_send(struct ringside_client *client, void *arg)
+{
+    struct request_wait *wait = arg;
+    wait->status = rsi_control_send(client->link, wait->message);
+    return wait->status != RSI_WOULD_BLOCK;
+}
+
+rsi_status_t rsi_client_request(struct ringside_client *client,
+                                const Ringside__Control__Control *message, uint64_t deadline_ns,
+                                struct rsi_error *error)
+{
+    struct request_wait wait = {.message = message};
+    rsi_status_t status =
+        rsi_client_wait(client, try_send, &wait, &RSI_CLIENT_WISH_NONE, deadline_ns, error);
+    if (status != RSI_OK)
+        return status;
+    if (wait.status != RSI_OK)
+        return rsi_fail(error, wait.status, "the control lane takes nothing: %s",
+                        rsi_status_phrase(wait.status));
+    return RSI_OK;
+}
+
+struct object_wait {
+    const struct rsi_object *object;
+    enum rsi_object_state state;
+};
+
+static bool object_has_left(struct ringside_client *client, void *arg)
+{
+    const struct object_wait *wait = arg;
+    (void)client;
+    return wait->object->state != wait->state;
+}
+
+rsi_status_t rsi_client_wait_object(struct ringside_client *client, struct rsi_object *object,
+                                    enum rsi_object_state state, uint64_t deadline_ns,
+                                    struct rsi_error *error)
+{
+    struct object_wait wait = {.object = object, .state = state};
+    return rsi_client_wait(client, object_has_left, &wait, &RSI_CLIENT_WISH_NONE, deadline_ns,
+                           error);
+}
+
+/* ---- closing objects ---------------------------------------------------------------------------
+ */
+
+static rsi_status_t send_close(struct ringside_client *client, struct rsi_object *object)
+{
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__ClosePublisher close = RINGSIDE__CONTROL__CLOSE_PUBLISHER__INIT;
+    Ringside__Control__Unsubscribe unsubscribe = RINGSIDE__CONTROL__UNSUBSCRIBE__INIT;
+    uint64_t request = client->last_request + 1;
+
+    if (object->is_publisher) {
+        const struct ringside_publisher *publisher =
+            rsi_container_of(object, struct ringside_publisher, object);
+        close.request = request;
+        close.alias = publisher->alias;
+        close.end_pos = publisher->end_pos;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER;
+        message.close_publisher = &close;
+    } else {
+        unsubscribe.request = request;
+        unsubscribe.subscription =
+            rsi_container_of(object, struct ringside_subscription, object)->id;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE;
+        message.unsubscribe = &unsubscribe;
+    }
+    rsi_status_t status = rsi_control_send(client->link, &message);
+    if (status != RSI_OK)
+        return status;
+    client->last_request = request;
+    object->request = request;
+    object->state = RSI_OBJECT_CLOSING;
+    return RSI_OK;
+}
+
+void rsi_client_close_object(struct ringside_client *client, struct rsi_object *object)
+{
+    object->state = RSI_OBJECT_CLOSE_DUE;
+    if (send_close(client, object) != RSI_OK)
+        client->close_due_count++;
+}
+
+static void send_if_due(struct ringside_client *client, struct rsi_object *object)
+{
+    if (object->state == RSI_OBJECT_CLOSE_DUE && send_close(client, object) == RSI_OK)
+        client->close_due_count--;
+}
+
+void rsi_client_send_due_closes(struct ringside_client *client)
+{
+    for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
+        if (client->publishers[slot] != NULL)
+            send_if_due(client, &client->publishers[slot]->object);
+    }
+    for (uint32_t index = 0; index < client->subscription_count; index++)
+        send_if_due(client, &client->subscriptions[index]->object);
+}
+
+rsi_status_t rsi_client_send_bye(struct ringside_client *client)
+{
+    if (client->is_bye_sent)
+        return RSI_OK;
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__Bye bye = RINGSIDE__CONTROL__BYE__INIT;
+    bye.reason = RINGSIDE__CONTROL__REASON__REASON_GOODBYE;
+    bye.end_pos = client->link->placed_pos;
+    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_BYE;
+    message.bye = &bye;
+    rsi_status_t status = rsi_control_send(client->link, &message);
+    client->is_bye_sent = status == RSI_OK;
+    return status;
+}

@@ -1,0 +1,256 @@
+/*
+ * Ringside: publish/subscribe over one-sided RDMA writes, shared memory or TCP. The only header to
+ * include; link with -lringside.
+ *
+ * Threads: a client object and all that is made from it belong to one thread at a time. Several
+ * objects may live in one process, each on its own thread. The library starts no thread; it works
+ * inside the calls below. So a program calls ringside_poll regularly, or waits for ringside_fd to
+ * become readable and then calls it.
+ *
+ * Waiting: ringside_claim, ringside_commit, ringside_publish and ringside_poll with timeout 0 never
+ * wait. ringside_connect, ringside_publisher_create, ringside_subscribe, ringside_unsubscribe,
+ * ringside_flush and ringside_close wait up to their time-out. None of those may be called from a
+ * callback.
+ *
+ * Times are nanoseconds, sizes bytes. Functions return RINGSIDE_OK, a positive code for "not
+ * now", or a negative code; ringside_error_text() then says what happened and what to do.
+ */
+#ifndef RINGSIDE_H
+#define RINGSIDE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RINGSIDE_VERSION_MAJOR 0
+#define RINGSIDE_VERSION_MINOR 1
+#define RINGSIDE_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define RINGSIDE_API        __attribute__((visibility("default")))
+#define RINGSIDE_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define RINGSIDE_API
+#define RINGSIDE_MUST_CHECK
+#endif
+
+typedef enum ringside_status {
+    RINGSIDE_OK = 0,
+    /* Not now, nothing failed. */
+    RINGSIDE_WOULD_BLOCK = 1, /* the ring is full or not ready: poll, then try again */
+    RINGSIDE_IN_PROGRESS = 2, /* begun without waiting; an event tells the end */
+    /* The call was wrong; nothing changed. */
+    RINGSIDE_E_INVALID = -1,   /* an argument, URL, subject or option */
+    RINGSIDE_E_TOO_LARGE = -2, /* message larger than the limit agreed at connect */
+    RINGSIDE_E_STATE = -3,     /* not now: in a callback, with a claim open, after close */
+    RINGSIDE_E_NOT_FOUND = -4,
+    RINGSIDE_E_EXISTS = -5,
+    RINGSIDE_E_LIMIT = -6, /* a limit of the broker or of the options is reached */
+    RINGSIDE_E_TIMED_OUT = -7,
+    RINGSIDE_E_UNSUPPORTED = -8, /* not in this build */
+    RINGSIDE_E_DENIED = -9,      /* the broker does not allow it */
+    RINGSIDE_E_CANCELLED = -10,
+    /* The connection is gone; make a new client. */
+    RINGSIDE_E_CLOSED = -100,
+    RINGSIDE_E_LOST = -101,
+    RINGSIDE_E_PROTOCOL = -102, /* the peer is not Ringside or breaks the rules */
+    RINGSIDE_E_VERSION = -103,
+    RINGSIDE_E_AUTH = -104,
+    RINGSIDE_E_REFUSED = -105,
+    RINGSIDE_E_SLOW = -106, /* disconnected as a slow consumer */
+    /* The machine lacks something. */
+    RINGSIDE_E_NO_DEVICE = -200,
+    RINGSIDE_E_NO_MEMORY_LOCK = -201,
+    RINGSIDE_E_ADDRESS = -202,
+    RINGSIDE_E_IO = -203,
+    RINGSIDE_E_NO_MEMORY = -300,
+    RINGSIDE_E_NO_DESCRIPTORS = -301,
+    RINGSIDE_E_PERMISSION = -302,
+    RINGSIDE_E_SYSTEM = -303,
+    RINGSIDE_E_CPU = -304,
+    /* A fault of the library. */
+    RINGSIDE_E_BUG = -400,
+} ringside_status_t;
+
+typedef struct ringside_client ringside_client_t;
+typedef struct ringside_publisher ringside_publisher_t;
+typedef struct ringside_subscription ringside_subscription_t;
+
+/* What a slow subscriber means; per session the strictest of its subscriptions counts. */
+typedef enum ringside_policy {
+    RINGSIDE_POLICY_DEFAULT = 0, /* as the broker is configured */
+    RINGSIDE_POLICY_DROP = 1,    /* messages are left out, and counted exactly in a gap event */
+    RINGSIDE_POLICY_DISCONNECT = 2,
+    RINGSIDE_POLICY_BLOCK = 3, /* the publishers it needs are held back */
+} ringside_policy_t;
+
+typedef enum ringside_wait {
+    RINGSIDE_WAIT_ADAPTIVE = 0, /* poll for a moment, then sleep */
+    RINGSIDE_WAIT_BUSY = 1,     /* never sleep: lowest latency, a whole core */
+    RINGSIDE_WAIT_BLOCKING = 2, /* sleep at once: least CPU */
+} ringside_wait_t;
+
+typedef enum ringside_event_type {
+    RINGSIDE_EVENT_CONNECTED = 1, /* text: transport and why */
+    RINGSIDE_EVENT_LOST = 2,      /* the link failed; status and text say why */
+    RINGSIDE_EVENT_RESUMED = 3,   /* reserved: the session goes on over a new link */
+    RINGSIDE_EVENT_GAP = 4,       /* messages were left out: subject, publisher, count */
+    RINGSIDE_EVENT_SLOW = 5,      /* the broker calls this client slow */
+    RINGSIDE_EVENT_CLOSED = 6,    /* the broker ended the session; status and text say why */
+} ringside_event_type_t;
+
+typedef struct ringside_event {
+    ringside_event_type_t type;
+    ringside_status_t status;
+    const char *text;      /* never NULL */
+    const char *subject;   /* GAP; else NULL */
+    const char *publisher; /* GAP: client name of the publisher; else NULL */
+    uint64_t publication;  /* GAP: which publisher object, unique in a broker's life */
+    uint64_t count;        /* GAP: messages left out; UINT64_MAX: not known */
+} ringside_event_t;
+
+/* Valid inside the callback only, as everything it points to. */
+typedef struct ringside_message {
+    const char *subject; /* zero-terminated */
+    size_t subject_bytes;
+    const void *data;
+    size_t bytes;
+    uint64_t sequence;        /* per publisher object, from 1, without holes unless a GAP said so */
+    uint64_t publish_time_ns; /* publisher's real-time clock */
+    uint64_t publication;     /* which publisher object, unique in a broker's life */
+    const char *publisher;    /* client name of the publisher */
+} ringside_message_t;
+
+typedef void (*ringside_on_message_t)(void *arg, const ringside_message_t *message);
+typedef void (*ringside_on_event_t)(void *arg, const ringside_event_t *event);
+
+/* Set struct_bytes = sizeof(options), everything else may stay zero: the default. */
+typedef struct ringside_options {
+    size_t struct_bytes;
+    const char *client_name; /* default: program name and pid; at most 63 bytes */
+    const char *bind_host;   /* source address; needed for rdma where two devices lead to one net */
+    const char *device;      /* rdma: device to insist on */
+    const char *token_name;  /* with token: proves who this is; nothing secret travels */
+    const char *token;
+    uint64_t connect_timeout_ns; /* default 5 s */
+    uint64_t publish_ring_bytes; /* power of two; default 2 MiB; UINT64_MAX: never publishes */
+    uint64_t deliver_ring_bytes; /* power of two; default 2 MiB; UINT64_MAX: never subscribes */
+    uint64_t message_bytes_max;  /* default: a quarter of the publish ring, at most the broker's */
+    ringside_wait_t wait;
+    uint64_t spin_ns; /* adaptive: how long to poll before sleeping; default 50 us */
+    ringside_on_event_t on_event;
+    void *event_arg;
+    const char *counters_path; /* share this client's counters in that file; default: do not */
+} ringside_options_t;
+
+typedef struct ringside_subscribe_options {
+    size_t struct_bytes;
+    ringside_policy_t policy;
+    int no_echo;         /* leave out what this client itself publishes */
+    uint64_t timeout_ns; /* default 5 s */
+} ringside_subscribe_options_t;
+
+/*
+ * Connects to a broker: "shm:///run/ringside/broker.sock", "rdma://host:port", "tcp://host:port",
+ * or "auto://host:port", which tries shm when that broker is on this host, then rdma, then tcp.
+ * Waits up to connect_timeout_ns. On failure *client is NULL and ringside_last_error() tells why.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t
+ringside_connect(ringside_client_t **client, const char *url, const ringside_options_t *options);
+
+/*
+ * Says goodbye and frees the client with all its publishers and subscriptions. Waits up to
+ * timeout_ns until everything published arrived at the broker: RINGSIDE_E_TIMED_OUT or
+ * RINGSIDE_E_LOST if that failed; the client is gone in every case. NULL is fine.
+ */
+RINGSIDE_API ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns);
+
+/* Makes a publisher on a literal subject; waits for the broker, at most timeout_ns (0: 5 s). */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t
+ringside_publisher_create(ringside_publisher_t **publisher, ringside_client_t *client,
+                          const char *subject, uint64_t timeout_ns);
+/* Messages already published still go out. NULL is fine. */
+RINGSIDE_API void ringside_publisher_destroy(ringside_publisher_t *publisher);
+RINGSIDE_API const char *ringside_publisher_subject(const ringside_publisher_t *publisher);
+
+/*
+ * Zero copy: room for a message of `bytes` in the ring itself. Fill it, then commit (with as many
+ * bytes or fewer) or abort. One open claim per client; the pointer is good until then.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_claim(ringside_publisher_t *publisher,
+                                                                  size_t bytes, void **buffer);
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_commit(ringside_publisher_t *publisher,
+                                                                   size_t bytes);
+RINGSIDE_API void ringside_abort(ringside_publisher_t *publisher);
+
+/* Copies one message into the ring and sends it: at once on an idle link, with others on a busy
+ * one. */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_publish(ringside_publisher_t *publisher,
+                                                                    const void *data, size_t bytes);
+
+/*
+ * Subscribes to a subject, "*" standing for one token and a last ">" for one or more. Returns when
+ * every part of the broker knows it: what is published after that is seen.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_subscribe(
+    ringside_subscription_t **subscription, ringside_client_t *client, const char *subject,
+    const ringside_subscribe_options_t *options, ringside_on_message_t on_message, void *arg);
+/* After it returns the callback is not called again. */
+RINGSIDE_API ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription,
+                                                    uint64_t timeout_ns);
+
+/*
+ * Does the client's work and hands over at most `limit` messages (0: no limit). Waits up to
+ * timeout_ns for the first thing to do; 0: does not wait; UINT64_MAX: for ever. `handled`, if not
+ * NULL, tells how many messages and events were handed over. RINGSIDE_E_LOST or RINGSIDE_E_CLOSED
+ * when the connection is gone and everything received was handed over.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_poll(ringside_client_t *client,
+                                                                 size_t limit, uint64_t timeout_ns,
+                                                                 size_t *handled);
+
+/*
+ * A descriptor that becomes readable when ringside_poll has work, for select, poll, epoll. Call
+ * ringside_poll with timeout 0 until it handles nothing before waiting on it: that arms it.
+ */
+RINGSIDE_API int ringside_fd(ringside_client_t *client);
+
+/* Waits until everything published so far arrived at the broker. */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_flush(ringside_client_t *client,
+                                                                  uint64_t timeout_ns);
+
+/* What the connection is: "tcp", "shm", "rdma"; and a line that says why it was chosen. */
+RINGSIDE_API const char *ringside_transport(const ringside_client_t *client);
+RINGSIDE_API const char *ringside_transport_why(const ringside_client_t *client);
+/* The largest message that publish takes, as agreed with the broker. */
+RINGSIDE_API size_t ringside_message_bytes_max(const ringside_client_t *client);
+
+/* Exact figures of the client's link, for benchmarks and tests. Set struct_bytes first. */
+typedef struct ringside_link_stats {
+    size_t struct_bytes;
+    uint64_t placed_bytes, arrived_bytes;
+    uint64_t batches_sent, batches_arrived;
+    uint64_t sends, doorbells, receives; /* rdma: work requests, posts, completions; tcp: calls */
+    uint64_t control_sent, control_received;
+    uint64_t wake_requests, wakes_sent, sleeps;
+    uint64_t credit_stalls, zerocopy_sends, zerocopy_copied;
+} ringside_link_stats_t;
+RINGSIDE_API ringside_status_t ringside_stats(const ringside_client_t *client,
+                                              ringside_link_stats_t *stats);
+
+/* The text of the last failure of a call with this client; never NULL. */
+RINGSIDE_API const char *ringside_error_text(const ringside_client_t *client);
+/* The same for ringside_connect, which has no client to ask: per thread. */
+RINGSIDE_API const char *ringside_last_error(void);
+/* "RINGSIDE_E_INVALID" and so on. */
+RINGSIDE_API const char *ringside_status_name(ringside_status_t status);
+/* "0.1.0" of the library in use. */
+RINGSIDE_API const char *ringside_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,141 @@
+/*
+ * Passes, sleeping and the end of a session.
+ *
+ * Design notes
+ * - A pass looks at the cheap sources always (positions, the control lane's inbox) and at the
+ * domain only at intervals or after a sleep, because that is a system call on every transport.
+ * - Going to sleep has an order: first the wish is laid down where the peer sees it, then the
+ * poller is armed, which looks once more. Whatever happens after the wish is either seen by that
+ * look or makes a descriptor readable; so no wake-up is lost and no sleep needs a time-out of its
+ * own.
+ * - One epoll descriptor holds the poller's and the domain's, so that a sleep is one system call
+ * and an application's loop has one descriptor to watch.
+ */
+#include "clients/c/client.h"
+
+#include "core/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+
+/* While a link connects it wants to be driven at least this often (transport.h). */
+#define CONNECTING_SLEEP_NS UINT64_C(50000000)
+
+/* ---- the end -----------------------------------------------------------------------------------
+ */
+
+void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
+                    const struct rsi_error *error)
+{
+    if (client->phase == RSI_CLIENT_ENDING || client->phase == RSI_CLIENT_ENDED)
+        return;
+    client->end_status = end_status;
+    client->end_error = *error;
+    /* A client that is still connecting has no events to tell and nobody to tell them to. */
+    if (client->phase == RSI_CLIENT_OPEN)
+        client->phase = RSI_CLIENT_ENDING;
+    client->refuses_publish = true;
+}
+
+static bool is_over(const struct ringside_client *client)
+{
+    return client->end_status != RSI_OK;
+}
+
+/* ---- passes ------------------------------------------------------------------------------------
+ */
+
+uint32_t rsi_client_pass_control(struct ringside_client *client, uint64_t now_ns)
+{
+    struct rsi_link *link = client->link;
+    client->control_due_ns = now_ns + RSI_CLIENT_CONTROL_INTERVAL_NS;
+    uint32_t work = client->transport->domain_poll_control(client->domain, now_ns);
+    enum rsi_link_state before = rsi_link_state(link);
+    client->transport->link_poll_control(link, now_ns);
+    enum rsi_link_state after = rsi_link_state(link);
+    if (after == RSI_LINK_LOST && !is_over(client)) {
+        /* The broker's last words may lie in the inbox; they say more than the loss. */
+        work += rsi_client_take_control(client);
+        rsi_client_end(client, RSI_E_LINK_LOST, &link->error);
+    }
+    if (client->counters != NULL)
+        rsi_client_counters_show(client, now_ns);
+    return work + (after != before);
+}
+
+uint32_t rsi_client_pass(struct ringside_client *client, uint64_t now_ns)
+{
+    uint32_t work = rsi_poller_poll(client->poller, now_ns);
+    if (rsi_unlikely(now_ns >= client->control_due_ns || rsi_load_relaxed(&client->link->failed)))
+        work += rsi_client_pass_control(client, now_ns);
+    work += rsi_client_take_control(client);
+    if (rsi_unlikely(client->close_due_count > 0))
+        rsi_client_send_due_closes(client);
+    return work;
+}
+
+/* ---- sleep -------------------------------------------------------------------------------------
+ */
+
+/* False: a signal ended it. */
+static bool wait_readable(int fd, uint64_t timeout_ns)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    struct timespec timeout = {
+        .tv_sec = (time_t)(timeout_ns / NS_PER_S),
+        .tv_nsec = (long)(timeout_ns % NS_PER_S),
+    };
+    bool is_bounded = timeout_ns != UINT64_MAX;
+    return ppoll(&entry, 1, is_bounded ? &timeout : NULL, NULL) >= 0 || errno != EINTR;
+}
+
+bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wish *wish,
+                      uint64_t now_ns, uint64_t deadline_ns)
+{
+    const struct rsi_transport *transport = client->transport;
+    enum rsi_link_state state = rsi_link_state(client->link);
+    uint64_t timeout_ns = deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns - now_ns;
+    if (state != RSI_LINK_ATTACHED && timeout_ns > CONNECTING_SLEEP_NS)
+        timeout_ns = CONNECTING_SLEEP_NS;
+
+    bool is_undisturbed = true;
+    rsi_link_request_wake(client->link, wish->in_arrived_at_least, wish->peer_arrived_at_least,
+                          wish->peer_consumed_at_least);
+    if (transport->poller_arm(client->poller)) {
+        is_undisturbed = wait_readable(client->epoll_fd, timeout_ns);
+        client->totals.sleeps++;
+    }
+    transport->poller_disarm(client->poller);
+    client->control_due_ns = 0;
+    return is_undisturbed;
+}
+
+/* ---- waits -------------------------------------------------------------------------------------
+ */
+
+rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *done, void *arg,
+                             const struct rsi_client_wish *wish, uint64_t deadline_ns,
+                             struct rsi_error *error)
+{
+    client->control_due_ns = 0;
+    for (;;) {
+        uint64_t now_ns = rsi_clock_now_ns();
+        uint32_t work = rsi_client_pass(client, now_ns);
+        if (done(client, arg))
+            return RSI_OK;
+        if (is_over(client)) {
+            if (error != NULL)
+                *error = client->end_error;
+            return client->end_status;
+        }
+        if (now_ns >= deadline_ns)
+            return RSI_E_TIMED_OUT;
+        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP)
+            (void)rsi_client_sleep(client, wish, now_ns, deadline_ns);
+        else
+            rsi_cpu_pause();
+    }
+}
