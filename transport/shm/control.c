@@ -28,8 +28,7 @@
 
 #define CONNECT_TIMEOUT_DEFAULT_NS UINT64_C(5000000000)
 
-/* ---- domain ------------------------------------------------------------------------------------
- */
+/* ---- domain --------------------------------------------------------------------------------- */
 
 static rsi_status_t epoll_open(int *epoll_fd, struct rsi_error *error)
 {
@@ -116,8 +115,7 @@ static uint32_t shm_domain_poll_control(struct rsi_domain *base, uint64_t now_ns
     return count > 0 ? (uint32_t)count : 0;
 }
 
-/* ---- poller ------------------------------------------------------------------------------------
- */
+/* ---- poller --------------------------------------------------------------------------------- */
 
 static rsi_status_t shm_poller_create(struct rsi_poller **poller, struct rsi_domain *domain,
                                       const struct rsi_poller_options *options,
@@ -187,8 +185,7 @@ static void slot_fill(struct rsi_shm_poller *poller, struct rsi_shm_link *link)
     }
 }
 
-/* ---- connecting --------------------------------------------------------------------------------
- */
+/* ---- connecting ----------------------------------------------------------------------------- */
 
 static rsi_status_t link_watch(struct rsi_shm_link *link, struct rsi_error *error)
 {
@@ -482,8 +479,7 @@ static void link_poll_connecting(struct rsi_shm_link *link, uint64_t now_ns)
     }
 }
 
-/* ---- attaching ---------------------------------------------------------------------------------
- */
+/* ---- attaching ------------------------------------------------------------------------------ */
 
 static rsi_status_t shm_link_attach(struct rsi_link *base, const struct rsi_link_rings *rings,
                                     struct rsi_error *error)
@@ -604,8 +600,7 @@ static void link_poll_attaching(struct rsi_shm_link *link)
     }
 }
 
-/* ---- closing -----------------------------------------------------------------------------------
- */
+/* ---- closing -------------------------------------------------------------------------------- */
 
 static void shm_link_close(struct rsi_link *base)
 {

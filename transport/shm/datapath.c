@@ -9,9 +9,9 @@
  * that zero. The bytes have arrived as soon as they are placed; flush() only asks whether somebody
  * must be woken.
  *
- * Positions. The reader publishes consumed_pos once per sixteenth of the ring or when it has read
- * all; the writer looks at it only when half its room is gone or somebody waits for it. So a link
- * in balance exchanges one cache line per batch, the one with the data.
+ * Positions. The reader publishes consumed_pos once per sixteenth of the ring, when it has read
+ * all, and in its next pass; the writer looks at it only when half its room is gone or somebody
+ * waits for it. So a link in balance exchanges one cache line per batch, the one with the data.
  *
  * Sleep and wake (Dekker). The sleeper writes its request, then a seq_cst fence, then looks at the
  * positions once more. The other side publishes a position, then a seq_cst fence, then looks at the
@@ -43,15 +43,13 @@
 #define FRAMES_PER_PASS  256u
 #define PACKETS_PER_PASS 16u
 #define EVENTS_PER_LOOK  32
-/* How soon the end of a peer is noticed by a thread that never sleeps: one system call each time.
- */
+/* How soon a thread that never sleeps notices a peer's end: one system call each time. */
 #define LOOK_NS UINT64_C(10000000)
 /* The same while a link is not attached yet, or its socket is full. */
 #define LOOK_SOON_NS   UINT64_C(20000)
 #define CONSUMED_SHARE 16
 
-/* ---- wake --------------------------------------------------------------------------------------
- */
+/* ---- wake ----------------------------------------------------------------------------------- */
 
 /* Sends a packet and rings the bell for it. */
 static rsi_status_t packet_send(struct rsi_shm_link *link, enum rsi_record_kind kind,
@@ -110,8 +108,7 @@ static RSI_NOINLINE void join(struct rsi_shm_link *link)
     rsi_shm_words_ring_doorbell(link->own_words, ++link->packets_sent);
 }
 
-/* ---- bytes and positions -----------------------------------------------------------------------
- */
+/* ---- bytes and positions -------------------------------------------------------------------- */
 
 void rsi_shm_place(struct rsi_link *base, uint64_t bytes)
 {
@@ -150,6 +147,13 @@ static void publish_consumed(struct rsi_shm_link *link)
     rsi_shm_words_publish_consumed(link->own_words, link->published_consumed_pos);
 }
 
+static void publish_consumed_and_look(struct rsi_shm_link *link)
+{
+    publish_consumed(link);
+    rsi_fence_seq_cst(); /* pairs with the one in rsi_shm_poller_arm() */
+    look_at_sleeper(link);
+}
+
 void rsi_shm_publish_consumed(struct rsi_link *base)
 {
     struct rsi_shm_link *link = rsi_shm_link(base);
@@ -159,9 +163,7 @@ void rsi_shm_publish_consumed(struct rsi_link *base)
          waiting_bytes < base->in.capacity_bytes / CONSUMED_SHARE)) {
         return;
     }
-    publish_consumed(link);
-    rsi_fence_seq_cst(); /* pairs with the one in rsi_shm_poller_arm() */
-    look_at_sleeper(link);
+    publish_consumed_and_look(link);
 }
 
 /* Looks at how far the peer has consumed. */
@@ -185,14 +187,13 @@ static inline bool needs_consumed(const struct rsi_shm_link *link)
            link->wanted_consumed_pos != UINT64_MAX;
 }
 
-static RSI_COLD bool frame_is_wrong(struct rsi_shm_link *link, uint64_t position,
-                                    uint64_t frame_bytes, uint64_t room_bytes)
+static RSI_COLD void fail_frame(struct rsi_shm_link *link, uint64_t position, uint64_t frame_bytes,
+                                uint64_t room_bytes)
 {
     rsi_link_fail(&link->base, RSI_E_PROTOCOL,
                   "%s committed a frame of %" PRIu64 " bytes at position %" PRIu64
-                  ", where a frame has %u to %" PRIu64 " bytes",
+                  ", where a frame has from %u to %" PRIu64 " bytes",
                   link->base.peer_text, frame_bytes, position, RSI_FRAME_HEADER_BYTES, room_bytes);
-    return false;
 }
 
 /* The frame that is committed at arrived_pos; 0: none. */
@@ -202,8 +203,7 @@ static inline uint64_t frame_at(const struct rsi_link *base, uint64_t position)
     return rsi_commit_frame_bytes(word, position);
 }
 
-/* Takes over what has arrived; returns how many frames, and FRAMES_PER_PASS when there may be more.
- */
+/* Takes over what has arrived; returns how many frames, FRAMES_PER_PASS when there may be more. */
 static uint32_t walk(struct rsi_shm_link *link)
 {
     struct rsi_link *base = &link->base;
@@ -220,7 +220,7 @@ static uint32_t walk(struct rsi_shm_link *link)
         }
         if (rsi_unlikely(frame_bytes < RSI_FRAME_HEADER_BYTES ||
                          frame_bytes > limit_pos - position)) {
-            (void)frame_is_wrong(link, position, frame_bytes, limit_pos - position);
+            fail_frame(link, position, frame_bytes, limit_pos - position);
             return 0;
         }
         position += frame_bytes;
@@ -232,8 +232,7 @@ static uint32_t walk(struct rsi_shm_link *link)
     return count;
 }
 
-/* ---- packets -----------------------------------------------------------------------------------
- */
+/* ---- packets -------------------------------------------------------------------------------- */
 
 /* Tells epoll what this link waits for. */
 static void watch(struct rsi_shm_link *link)
@@ -394,8 +393,7 @@ static uint32_t send_outbox(struct rsi_shm_link *link)
         }
         if (status != RSI_OK) {
             link->is_send_broken = true;
-            link->is_socket_ready =
-                true; /* the end waits there, behind what the peer sent before */
+            link->is_socket_ready = true; /* the end waits there, behind what came before */
             break;
         }
         rsi_link_outbox_pop(&link->base);
@@ -404,8 +402,7 @@ static uint32_t send_outbox(struct rsi_shm_link *link)
     return count;
 }
 
-/* ---- a pass ------------------------------------------------------------------------------------
- */
+/* ---- a pass --------------------------------------------------------------------------------- */
 
 static void look_soon(struct rsi_shm_poller *poller, uint64_t now_ns)
 {
@@ -490,7 +487,9 @@ static inline uint32_t poll_memory(struct rsi_shm_link *link, bool refresh)
         link->has_consumed_news = false;
         events++;
     }
-    if (rsi_unlikely(link->is_wake_owed)) {
+    if (link->published_consumed_pos != link->base.consumed_pos) {
+        publish_consumed_and_look(link); /* held back by less than a sixteenth, for one pass */
+    } else if (rsi_unlikely(link->is_wake_owed)) {
         look_at_sleeper(link);
     }
     return events;
@@ -553,8 +552,7 @@ uint32_t rsi_shm_poll_data(struct rsi_poller *base, uint64_t now_ns)
     return events;
 }
 
-/* ---- sleep -------------------------------------------------------------------------------------
- */
+/* ---- sleep ---------------------------------------------------------------------------------- */
 
 void rsi_shm_request_wake(struct rsi_link *base, uint64_t in_arrived_at_least,
                           uint64_t peer_arrived_at_least, uint64_t peer_consumed_at_least)

@@ -37,8 +37,7 @@ void rsi_shm_address_set(struct sockaddr_un *address, const char *path)
     memcpy(address->sun_path, path, strlen(path));
 }
 
-/* ---- the file ----------------------------------------------------------------------------------
- */
+/* ---- the file ------------------------------------------------------------------------------- */
 
 /* Opens the directory of `path`, making its last part if it is not there. */
 static rsi_status_t directory_open(const char *path, int *directory_fd, struct rsi_error *error)
@@ -154,8 +153,7 @@ static void file_remove(const struct rsi_shm_listener *listener)
     }
 }
 
-/* ---- the listener ------------------------------------------------------------------------------
- */
+/* ---- the listener --------------------------------------------------------------------------- */
 
 static rsi_status_t listener_open(struct rsi_shm_listener *listener, struct rsi_error *error)
 {
@@ -233,8 +231,7 @@ const char *rsi_shm_listener_url(const struct rsi_listener *base)
     return listener->url;
 }
 
-/* ---- who connects ------------------------------------------------------------------------------
- */
+/* ---- who connects --------------------------------------------------------------------------- */
 
 void rsi_shm_turn_away(int socket_fd, const char *text)
 {

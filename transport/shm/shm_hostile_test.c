@@ -18,8 +18,7 @@ enum { RING_BYTES = 65536 };
 
 static const struct rsi_transport *const shm = &rsi_shm_transport;
 
-/* ---- hostile dialler ---------------------------------------------------------------------------
- */
+/* ---- hostile dialler ------------------------------------------------------------------------ */
 
 /* A broker, and a raw socket that it accepted. */
 struct siege {
@@ -250,8 +249,7 @@ static void test_memory_cannot_change_size(void **state)
     siege_fini(&siege);
 }
 
-/* ---- hostile memory ----------------------------------------------------------------------------
- */
+/* ---- hostile memory ------------------------------------------------------------------------- */
 
 static void pair_expect_broker_lost(struct shm_pair *pair, const char *text)
 {
@@ -374,8 +372,7 @@ static void test_scribbling_over_everything(void **state)
     assert_true(wrong_count > 0);
 }
 
-/* ---- flood and silence -------------------------------------------------------------------------
- */
+/* ---- flood and silence ---------------------------------------------------------------------- */
 
 static void test_flood_is_held_back(void **state)
 {
@@ -482,8 +479,7 @@ static void test_a_peer_that_never_reads(void **state)
     siege_fini(&siege);
 }
 
-/* ---- hostile broker ----------------------------------------------------------------------------
- */
+/* ---- hostile broker ------------------------------------------------------------------------- */
 
 /* A memory file; sealed unless `spoil` says how not. */
 static int memory_file(uint64_t bytes, bool use_seal)

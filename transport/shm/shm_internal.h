@@ -143,7 +143,7 @@ static inline struct rsi_shm_link *rsi_shm_link(struct rsi_link *link)
     return rsi_container_of(link, struct rsi_shm_link, base);
 }
 
-/* ---- listener.c, control thread ---- */
+/* ---- listener.c, control thread ------------------------------------------------------------- */
 
 rsi_status_t rsi_shm_listener_create(struct rsi_listener **listener, struct rsi_domain *domain,
                                      const struct rsi_url *url, struct rsi_error *error);
@@ -162,7 +162,7 @@ void rsi_shm_turn_away(int socket_fd, const char *text);
 void rsi_shm_peer_describe(int socket_fd, char *text, size_t text_bytes);
 void rsi_shm_address_set(struct sockaddr_un *address, const char *path);
 
-/* ---- memory.c, control thread ---- */
+/* ---- memory.c, control thread --------------------------------------------------------------- */
 
 /* Accepter: makes and maps words pages and rings, empty at the start positions. */
 rsi_status_t rsi_shm_memory_create(struct rsi_shm_link *link, struct rsi_error *error);
@@ -175,7 +175,7 @@ rsi_status_t rsi_shm_memory_map(struct rsi_shm_link *link, struct rsi_error *err
 /* Unmaps; takes a link in any state. */
 void rsi_shm_memory_fini(struct rsi_shm_link *link);
 
-/* ---- datapath.c, owner thread ---- */
+/* ---- datapath.c, owner thread --------------------------------------------------------------- */
 
 void rsi_shm_place(struct rsi_link *link, uint64_t bytes);
 rsi_status_t rsi_shm_flush(struct rsi_link *link);

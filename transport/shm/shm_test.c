@@ -23,8 +23,7 @@ enum { RING_BYTES = 65536 };
 
 static const struct rsi_transport *const shm = &rsi_shm_transport;
 
-/* ---- data --------------------------------------------------------------------------------------
- */
+/* ---- data ----------------------------------------------------------------------------------- */
 
 static void test_frames_cross_the_end_of_the_ring(void **state)
 {
@@ -85,8 +84,7 @@ static void test_one_way_and_no_rings(void **state)
     }
 }
 
-/* ---- sleep and wake ----------------------------------------------------------------------------
- */
+/* ---- sleep and wake ------------------------------------------------------------------------- */
 
 /* Passes until the side may sleep. */
 static void sleep_side(struct shm_side *side)
@@ -296,8 +294,7 @@ static void test_no_wake_is_lost_between_threads(void **state)
     shm_pair_fini(&pair);
 }
 
-/* ---- the end of a peer -------------------------------------------------------------------------
- */
+/* ---- the end of a peer ---------------------------------------------------------------------- */
 
 static void test_frames_of_a_dead_process_are_read(void **state)
 {
@@ -381,8 +378,7 @@ static void test_close_is_told_from_death(void **state)
     shm_pair_fini(&pair);
 }
 
-/* ---- system calls ------------------------------------------------------------------------------
- */
+/* ---- system calls --------------------------------------------------------------------------- */
 
 /* _exit() without what a sanitizer adds to it. */
 static void leave(int code)
@@ -479,8 +475,7 @@ static void test_no_system_call_while_both_are_busy(void **state)
     shm_pair_fini(&pair);
 }
 
-/* ---- the socket file ---------------------------------------------------------------------------
- */
+/* ---- the socket file ------------------------------------------------------------------------ */
 
 static void test_stale_socket_is_replaced(void **state)
 {
@@ -554,8 +549,7 @@ static void test_live_socket_and_other_files_stay(void **state)
     shm_place_fini(&place);
 }
 
-/* ---- who may connect ---------------------------------------------------------------------------
- */
+/* ---- who may connect ------------------------------------------------------------------------ */
 
 /* Dials as `uid` in a child; returns what became of it: 0 OPEN, 1 refused with that uid in the
  * text. */

@@ -11,8 +11,7 @@
 
 enum { LINK_COUNT_MAX = 8 };
 
-/* ---- place and side ----------------------------------------------------------------------------
- */
+/* ---- place and side ------------------------------------------------------------------------- */
 
 void shm_place_init(struct shm_place *place)
 {
@@ -77,8 +76,7 @@ void shm_link_end(struct shm_side *side, struct rsi_link *link)
     rsi_shm_transport.link_destroy(link);
 }
 
-/* ---- pair --------------------------------------------------------------------------------------
- */
+/* ---- pair ----------------------------------------------------------------------------------- */
 
 static void pair_accept(struct shm_pair *pair)
 {
@@ -145,8 +143,7 @@ void shm_pair_fini(struct shm_pair *pair)
     shm_place_fini(&pair->place);
 }
 
-/* ---- frames ------------------------------------------------------------------------------------
- */
+/* ---- frames --------------------------------------------------------------------------------- */
 
 bool shm_stage(struct rsi_link *link, uint64_t mark, uint32_t payload_bytes)
 {
@@ -186,8 +183,7 @@ bool shm_read(struct rsi_link *link, uint64_t *mark, uint32_t *payload_bytes)
     return true;
 }
 
-/* ---- descriptors and raw sockets ---------------------------------------------------------------
- */
+/* ---- descriptors and raw sockets ------------------------------------------------------------ */
 
 bool shm_is_readable(int fd)
 {
