@@ -1,0 +1,164 @@
+/*
+ * A connection: one accepted link and all that the control agent knows of the client behind it,
+ * from the first greeting to the last freed byte.
+ *
+ * Control thread only. connection.c moves the state and ends connections, handshake.c answers until
+ * the client is authenticated, requests.c serves it afterwards.
+ */
+#ifndef RSI_BROKER_CONNECTION_H
+#define RSI_BROKER_CONNECTION_H
+
+#include "broker/catalogue.h"
+#include "broker/endpoints.h"
+#include "broker/metrics.h"
+#include "transport/control_codec.h"
+
+#include <uthash.h>
+
+struct rsi_control_agent;
+
+enum rsi_connection_state {
+    RSI_CONNECTION_ACCEPTED,   /* greetings are not exchanged yet; nothing can be sent */
+    RSI_CONNECTION_GREETED,    /* the control lane works; the client is to say Hello */
+    RSI_CONNECTION_CHALLENGED, /* it got the Challenge and is to Authenticate */
+    RSI_CONNECTION_ATTACHING,  /* it got the Welcome; both sides make their rings */
+    RSI_CONNECTION_JOINING,    /* rings are ready; the edit that adds its session is to be posted */
+    RSI_CONNECTION_SERVING,    /* requests are answered, data moves */
+    RSI_CONNECTION_LEAVING, /* its session is taken out of the data plane; what arrived is admitted
+                             */
+    RSI_CONNECTION_PARTING, /* the data plane has let go; the last word to the client is to be sent
+                             */
+    RSI_CONNECTION_CLOSING, /* link_close was called; the transport still uses the link */
+    RSI_CONNECTION_ENDED,   /* nothing refers to it; the control agent frees it */
+};
+
+/* One subscription of a client. */
+struct rsi_subscription_entry {
+    uint64_t id; /* the client's number */
+    enum rsi_policy policy;
+    bool no_echo;
+    bool is_leaving; /* Unsubscribe was taken */
+    UT_hash_handle hh;
+    char subject[]; /* pattern */
+};
+
+enum rsi_request_kind {
+    RSI_REQUEST_OPEN_PUBLISHER,
+    RSI_REQUEST_CLOSE_PUBLISHER,
+    RSI_REQUEST_SUBSCRIBE,
+    RSI_REQUEST_UNSUBSCRIBE,
+    RSI_REQUEST_REFUSED, /* was wrong; only the answer is left */
+};
+
+enum rsi_request_state {
+    RSI_REQUEST_POSTING,   /* its edit is to be posted; the edit list may be full */
+    RSI_REQUEST_APPLYING,  /* posted; not every agent has applied it */
+    RSI_REQUEST_ANSWERING, /* its answer is to be sent; the outbox may be full */
+};
+
+enum { RSI_REQUEST_COUNT_MAX = 32, RSI_REFUSAL_BYTES = 256, RSI_FAREWELL_BYTES = 512 };
+
+/* A request of a client between its reception and its answer. */
+struct rsi_request {
+    enum rsi_request_kind kind;
+    enum rsi_request_state state;
+    uint64_t number; /* the client's */
+    uint64_t ticket;
+    struct rsi_publication_entry *publication;   /* until applied */
+    struct rsi_subscription_entry *subscription; /* until applied */
+    uint64_t end_pos;
+    /* For the answer: by then the entry may be gone. */
+    uint64_t subscription_id;
+    uint32_t alias;
+    uint32_t publication_id;
+    uint32_t topic_id;
+    Ringside__Control__Reason reason; /* REFUSED */
+    char text[RSI_REFUSAL_BYTES];     /* REFUSED */
+};
+
+struct rsi_connection {
+    struct rsi_control_agent *control;
+    struct rsi_connection *next;
+    enum rsi_connection_state state;
+    uint64_t deadline_ns; /* when the state must have been left; UINT64_MAX: never */
+    struct rsi_endpoint_domain *domain;
+    struct rsi_link *link;
+    uint32_t agent; /* home agent, for life */
+    bool is_authenticated;
+    bool is_counted; /* as a session, against client_count_max */
+    bool has_work;   /* stopped at its share of a pass */
+    struct rsi_control_receiver receiver;
+
+    /* What it said of itself. */
+    char name[RSI_NAME_BYTES_MAX + 1];
+    char token_name[RSI_NAME_BYTES_MAX + 1];
+    uint8_t client_nonce[RSI_AUTH_NONCE_BYTES];
+    uint32_t client_nonce_bytes;
+    uint8_t broker_nonce[RSI_AUTH_NONCE_BYTES];
+
+    /* From JOINING on. */
+    struct rsi_session *session;
+    uint8_t session_secret[RSI_AUTH_NONCE_BYTES];
+    struct rsi_session_metrics metrics;
+    uint64_t leave_ticket;
+    bool is_leave_posted;
+    struct rsi_publication_entry *publications; /* hash by alias */
+    struct rsi_publication_entry *closing;      /* list of those CLOSING */
+    uint32_t publication_count;
+    struct rsi_subscription_entry *subscriptions; /* hash by id */
+    uint32_t subscription_count;
+    uint32_t policy_counts[RSI_POLICY_BLOCK + 1];
+    struct rsi_request requests[RSI_REQUEST_COUNT_MAX]; /* in the order in which they came */
+    uint32_t request_count;
+
+    /* Why it ends. */
+    Ringside__Control__Reason end_reason;
+    char end_text[RSI_FAREWELL_BYTES];
+};
+
+/* Takes an accepted link; NULL: no memory, and the link stays the caller's. */
+struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
+                                             struct rsi_endpoint_domain *domain,
+                                             struct rsi_link *link, uint32_t agent,
+                                             uint64_t now_ns);
+/* ENDED only. */
+void rsi_connection_destroy(struct rsi_connection *connection);
+
+/* Does all that can be done now, bounded. Returns how many steps and messages that were. */
+uint32_t rsi_connection_poll(struct rsi_connection *connection, uint64_t now_ns);
+
+/* Begins to end it, in any state; the first reason stands. The client is told. */
+void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Reason reason,
+                        const char *format, ...) RSI_PRINTF(3, 4) RSI_COLD;
+/* The data plane has ended while this connection was being ended: goes on without it. */
+void rsi_connection_abandon(struct rsi_connection *connection);
+/* Whether its state changes by itself, so that it is to be polled soon without an event. */
+bool rsi_connection_is_moving(const struct rsi_connection *connection);
+/* "client feed (tcp, 127.0.0.1:5000)"; into `text`, which is returned. */
+const char *rsi_connection_describe(const struct rsi_connection *connection, char *text,
+                                    size_t text_bytes);
+const char *rsi_connection_state_name(enum rsi_connection_state state);
+
+/* ---- between the files of a connection ----------------------------------------------------------
+ */
+
+/* Checked step. */
+void rsi_connection_set_state(struct rsi_connection *connection, enum rsi_connection_state to,
+                              uint64_t deadline_ns);
+
+/* handshake.c: a message in GREETED or CHALLENGED. */
+void rsi_handshake_take(struct rsi_connection *connection,
+                        const Ringside__Control__Control *message, uint64_t now_ns);
+
+/* requests.c: a message in SERVING. There is room in `requests`. */
+void rsi_requests_take(struct rsi_connection *connection,
+                       const Ringside__Control__Control *message);
+/* Posts edits, and answers what is done. Returns how many steps that were. */
+uint32_t rsi_requests_poll(struct rsi_connection *connection);
+/* The data plane has let go of the session: gives its publications to the catalogue, frees the
+ * rest. */
+void rsi_requests_release(struct rsi_connection *connection);
+/* The data plane has ended: as release, but leaves the publications to rsi_catalogue_fini. */
+void rsi_requests_abandon(struct rsi_connection *connection);
+
+#endif

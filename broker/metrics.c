@@ -1,0 +1,263 @@
+/*
+ * Design notes
+ * - Each record is one line of a table: name, kind, and where its value is. The data agents write
+ *   words of their own (relaxed), the control agent copies them into the file; so no data agent
+ * ever touches memory that a tool has mapped.
+ * - Counters are a convenience: when the file has no record left, that is said once and the broker
+ * goes on without the rest.
+ */
+#include "broker/metrics.h"
+
+#include "core/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct metric {
+    const char *name;
+    rsi_counter_kind_t kind;
+    size_t offset; /* of an _Atomic uint64_t or uint64_t in its struct */
+};
+
+#define COUNTER RSI_COUNTER_KIND_COUNTER
+#define GAUGE   RSI_COUNTER_KIND_GAUGE
+
+static const struct metric broker_metrics[] = {
+    {"broker.accepted", COUNTER, offsetof(struct rsi_broker_counts, accepted)},
+    {"broker.turned_away", COUNTER, offsetof(struct rsi_broker_counts, turned_away)},
+    {"broker.refused", COUNTER, offsetof(struct rsi_broker_counts, refused)},
+    {"broker.sessions_begun", COUNTER, offsetof(struct rsi_broker_counts, sessions_begun)},
+    {"broker.sessions_lost", COUNTER, offsetof(struct rsi_broker_counts, sessions_lost)},
+    {"broker.sessions_slow", COUNTER, offsetof(struct rsi_broker_counts, sessions_slow)},
+    {"broker.sessions", GAUGE, offsetof(struct rsi_broker_counts, sessions)},
+    {"broker.unauthenticated", GAUGE, offsetof(struct rsi_broker_counts, unauthenticated)},
+    {"broker.publications", GAUGE, offsetof(struct rsi_broker_counts, publications)},
+    {"broker.topics", GAUGE, offsetof(struct rsi_broker_counts, topics)},
+};
+
+static const struct metric agent_metrics[] = {
+    {"agent.passes", COUNTER, offsetof(struct rsi_agent_counts, passes)},
+    {"agent.busy_passes", COUNTER, offsetof(struct rsi_agent_counts, busy_passes)},
+    {"agent.sleeps", COUNTER, offsetof(struct rsi_agent_counts, sleeps)},
+    {"agent.wakes", COUNTER, offsetof(struct rsi_agent_counts, wakes)},
+    {"agent.admitted_messages", COUNTER, offsetof(struct rsi_agent_counts, admitted_messages)},
+    {"agent.delivered_messages", COUNTER, offsetof(struct rsi_agent_counts, delivered_messages)},
+    {"agent.blocked_passes", COUNTER, offsetof(struct rsi_agent_counts, blocked_passes)},
+    {"agent.log_pos", COUNTER, offsetof(struct rsi_agent_counts, log_pos)},
+    {"agent.longest_pass_ns", GAUGE, offsetof(struct rsi_agent_counts, longest_pass_ns)},
+};
+
+static const struct metric session_metrics[] = {
+    {"session.admitted_messages", COUNTER, offsetof(struct rsi_session_counts, admitted_messages)},
+    {"session.admitted_bytes", COUNTER, offsetof(struct rsi_session_counts, admitted_bytes)},
+    {"session.delivered_messages", COUNTER,
+     offsetof(struct rsi_session_counts, delivered_messages)},
+    {"session.delivered_bytes", COUNTER, offsetof(struct rsi_session_counts, delivered_bytes)},
+    {"session.dropped_messages", COUNTER, offsetof(struct rsi_session_counts, dropped_messages)},
+    {"session.gaps", COUNTER, offsetof(struct rsi_session_counts, gaps)},
+    {"session.blocked_ns", COUNTER, offsetof(struct rsi_session_counts, blocked_ns)},
+    {"session.lag_bytes", GAUGE, offsetof(struct rsi_session_counts, lag_bytes)},
+};
+
+static const struct metric link_metrics[] = {
+    {"link.placed_bytes", COUNTER, offsetof(struct rsi_link_stats, placed_bytes)},
+    {"link.arrived_bytes", COUNTER, offsetof(struct rsi_link_stats, arrived_bytes)},
+    {"link.batches_sent", COUNTER, offsetof(struct rsi_link_stats, batches_sent)},
+    {"link.batches_arrived", COUNTER, offsetof(struct rsi_link_stats, batches_arrived)},
+    {"link.sends", COUNTER, offsetof(struct rsi_link_stats, sends)},
+    {"link.doorbells", COUNTER, offsetof(struct rsi_link_stats, doorbells)},
+    {"link.receives", COUNTER, offsetof(struct rsi_link_stats, receives)},
+    {"link.control_sent", COUNTER, offsetof(struct rsi_link_stats, control_sent)},
+    {"link.control_received", COUNTER, offsetof(struct rsi_link_stats, control_received)},
+    {"link.wake_requests", COUNTER, offsetof(struct rsi_link_stats, wake_requests)},
+    {"link.wakes_sent", COUNTER, offsetof(struct rsi_link_stats, wakes_sent)},
+    {"link.credit_stalls", COUNTER, offsetof(struct rsi_link_stats, credit_stalls)},
+    {"link.zerocopy_sends", COUNTER, offsetof(struct rsi_link_stats, zerocopy_sends)},
+    {"link.zerocopy_copied", COUNTER, offsetof(struct rsi_link_stats, zerocopy_copied)},
+};
+
+enum {
+    BROKER_METRIC_COUNT = rsi_array_count(broker_metrics),
+    AGENT_METRIC_COUNT = rsi_array_count(agent_metrics),
+    SESSION_METRIC_COUNT = rsi_array_count(session_metrics),
+    LINK_METRIC_COUNT = rsi_array_count(link_metrics),
+    RECORDS_PER_SESSION = 1 + SESSION_METRIC_COUNT + LINK_METRIC_COUNT,
+    FIXED_RECORD_COUNT =
+        1 + RSI_LISTEN_COUNT_MAX + BROKER_METRIC_COUNT + RSI_AGENT_COUNT_MAX * AGENT_METRIC_COUNT,
+};
+rsi_static_assert((int)(SESSION_METRIC_COUNT + LINK_METRIC_COUNT) <= RSI_SESSION_METRIC_COUNT_MAX);
+
+struct rsi_metrics {
+    struct rsi_counters *counters;
+    uint32_t agent_count;
+    struct rsi_counter *version;
+    struct rsi_counter *listeners[RSI_LISTEN_COUNT_MAX];
+    uint32_t listener_count;
+    struct rsi_counter *broker[BROKER_METRIC_COUNT];
+    struct rsi_counter *agents[RSI_AGENT_COUNT_MAX][AGENT_METRIC_COUNT];
+};
+
+/* NULL when there is no record left, which every writer below passes over. */
+static struct rsi_counter *allocate(struct rsi_metrics *metrics, rsi_counter_kind_t kind,
+                                    const char *name, const char *label)
+{
+    struct rsi_counter *counter = NULL;
+    struct rsi_error error = {0};
+    if (rsi_failed(rsi_counters_allocate(metrics->counters, kind, name, label, &counter, &error))) {
+        rsi_log_distinct(RSI_LOG_WARNING, "broker", "some counters are missing: %s", error.text);
+        return NULL;
+    }
+    return counter;
+}
+
+static void allocate_all(struct rsi_metrics *metrics, const struct metric *table, uint32_t count,
+                         const char *label, struct rsi_counter **records)
+{
+    for (uint32_t i = 0; i < count; i++)
+        records[i] = allocate(metrics, table[i].kind, table[i].name, label);
+}
+
+static void free_all(struct rsi_metrics *metrics, struct rsi_counter **records, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        rsi_counters_free(metrics->counters, records[i]);
+        records[i] = NULL;
+    }
+}
+
+/* The source's words are written by another thread; one of the control agent's own reads alike. */
+static void copy_all(struct rsi_counter **records, const struct metric *table, uint32_t count,
+                     const void *source)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const _Atomic uint64_t *word =
+            (const _Atomic uint64_t *)(const void *)((const char *)source + table[i].offset);
+        if (records[i] != NULL)
+            rsi_counter_set(records[i], rsi_load_relaxed(word));
+    }
+}
+
+/* "/run/ringside" for the default path, which only root can make. */
+static void make_default_directory(const char *path)
+{
+    char directory[RSI_SETTING_TEXT_BYTES];
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path)
+        return;
+    snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path), path);
+    /* If this fails, making the file says why. */
+    if (mkdir(directory, 0755) != 0 && errno != EEXIST)
+        rsi_log_debug("broker", "cannot make %s", directory);
+}
+
+static rsi_status_t create_counters(struct rsi_metrics *metrics,
+                                    const struct rsi_settings *settings, struct rsi_error *error)
+{
+    uint64_t wanted_count = FIXED_RECORD_COUNT + settings->client_count_max * RECORDS_PER_SESSION;
+    uint32_t record_count =
+        wanted_count < RSI_COUNTERS_COUNT_MAX ? (uint32_t)wanted_count : RSI_COUNTERS_COUNT_MAX;
+    const char *path = settings->counters_path[0] != '\0' ? settings->counters_path : NULL;
+    if (path != NULL && settings->counters_path_is_default)
+        make_default_directory(path);
+    struct rsi_error failure = {0};
+    rsi_status_t status = rsi_counters_create(&metrics->counters, path, record_count, &failure);
+    if (rsi_failed(status) && path != NULL && settings->counters_path_is_default) {
+        rsi_log_warning("broker",
+                        "no tool can show this broker's counters: %s; choose a file with "
+                        "--counters-path",
+                        failure.text);
+        status = rsi_counters_create(&metrics->counters, NULL, record_count, &failure);
+    }
+    if (rsi_failed(status) && error != NULL) {
+        *error = failure;
+        rsi_error_context(error, "counters_path");
+    }
+    return status;
+}
+
+rsi_status_t rsi_metrics_create(struct rsi_metrics **created, const struct rsi_settings *settings,
+                                struct rsi_error *error)
+{
+    struct rsi_metrics *metrics = calloc(1, sizeof(*metrics));
+    if (metrics == NULL)
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for counters");
+    rsi_status_t status = create_counters(metrics, settings, error);
+    if (rsi_failed(status)) {
+        free(metrics);
+        return status;
+    }
+    metrics->agent_count = (uint32_t)settings->agent_count;
+    metrics->version = allocate(metrics, RSI_COUNTER_KIND_TEXT, "broker.version", "");
+    if (metrics->version != NULL)
+        rsi_counter_set_text(metrics->version, "ringsided %s, name %s, wire version %u to %u",
+                             RSI_VERSION_TEXT, settings->name, RSI_WIRE_VERSION_MIN,
+                             RSI_WIRE_VERSION_MAX);
+    allocate_all(metrics, broker_metrics, BROKER_METRIC_COUNT, "", metrics->broker);
+    for (uint32_t i = 0; i < metrics->agent_count; i++) {
+        char label[16];
+        snprintf(label, sizeof(label), "%u", i);
+        allocate_all(metrics, agent_metrics, AGENT_METRIC_COUNT, label, metrics->agents[i]);
+    }
+    *created = metrics;
+    return RSI_OK;
+}
+
+void rsi_metrics_destroy(struct rsi_metrics *metrics)
+{
+    if (metrics == NULL)
+        return;
+    rsi_counters_destroy(metrics->counters);
+    free(metrics);
+}
+
+void rsi_metrics_add_listener(struct rsi_metrics *metrics, const char *url)
+{
+    if (metrics->listener_count == RSI_LISTEN_COUNT_MAX)
+        return;
+    struct rsi_counter *record = allocate(metrics, RSI_COUNTER_KIND_TEXT, "broker.listener", url);
+    if (record != NULL)
+        rsi_counter_set_text(record, "%s", url);
+    metrics->listeners[metrics->listener_count++] = record;
+}
+
+void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_session *session,
+                             struct rsi_session_metrics *records)
+{
+    char label[RSI_COUNTER_LABEL_BYTES];
+    snprintf(label, sizeof(label), "%.40s#%llu", session->name, (unsigned long long)session->id);
+    records->text = allocate(metrics, RSI_COUNTER_KIND_TEXT, "session.link", label);
+    if (records->text != NULL)
+        rsi_counter_set_text(records->text, "%s, peer %s, at %s, agent %u",
+                             session->link->transport->name, session->link->peer_text,
+                             session->link->local_text, session->agent);
+    allocate_all(metrics, session_metrics, SESSION_METRIC_COUNT, label, records->records);
+    allocate_all(metrics, link_metrics, LINK_METRIC_COUNT, label,
+                 records->records + SESSION_METRIC_COUNT);
+}
+
+void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_metrics *records)
+{
+    rsi_counters_free(metrics->counters, records->text);
+    records->text = NULL;
+    free_all(metrics, records->records, SESSION_METRIC_COUNT + LINK_METRIC_COUNT);
+}
+
+void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_broker_counts *counts,
+                               const struct rsi_data_plane *plane)
+{
+    copy_all(metrics->broker, broker_metrics, BROKER_METRIC_COUNT, counts);
+    for (uint32_t i = 0; i < metrics->agent_count; i++)
+        copy_all(metrics->agents[i], agent_metrics, AGENT_METRIC_COUNT,
+                 rsi_data_plane_counts(plane, i));
+}
+
+void rsi_metrics_update_session(const struct rsi_session *session,
+                                struct rsi_session_metrics *records)
+{
+    copy_all(records->records, session_metrics, SESSION_METRIC_COUNT, &session->counts);
+    copy_all(records->records + SESSION_METRIC_COUNT, link_metrics, LINK_METRIC_COUNT,
+             &session->link->stats);
+}

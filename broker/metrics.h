@@ -1,0 +1,59 @@
+/*
+ * The broker's counters file: what it is, what each data agent does, and what each client's session
+ * and link did. Refreshed by the control agent, at most once a second; looking costs nobody
+ * anything.
+ *
+ * Names: broker.*, agent.* (label: its number), session.* and link.* (label: client name#session
+ * id).
+ */
+#ifndef RSI_BROKER_METRICS_H
+#define RSI_BROKER_METRICS_H
+
+#include "broker/data_agent.h"
+#include "broker/settings.h"
+#include "core/counters.h"
+
+enum { RSI_SESSION_METRIC_COUNT_MAX = 32 };
+
+struct rsi_session_metrics {
+    struct rsi_counter *text;
+    struct rsi_counter *records[RSI_SESSION_METRIC_COUNT_MAX];
+};
+
+/* What the control agent itself counts. */
+struct rsi_broker_counts {
+    uint64_t accepted;
+    uint64_t turned_away; /* too many unauthenticated */
+    uint64_t refused;     /* told why */
+    uint64_t sessions_begun;
+    uint64_t sessions_lost;
+    uint64_t sessions_slow;
+    uint64_t sessions; /* levels from here on */
+    uint64_t unauthenticated;
+    uint64_t publications;
+    uint64_t topics;
+};
+
+struct rsi_metrics;
+
+/*
+ * A default path that cannot be used is a warning, and the counters are then shared with nobody.
+ * Errors: those of rsi_counters_create.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_metrics_create(struct rsi_metrics **metrics,
+                                               const struct rsi_settings *settings,
+                                               struct rsi_error *error);
+/* NULL is fine. Removes the file. */
+void rsi_metrics_destroy(struct rsi_metrics *metrics);
+
+void rsi_metrics_add_listener(struct rsi_metrics *metrics, const char *url);
+void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_session *session,
+                             struct rsi_session_metrics *records);
+void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_metrics *records);
+
+void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_broker_counts *counts,
+                               const struct rsi_data_plane *plane);
+void rsi_metrics_update_session(const struct rsi_session *session,
+                                struct rsi_session_metrics *records);
+
+#endif
