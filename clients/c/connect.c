@@ -195,10 +195,9 @@ static void note_chosen(struct ringside_client *client,
 {
     struct rsi_text text;
     rsi_text_init(&text, client->transport_why, sizeof(client->transport_why));
-    rsi_text_append(&text, "%s%s%s: %s (%s)", candidates->why_not, failures,
-                    client->transport->name,
-                    candidates->is_choice ? "chosen" : "asked for by the URL",
-                    client->link->local_text);
+    rsi_text_append(
+        &text, "%s%s%s: %s (%s)", candidates->why_not, failures, client->transport->name,
+        candidates->is_choice ? "chosen" : "asked for by the URL", client->link->local_text);
 }
 
 static rsi_status_t try_candidates(struct ringside_client *client,
