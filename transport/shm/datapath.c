@@ -471,14 +471,19 @@ static RSI_COLD void fail_gone(struct rsi_shm_link *link)
     }
 }
 
-/* Rings and words of an attached link; returns how many events. */
-static inline uint32_t poll_memory(struct rsi_shm_link *link, bool refresh)
+/* Whether the peer of an attached link sent packets. */
+static inline void listen_for_bell(struct rsi_shm_link *link)
 {
     uint64_t packets_sent = rsi_shm_words_packets(link->peer_words);
     if (rsi_unlikely(packets_sent != link->packets_seen)) {
         link->packets_seen = packets_sent;
         link->is_socket_ready = !link->is_peer_gone;
     }
+}
+
+/* Rings and words of an attached link; returns how many events. */
+static inline uint32_t poll_memory(struct rsi_shm_link *link, bool refresh)
+{
     uint32_t events = walk(link);
     if (refresh || needs_consumed(link)) {
         refresh_consumed(link);
@@ -514,6 +519,9 @@ static uint32_t poll_link(struct rsi_shm_poller *poller, struct rsi_shm_link *li
     }
     if (rsi_unlikely(!link->is_joined || link->is_send_blocked)) {
         look_soon(poller, now_ns);
+    }
+    if (rsi_likely(link->is_joined)) {
+        listen_for_bell(link);
     }
     uint32_t events = 0;
     if (rsi_unlikely(link->is_socket_ready || link->held_bytes != 0)) {

@@ -294,6 +294,133 @@ static void test_no_wake_is_lost_between_threads(void **state)
     shm_pair_fini(&pair);
 }
 
+/* One frame per round, sent at the moment when the other side goes to sleep. */
+struct racer {
+    struct rsi_link *link;
+    uint64_t seed;
+    uint64_t round_count;
+    _Atomic uint64_t begun;
+    _Atomic uint64_t done;
+};
+
+/* Some cycles each. */
+static void spin(uint64_t turns)
+{
+    for (uint64_t i = 0; i < turns; i++) {
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+static void *racer_run(void *arg)
+{
+    struct racer *self = arg;
+    for (uint64_t round = 1; round <= self->round_count; round++) {
+        while (rsi_load_acquire(&self->begun) < round) {
+            rsi_cpu_pause();
+        }
+        spin(rsi_test_random(&self->seed) % 256);
+        send_one(self->link, round);
+        rsi_store_release(&self->done, round);
+    }
+    return NULL;
+}
+
+/* The race itself, without the sleep: who was allowed to sleep was sent a wake-up. The sleeper's
+ * delay follows the outcome, so that the two meet. */
+static void test_sleeper_or_sender_sees_the_other(void **state)
+{
+    (void)state;
+    uint64_t seed = rsi_test_seed();
+    struct shm_pair pair;
+    shm_pair_init(&pair);
+    shm_pair_attach(&pair, RING_BYTES, RING_BYTES);
+    struct racer sender = {.link = pair.dialled, .seed = seed + 1, .round_count = 30000};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, racer_run, &sender), 0);
+    uint64_t slept_count = 0;
+    uint64_t lost_count = 0;
+    uint64_t delay = 0;
+    for (uint64_t round = 1; round <= sender.round_count; round++) {
+        uint64_t wakes = wakes_sent(pair.dialled);
+        rsi_store_release(&sender.begun, round);
+        spin(delay + rsi_test_random(&seed) % 256);
+        bool may_sleep = shm->poller_arm(pair.broker.poller);
+        while (rsi_load_acquire(&sender.done) < round) {
+            rsi_cpu_pause();
+        }
+        slept_count += may_sleep;
+        delay = may_sleep ? delay + 16 : delay - rsi_pos_min(delay, 16);
+        lost_count += may_sleep && wakes_sent(pair.dialled) == wakes;
+        uint64_t mark = 0;
+        uint32_t payload_bytes;
+        while (mark != round) { /* also takes the packet */
+            (void)rsi_poller_poll(pair.broker.poller, rsi_clock_now_ns());
+            (void)shm_read(pair.accepted, &mark, &payload_bytes);
+        }
+        /* Room for the next frame; its owner is at rest until the next round. */
+        (void)rsi_poller_poll(pair.client.poller, rsi_clock_now_ns());
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(lost_count, 0);
+    assert_true(slept_count > 0);
+    shm_pair_fini(&pair);
+}
+
+/* Writes round_count frames of a kilobyte; sleeps when the ring is full. */
+static void *writer_run(void *arg)
+{
+    struct sleeper *self = arg;
+    for (uint64_t sent = 0; sent < self->round_count && self->timed_out_count == 0;) {
+        (void)rsi_poller_poll(self->side->poller, rsi_clock_now_ns());
+        if (shm_stage(self->link, sent, 1000)) {
+            sent++;
+            rsi_link_place(self->link);
+            (void)rsi_link_flush(self->link);
+        } else {
+            rsi_link_request_wake(self->link, UINT64_MAX, UINT64_MAX,
+                                  self->link->placed_pos - RING_BYTES / 2);
+            sleeper_wait(self);
+        }
+    }
+    return NULL;
+}
+
+static void *reader_run(void *arg)
+{
+    struct sleeper *self = arg;
+    for (uint64_t read = 0; read < self->round_count && self->timed_out_count == 0;) {
+        uint64_t mark;
+        uint32_t payload_bytes;
+        (void)rsi_poller_poll(self->side->poller, rsi_clock_now_ns());
+        if (!shm_read(self->link, &mark, &payload_bytes)) {
+            sleeper_wait(self);
+            continue;
+        }
+        do {
+            read++;
+        } while (shm_read(self->link, &mark, &payload_bytes));
+    }
+    return NULL;
+}
+
+static void test_no_wake_is_lost_when_the_ring_is_full(void **state)
+{
+    (void)state;
+    struct shm_pair pair;
+    shm_pair_init(&pair);
+    shm_pair_attach(&pair, RING_BYTES, 0);
+    struct sleeper reader = {.side = &pair.broker, .link = pair.accepted, .round_count = 200000};
+    struct sleeper writer = {.side = &pair.client, .link = pair.dialled, .round_count = 200000};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, reader_run, &reader), 0);
+    (void)writer_run(&writer);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(reader.timed_out_count, 0);
+    assert_int_equal(writer.timed_out_count, 0);
+    assert_true(writer.sleep_count > 0);
+    shm_pair_fini(&pair);
+}
+
 /* ---- the end of a peer ---------------------------------------------------------------------- */
 
 static void test_frames_of_a_dead_process_are_read(void **state)
@@ -685,6 +812,8 @@ int main(void)
         cmocka_unit_test(test_consumption_wakes),
         cmocka_unit_test(test_sleep_publishes_consumed),
         cmocka_unit_test(test_no_wake_is_lost_between_threads),
+        cmocka_unit_test(test_sleeper_or_sender_sees_the_other),
+        cmocka_unit_test(test_no_wake_is_lost_when_the_ring_is_full),
         cmocka_unit_test(test_frames_of_a_dead_process_are_read),
         cmocka_unit_test(test_close_is_told_from_death),
         cmocka_unit_test(test_no_system_call_while_both_are_busy),
