@@ -208,15 +208,21 @@ static uint64_t lockable_bytes(void)
     return limit.rlim_cur > locked ? limit.rlim_cur - locked : 0;
 }
 
+/* mlock2() without flags is mlock(), which the sanitizers replace by nothing. */
+static bool lock_bytes(const struct rsi_arena *arena, uint64_t bytes)
+{
+    return mlock2(arena->base, bytes, 0) == 0;
+}
+
 static void lock_pages(struct rsi_arena *arena)
 {
-    if (arena->page_bytes > rsi_page_bytes() || mlock(arena->base, arena->bytes) == 0) {
+    if (arena->page_bytes > rsi_page_bytes() || lock_bytes(arena, arena->bytes)) {
         arena->locked_bytes = arena->bytes;
         return;
     }
     uint64_t lockable = lockable_bytes() & ~(arena->page_bytes - 1);
     uint64_t wanted = rsi_pos_min(lockable, arena->bytes);
-    if (wanted > 0 && mlock(arena->base, wanted) == 0) {
+    if (wanted > 0 && lock_bytes(arena, wanted)) {
         arena->locked_bytes = wanted;
     }
     RSI_LOG_ONCE(RSI_LOG_WARNING, "arena",

@@ -15,6 +15,9 @@
         }                                                                \
     } while (0)
 
+/* Where no path of ours leads, such as behind a switch over all values of an enum. */
+#define rsi_unreachable(reason) rsi_assert_failed(reason, __FILE__, __LINE__, __func__)
+
 /* Sizes, offsets and relations of constants, beside what they speak of. */
 #define rsi_static_assert(condition) _Static_assert(condition, #condition)
 

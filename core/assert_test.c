@@ -36,11 +36,26 @@ static void false_conditions_abort_and_say_where(void **state)
     assert_non_null(strstr(output, "fail_an_assertion: assertion failed: *value == 2\n"));
 }
 
+static void reach_the_unreachable(void *arg)
+{
+    (void)arg;
+    rsi_unreachable("no such way");
+}
+
+static void the_unreachable_aborts(void **state)
+{
+    (void)state;
+    char output[512];
+    rsi_test_expect_abort(reach_the_unreachable, NULL, output, sizeof output);
+    assert_non_null(strstr(output, "reach_the_unreachable: assertion failed: no such way\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(true_conditions_pass_and_are_evaluated_once),
         cmocka_unit_test(false_conditions_abort_and_say_where),
+        cmocka_unit_test(the_unreachable_aborts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,7 @@ static void mark_cut(char *text)
     memcpy(text + RSI_ERROR_TEXT_BYTES - sizeof "...", "...", sizeof "...");
 }
 
+RSI_PRINTF(2, 0)
 static void format_text(struct rsi_error *error, const char *format, va_list values)
 {
     int length = vsnprintf(error->text, sizeof error->text, format, values);

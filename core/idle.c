@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "core/assert.h"
 #include "core/atomics.h"
 #include "core/clock.h"
 
@@ -64,8 +65,7 @@ rsi_idle_action_t rsi_idle_step(struct rsi_idle *idle, uint64_t work_count)
     case RSI_IDLE_BLOCKING:
         return go_to_sleep(idle);
     }
-    rsi_assert(!"a strategy that does not exist");
-    return RSI_IDLE_POLL;
+    rsi_unreachable("an idle strategy that does not exist");
 }
 
 const char *rsi_idle_strategy_name(rsi_idle_strategy_t strategy)
