@@ -217,7 +217,8 @@ struct rsi_record_header {
     uint8_t flags;       /* none yet */
     uint16_t generation; /* of a batch, for a resumed link; zero for now */
     uint32_t bytes;      /* that follow this header */
-    uint64_t position;   /* batch: position of its first byte; else zero or as the kind says */
+    uint64_t position;   /* batch: position of its first byte; positions and wake on tcp: control
+                            messages that the sender has taken so far, a running count; else zero */
 };
 
 #define RSI_RECORD_HEADER_BYTES 16u

@@ -257,6 +257,12 @@ static void take_greeting(struct rsi_tcp_link *tcp)
         rsi_link_lose_error(&tcp->base, &error);
         return;
     }
+    if (greeting.control_credit == 0) {
+        rsi_tcp_connect_stop(tcp);
+        rsi_link_lose(&tcp->base, RSI_E_PROTOCOL, "%s takes no control messages at all",
+                      tcp->base.peer_text);
+        return;
+    }
     tcp->base.peer_greeting = greeting;
     hand_over(tcp);
 }

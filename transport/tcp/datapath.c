@@ -4,7 +4,7 @@
  * Design notes
  * - Sockets are in the epoll set once and for all, edge-triggered, for both directions. What epoll
  *   told stands in receive.is_readable and send.is_blocked until a short receive or a full socket
- *   takes it back; no epoll_ctl follows, and a link that is stuck (full inbox) does not spin.
+ *   takes it back; no epoll_ctl follows, and a link whose socket is full does not spin.
  * - One epoll_wait per pass, however many links. A thread that spins with one link skips even that
  *   and reads the socket directly: one system call less before a message is seen. It is one more
  * for a thread that sleeps, so the first poller_arm ends it.
@@ -201,9 +201,13 @@ static bool leave(struct rsi_tcp_poller *poller, struct rsi_tcp_link *tcp)
 {
     bool is_over = rsi_load_relaxed(&tcp->base.failed) || poller->now_ns >= tcp->close_deadline_ns;
     if (!is_over) {
+        if (tcp->receive.is_readable) {
+            (void)rsi_tcp_receive_some(tcp); /* control credit, and whether the peer is there */
+        }
         (void)rsi_tcp_send_all(tcp);
         bool is_sent = rsi_tcp_send_is_empty(tcp) && tcp->owed.close_is_sent;
-        is_over = tcp->send.failure != 0 || (is_sent && !has_references(tcp));
+        is_over =
+            tcp->send.failure != 0 || tcp->receive.has_ended || (is_sent && !has_references(tcp));
     }
     if (is_over) {
         release_link(poller, tcp);
@@ -330,11 +334,11 @@ static uint32_t serve(struct rsi_tcp_link *tcp)
     if (rsi_unlikely(tcp->send.failure != 0) && !tcp->receive.has_ended) {
         tcp->receive.is_readable = true;
     }
-    if (tcp->receive.is_readable || tcp->receive.is_stuck) {
+    if (tcp->receive.is_readable) {
         count += rsi_tcp_receive_some(tcp);
     }
     if (rsi_unlikely(tcp->send.failure != 0) && !tcp->receive.is_readable &&
-        !tcp->receive.is_stuck && !tcp->receive.has_ended) {
+        !tcp->receive.has_ended) {
         fail_by_send(tcp);
     }
     if (tcp->receive.has_ended) {
@@ -380,18 +384,24 @@ uint32_t rsi_tcp_poll_data(struct rsi_poller *base, uint64_t now_ns)
 
 /* ---- sleeping -------------------------------------------------------------------------------- */
 
+/* The peer is short of credit for control messages: the control thread's next pop wakes this thread
+ * (link.c), which then tells how many were taken. */
+static void ask_for_pop(struct rsi_tcp_link *tcp)
+{
+    uint64_t waiting_count = tcp->control.received_count - tcp->control.reported_taken_count;
+    if (waiting_count > RSI_CONTROL_SLOT_COUNT - RSI_TCP_CONTROL_REPORT_COUNT) {
+        rsi_store_relaxed(&tcp->base.inbox_full, 1);
+        rsi_fence_seq_cst(); /* before the look at what was popped; pairs with pop_and_wake() */
+    }
+}
+
 static bool has_work(struct rsi_tcp_link *tcp)
 {
     const struct rsi_tcp_receive *receive = &tcp->receive;
-    if (tcp->is_leaving) {
-        return rsi_tcp_wants_to_send(tcp);
-    }
     if (receive->has_ended) {
         return false;
     }
-    if (receive->is_stuck) {
-        return rsi_mailbox_free_count(&tcp->base.inbox) != 0;
-    }
+    ask_for_pop(tcp);
     return receive->is_readable || tcp->send.failure != 0 || rsi_tcp_wants_to_send(tcp);
 }
 

@@ -11,8 +11,8 @@
  * time does no harm; where it is too small, the `spare` buffer takes its place.
  * - Nothing read ahead is ever more than RSI_TCP_AHEAD_BYTES_MAX: that bounds what is moved.
  * - arrived_pos moves at the end of a batch only, because only there a frame is sure to end.
- * - A full inbox: the record stays in `carry`, the rest stays where it is, nothing is read until
- *   there is room. The peer then meets a full socket: that is the back-pressure.
+ * - Control messages have credit, so the inbox has room for every one that comes; one that finds
+ *   none was sent without credit. Reading never stops for anything but the end.
  * - Everything is a peer's word. What breaks the protocol fails the link with a text that names it.
  */
 #include "core/position.h"
@@ -149,12 +149,28 @@ void rsi_tcp_show_consumed(struct rsi_tcp_link *tcp)
     }
 }
 
-static bool take_positions(struct rsi_tcp_link *tcp, const void *body)
+/* The peer's control thread has taken so many messages of ours. */
+static bool take_control_credit(struct rsi_tcp_link *tcp, uint64_t taken_count)
+{
+    struct rsi_tcp_control *control = &tcp->control;
+    if (taken_count < control->peer_taken_count || taken_count > control->sent_count) {
+        return excess(tcp, "a count of control messages taken of", taken_count,
+                      control->sent_count);
+    }
+    control->peer_taken_count = taken_count;
+    return true;
+}
+
+static bool take_positions(struct rsi_tcp_link *tcp, const struct rsi_record_header *header,
+                           const void *body)
 {
     struct rsi_positions positions;
     memcpy(&positions, body, sizeof(positions));
-    if (!tcp->has_rings) {
-        return violation(tcp, "positions before its attach, arrived", positions.arrived_pos, 0);
+    if (!take_control_credit(tcp, header->position)) {
+        return false;
+    }
+    if (!tcp->has_rings || !tcp->has_peer_attach) {
+        return true; /* they speak of rings that only one side has yet */
     }
     if (!rsi_link_peer_arrived(&tcp->base, positions.arrived_pos)) {
         tcp->receive.has_ended = true;
@@ -195,18 +211,18 @@ static bool take_attach(struct rsi_tcp_link *tcp, const void *body)
     return !tcp->receive.has_ended;
 }
 
-static bool take_wake(struct rsi_tcp_link *tcp, const void *body)
-{
-    tcp->requested.generation = 0;
-    return take_positions(tcp, body);
-}
-
-/* False: not taken, the inbox is full. */
 static bool take_control(struct rsi_tcp_link *tcp, const void *body, uint32_t bytes)
 {
+    struct rsi_tcp_control *control = &tcp->control;
+    uint64_t waiting_count = control->received_count - control->reported_taken_count;
+    if (waiting_count >= RSI_CONTROL_SLOT_COUNT) {
+        return excess(tcp, "more control messages than it has credit for:", waiting_count + 1,
+                      RSI_CONTROL_SLOT_COUNT);
+    }
     rsi_status_t status = rsi_link_inbox_push(&tcp->base, body, bytes);
-    tcp->receive.is_stuck = status == RSI_WOULD_BLOCK;
-    return !tcp->receive.is_stuck;
+    rsi_assert(status == RSI_OK); /* what is in the inbox was not told as taken */
+    control->received_count++;
+    return true;
 }
 
 /* The complete record in `carry`. False: understand nothing more now. */
@@ -215,7 +231,7 @@ static bool take_record(struct rsi_tcp_link *tcp, const struct rsi_record_header
     const uint8_t *body = tcp->receive.carry + RSI_RECORD_HEADER_BYTES;
     switch ((enum rsi_record_kind)header->kind) {
     case RSI_RECORD_POSITIONS:
-        return take_positions(tcp, body);
+        return take_positions(tcp, header, body);
     case RSI_RECORD_CONTROL:
         return take_control(tcp, body, header->bytes);
     case RSI_RECORD_ATTACH:
@@ -224,7 +240,8 @@ static bool take_record(struct rsi_tcp_link *tcp, const struct rsi_record_header
         memcpy(&tcp->wanted, body, sizeof(tcp->wanted));
         return true;
     case RSI_RECORD_WAKE:
-        return take_wake(tcp, body);
+        tcp->requested.generation = 0;
+        return take_positions(tcp, header, body);
     case RSI_RECORD_CLOSE:
         tcp->receive.carry_bytes = 0;
         end_of_stream(tcp);
@@ -413,11 +430,8 @@ uint32_t rsi_tcp_receive_some(struct rsi_tcp_link *tcp)
 {
     struct rsi_tcp_receive *receive = &tcp->receive;
     uint32_t record_count = 0;
-    if (receive->is_stuck) {
-        record_count += understand(tcp);
-    }
     for (uint32_t i = 0; i < RSI_TCP_RECEIVES_PER_PASS; i++) {
-        if (!receive->is_readable || receive->is_stuck || receive->has_ended) {
+        if (!receive->is_readable || receive->has_ended) {
             break;
         }
         record_count += receive_once(tcp);

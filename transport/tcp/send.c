@@ -10,6 +10,8 @@
  *   socket: what is placed meanwhile becomes one larger batch.
  * - Positions go along with any other send, and by themselves only when rsi_tcp_report_is_due() or
  *   the peer asked to be woken. A report per batch would double the sends.
+ * - Control messages wait in the outbox until the peer has room for them, so that reading never
+ *   stops: the credit comes with the peer's positions.
  * - By reference (MSG_ZEROCOPY): the kernel reads header and bytes until it says that it is done,
  * so the header lies in the tracker, and small records, whose memory is used again at once, go with
  * a send of their own.
@@ -37,10 +39,14 @@ static uint32_t small_room(const struct rsi_tcp_send *send)
     return RSI_TCP_SMALL_BYTES - send->small_end;
 }
 
-static void small_append(struct rsi_tcp_send *send, enum rsi_record_kind kind, const void *body,
-                         uint32_t body_bytes)
+static void small_append(struct rsi_tcp_send *send, enum rsi_record_kind kind, uint64_t position,
+                         const void *body, uint32_t body_bytes)
 {
-    struct rsi_record_header header = {.kind = (uint8_t)kind, .bytes = body_bytes};
+    struct rsi_record_header header = {
+        .kind = (uint8_t)kind,
+        .bytes = body_bytes,
+        .position = position,
+    };
     rsi_assert(small_room(send) >= sizeof(header) + body_bytes);
     memcpy(send->small + send->small_end, &header, sizeof(header));
     if (body_bytes != 0) {
@@ -56,14 +62,31 @@ bool rsi_tcp_wake_is_due(const struct rsi_tcp_link *tcp)
                                        tcp->base.consumed_pos >= wanted->consumed_at_least);
 }
 
+uint64_t rsi_tcp_taken_count(struct rsi_tcp_link *tcp)
+{
+    uint32_t free_count = rsi_mailbox_free_count(&tcp->base.inbox);
+    return tcp->control.received_count - (RSI_CONTROL_SLOT_COUNT - free_count);
+}
+
+/* Does not look at the shared count where all that came was told as taken. */
+static bool has_taken(struct rsi_tcp_link *tcp, uint64_t least_count)
+{
+    const struct rsi_tcp_control *control = &tcp->control;
+    return control->received_count != control->reported_taken_count &&
+           rsi_tcp_taken_count(tcp) - control->reported_taken_count >= least_count;
+}
+
 static bool has_moved(const struct rsi_tcp_link *tcp)
 {
     return tcp->base.consumed_pos != tcp->reported_consumed_pos ||
            tcp->base.arrived_pos != tcp->reported_arrived_pos;
 }
 
-bool rsi_tcp_report_is_due(const struct rsi_tcp_link *tcp, uint64_t now_ns)
+bool rsi_tcp_report_is_due(struct rsi_tcp_link *tcp, uint64_t now_ns)
 {
+    if (has_taken(tcp, RSI_TCP_CONTROL_REPORT_COUNT)) {
+        return true;
+    }
     if (!tcp->has_rings) {
         return false;
     }
@@ -81,7 +104,9 @@ static void compose_positions(struct rsi_tcp_link *tcp, enum rsi_record_kind kin
         .arrived_pos = tcp->base.arrived_pos,
         .consumed_pos = tcp->base.consumed_pos,
     };
-    small_append(&tcp->send, kind, &positions, sizeof(positions));
+    uint64_t taken_count = rsi_tcp_taken_count(tcp);
+    small_append(&tcp->send, kind, taken_count, &positions, sizeof(positions));
+    tcp->control.reported_taken_count = taken_count;
     tcp->reported_arrived_pos = positions.arrived_pos;
     tcp->reported_consumed_pos = positions.consumed_pos;
     tcp->reported_ns = rsi_tcp_poller(tcp->base.poller)->now_ns;
@@ -91,18 +116,26 @@ static void compose_attach(struct rsi_tcp_link *tcp)
 {
     struct rsi_attach attach;
     rsi_attach_init(&attach, &tcp->rings);
-    small_append(&tcp->send, RSI_RECORD_ATTACH, &attach, sizeof(attach));
+    small_append(&tcp->send, RSI_RECORD_ATTACH, 0, &attach, sizeof(attach));
     tcp->owed.attach = false;
     rsi_tcp_try_attached(tcp);
+}
+
+static bool has_control_credit(const struct rsi_tcp_link *tcp)
+{
+    const struct rsi_tcp_control *control = &tcp->control;
+    return control->sent_count - control->peer_taken_count < tcp->base.peer_greeting.control_credit;
 }
 
 static void compose_control(struct rsi_tcp_link *tcp)
 {
     uint32_t bytes;
     const void *message;
-    while (small_room(&tcp->send) >= RSI_TCP_RECORD_BYTES_MAX + SMALL_RESERVE_BYTES &&
+    while (has_control_credit(tcp) &&
+           small_room(&tcp->send) >= RSI_TCP_RECORD_BYTES_MAX + SMALL_RESERVE_BYTES &&
            (message = rsi_link_outbox_front(&tcp->base, &bytes)) != NULL) {
-        small_append(&tcp->send, RSI_RECORD_CONTROL, message, bytes);
+        small_append(&tcp->send, RSI_RECORD_CONTROL, 0, message, bytes);
+        tcp->control.sent_count++;
         rsi_link_outbox_pop(&tcp->base);
     }
 }
@@ -117,7 +150,7 @@ static void compose_small(struct rsi_tcp_link *tcp, bool has_batch)
         compose_attach(tcp);
     }
     if (tcp->owed.wake_request) {
-        small_append(send, RSI_RECORD_WAKE_REQUEST, &tcp->requested, sizeof(tcp->requested));
+        small_append(send, RSI_RECORD_WAKE_REQUEST, 0, &tcp->requested, sizeof(tcp->requested));
         tcp->owed.wake_request = false;
     }
     if (rsi_tcp_wake_is_due(tcp)) {
@@ -129,11 +162,11 @@ static void compose_small(struct rsi_tcp_link *tcp, bool has_batch)
     }
     compose_control(tcp);
     bool has_company = send->small_end != 0 || (has_batch && !send->by_reference);
-    if (has_company && tcp->has_rings && has_moved(tcp)) {
+    if (has_company && (has_moved(tcp) || has_taken(tcp, 1))) {
         compose_positions(tcp, RSI_RECORD_POSITIONS);
     }
     if (tcp->owed.close && rsi_mailbox_is_empty(&tcp->base.outbox)) {
-        small_append(send, RSI_RECORD_CLOSE, NULL, 0);
+        small_append(send, RSI_RECORD_CLOSE, 0, NULL, 0);
         tcp->owed.close = false;
         tcp->owed.close_is_sent = true;
     }
@@ -198,9 +231,10 @@ bool rsi_tcp_wants_to_send(struct rsi_tcp_link *tcp)
         return false;
     }
     return !rsi_tcp_send_is_empty(tcp) || tcp->owed.attach || tcp->owed.wake_request ||
-           tcp->owed.close || rsi_tcp_wake_is_due(tcp) ||
+           (tcp->owed.close && rsi_mailbox_is_empty(&tcp->base.outbox)) ||
+           rsi_tcp_wake_is_due(tcp) ||
            rsi_tcp_report_is_due(tcp, rsi_tcp_poller(tcp->base.poller)->now_ns) ||
-           !rsi_mailbox_is_empty(&tcp->base.outbox) ||
+           (has_control_credit(tcp) && !rsi_mailbox_is_empty(&tcp->base.outbox)) ||
            (tcp->base.under_way && has_batch_to_send(tcp));
 }
 

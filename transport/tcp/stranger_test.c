@@ -248,6 +248,36 @@ static void positions_of_bytes_never_sent_are_refused(void **state)
     fixture_expect_lost(fixture, RSI_E_PROTOCOL, "an arrived position 8");
 }
 
+static void control_messages_beyond_the_credit_are_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_stranger_attach(fixture, RING_BYTES);
+    for (uint32_t i = 0; i <= RSI_CONTROL_SLOT_COUNT; i++) {
+        fixture_stranger_record(fixture, RSI_RECORD_CONTROL, 1, 0, "x", 1);
+    }
+    fixture_expect_lost(fixture, RSI_E_PROTOCOL, "has credit for: 65, at most 64");
+}
+
+static void control_messages_never_sent_cannot_have_been_taken(void **state)
+{
+    struct fixture *fixture = *state;
+    struct rsi_positions positions = {0};
+    fixture_stranger_attach(fixture, RING_BYTES);
+    fixture_stranger_record(fixture, RSI_RECORD_POSITIONS, sizeof(positions), 1, &positions,
+                            sizeof(positions));
+    fixture_expect_lost(fixture, RSI_E_PROTOCOL, "a count of control messages taken of 1");
+}
+
+static void a_greeting_without_control_credit_is_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    struct rsi_greeting greeting;
+    greet(fixture, &greeting);
+    greeting.control_credit = 0;
+    send_greeting(fixture, &greeting);
+    fixture_expect_lost(fixture, RSI_E_PROTOCOL, "takes no control messages");
+}
+
 static void an_end_in_the_middle_of_a_batch_shows_nothing_of_it(void **state)
 {
     struct fixture *fixture = *state;
@@ -339,6 +369,9 @@ int main(void)
         STRANGER_TEST(a_second_attach_is_refused),
         STRANGER_TEST(a_record_of_a_wrong_length_is_refused),
         STRANGER_TEST(positions_of_bytes_never_sent_are_refused),
+        STRANGER_TEST(control_messages_beyond_the_credit_are_refused),
+        STRANGER_TEST(control_messages_never_sent_cannot_have_been_taken),
+        STRANGER_TEST(a_greeting_without_control_credit_is_refused),
         STRANGER_TEST(an_end_in_the_middle_of_a_batch_shows_nothing_of_it),
         STRANGER_TEST(a_reset_is_told_after_what_came_before_it),
         STRANGER_TEST(records_in_pieces_of_any_size_are_understood),

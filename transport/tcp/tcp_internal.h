@@ -116,11 +116,25 @@ struct rsi_tcp_receive {
     bool rest_in_ring;
     bool is_readable;  /* the socket may have bytes; epoll tells when again */
     bool must_see_end; /* epoll told of the end, and tells only once: read until it comes */
-    bool is_stuck;     /* the inbox is full: nothing is read until it is not */
     bool has_ended;    /* the peer sent its end, or reading failed */
     _Alignas(8) uint8_t carry[RSI_TCP_RECORD_BYTES_MAX];
     uint8_t spare[RSI_TCP_SPARE_BYTES];
 };
+
+/*
+ * Credit of the control lane, so that a lane that nobody empties holds up no data: at most as many
+ * messages as the reader's greeting said are sent and not taken by its control thread. Running
+ * counts.
+ */
+struct rsi_tcp_control {
+    uint64_t sent_count;
+    uint64_t peer_taken_count; /* told with its positions */
+    uint64_t received_count;
+    uint64_t reported_taken_count; /* told to the peer */
+};
+
+/* Taken and not told: from here on it is told without being asked. */
+#define RSI_TCP_CONTROL_REPORT_COUNT (RSI_CONTROL_SLOT_COUNT / 4)
 
 /* ---- objects --------------------------------------------------------------------------------- */
 
@@ -203,6 +217,7 @@ struct rsi_tcp_link {
     struct rsi_tcp_send send;
     struct rsi_tcp_owed owed;
     struct rsi_tcp_receive receive;
+    struct rsi_tcp_control control;
     struct rsi_tcp_zerocopy *zerocopy; /* NULL: never; made by the control thread */
     uint64_t told_consumed_pos;        /* by the peer; shown as far as zero copy lets go */
     uint64_t reported_arrived_pos;     /* by us to the peer */
@@ -284,8 +299,11 @@ bool rsi_tcp_wants_to_send(struct rsi_tcp_link *tcp);
 bool rsi_tcp_send_is_empty(const struct rsi_tcp_link *tcp);
 /* Whether what the peer wants to be woken for has come true. */
 bool rsi_tcp_wake_is_due(const struct rsi_tcp_link *tcp);
-/* Whether the positions have moved so far that the peer is told without being asked. */
-bool rsi_tcp_report_is_due(const struct rsi_tcp_link *tcp, uint64_t now_ns);
+/* Control messages of the peer that the control thread has taken out of the inbox. */
+uint64_t rsi_tcp_taken_count(struct rsi_tcp_link *tcp);
+/* Whether positions or control credit have moved so far that the peer is told without being asked.
+ */
+bool rsi_tcp_report_is_due(struct rsi_tcp_link *tcp, uint64_t now_ns);
 
 /* ---- receive.c ------------------------------------------------------------------------------- */
 
