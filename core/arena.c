@@ -350,10 +350,12 @@ rsi_status_t rsi_arena_init(struct rsi_arena *arena, const struct rsi_arena_opti
         if (init_with_pages(arena, options, huge_bytes, &huge_error) == RSI_OK) {
             return RSI_OK;
         }
-        uint64_t page_count = rsi_align_up(options->bytes, huge_bytes) / huge_bytes;
+        uint64_t page_count = rsi_align_up(options->prefix_bytes, huge_bytes) / huge_bytes +
+                              rsi_align_up(options->bytes, huge_bytes) / huge_bytes;
         RSI_LOG_ONCE(RSI_LOG_WARNING, "arena",
-                     "no huge pages, going on with ordinary ones: %s (this area takes %" PRIu64
-                     " of %" PRIu64 " KiB; reserve them with 'sysctl vm.nr_hugepages=...')",
+                     "no huge pages, going on with ordinary ones: %s (this area needs %" PRIu64
+                     " huge pages of %" PRIu64
+                     " KiB; reserve enough for all with 'sysctl vm.nr_hugepages=COUNT')",
                      huge_error.text, page_count, huge_bytes / 1024);
     }
     return init_with_pages(arena, options, rsi_page_bytes(), error);
