@@ -50,3 +50,9 @@ elseif(NOT RINGSIDE_SANITIZE STREQUAL "none")
     message(FATAL_ERROR "RINGSIDE_SANITIZE is '${RINGSIDE_SANITIZE}': "
         "use none, address-undefined or thread")
 endif()
+
+# Every file tells the fuzzer which branches it took; the fuzzers themselves link its main.
+if(RINGSIDE_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+    add_link_options(-fsanitize=fuzzer-no-link)
+endif()

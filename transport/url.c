@@ -59,6 +59,23 @@ static rsi_status_t parse_port(uint16_t *port, const char *digits, const char *t
     return RSI_OK;
 }
 
+/* Only what such a host can consist of: a '[' of the one must not be taken for part of the other.
+ */
+static bool host_is_plausible(const char *host, bool is_bracketed)
+{
+    if (is_bracketed) {
+        size_t address_bytes = strspn(host, "0123456789abcdefABCDEF:.");
+        return strchr(host, ':') != NULL &&
+               (host[address_bytes] == '\0' || (host[address_bytes] == '%' && address_bytes > 0));
+    }
+    for (; *host != '\0'; host++) {
+        if ((unsigned char)*host <= ' ' || *host == 0x7f || *host == '[' || *host == ']') {
+            return false;
+        }
+    }
+    return true;
+}
+
 static rsi_status_t parse_host(struct rsi_url *url, const char *rest, const char *text,
                                struct rsi_error *error)
 {
@@ -86,6 +103,11 @@ static rsi_status_t parse_host(struct rsi_url *url, const char *rest, const char
     if (!copy_part(url->host, sizeof(url->host), host, host_bytes)) {
         return rsi_fail(error, RSI_E_INVALID, "'%.64s...': the host has %zu bytes, at most %d fit",
                         text, host_bytes, RSI_HOST_BYTES_MAX);
+    }
+    if (!host_is_plausible(url->host, rest[0] == '[')) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "'%s': '%s' is neither a host name, an IPv4 address nor an [IPv6] address",
+                        text, url->host);
     }
     url->port = RSI_PORT_DEFAULT;
     if (after[0] == ':') {
