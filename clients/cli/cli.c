@@ -1,9 +1,10 @@
 /*
  * Design notes
- * - Messages go to standard error, results to standard output, so that a pipe carries results alone.
- * - The request to stop is one atomic word: a handler may only touch lock-free atomics. Handlers are
- *   installed without SA_RESTART, so a sleeping poll returns, and reset themselves: a program that
- *   does not come to an end still dies of the second signal.
+ * - Messages go to standard error, results to standard output, so that a pipe carries results
+ * alone.
+ * - The request to stop is one atomic word: a handler may only touch lock-free atomics. Handlers
+ * are installed without SA_RESTART, so a sleeping poll returns, and reset themselves: a program
+ * that does not come to an end still dies of the second signal.
  */
 #include "clients/cli/cli.h"
 
@@ -65,7 +66,8 @@ void rsi_cli_note(const char *format, ...)
     va_end(values);
 }
 
-/* ---- stopping ----------------------------------------------------------------------------------- */
+/* ---- stopping -----------------------------------------------------------------------------------
+ */
 
 static void on_stop_signal(int number)
 {
@@ -91,7 +93,8 @@ void rsi_stop_request(void)
     rsi_store_relaxed(&stop_requested, 1);
 }
 
-/* ---- values of flags ----------------------------------------------------------------------------- */
+/* ---- values of flags
+ * ----------------------------------------------------------------------------- */
 
 uint64_t rsi_flag_number(struct argp_state *state, const char *flag, const char *text, uint64_t low,
                          uint64_t high)
@@ -146,7 +149,8 @@ double rsi_flag_rate(struct argp_state *state, const char *flag, const char *tex
     if (strcmp(rest, "/s") == 0)
         rest += 2;
     if (!is_number || *rest != '\0' || !isfinite(rate) || rate <= 0 || rate > 1e9)
-        argp_error(state, "%s: '%s' is not a rate; write messages per second, such as 10000, 10k or 2.5M",
+        argp_error(state,
+                   "%s: '%s' is not a rate; write messages per second, such as 10000, 10k or 2.5M",
                    flag, text);
     return rate;
 }
@@ -159,8 +163,8 @@ double rsi_flag_factor(struct argp_state *state, const char *flag, const char *t
     if (*rest == 'x')
         rest++;
     if (!is_number || *rest != '\0' || !isfinite(factor) || factor <= 0)
-        argp_error(state, "%s: '%s' is not a factor; write a number above 0, such as 2 or 0.5", flag,
-                   text);
+        argp_error(state, "%s: '%s' is not a factor; write a number above 0, such as 2 or 0.5",
+                   flag, text);
     return factor;
 }
 
@@ -176,7 +180,8 @@ void rsi_flag_subject(struct argp_state *state, const char *what, const char *su
                    is_pattern ? "md.*.AAPL or md.>" : "md.XNAS.AAPL");
 }
 
-/* ---- progress ------------------------------------------------------------------------------------ */
+/* ---- progress
+ * ------------------------------------------------------------------------------------ */
 
 void rsi_progress_init(struct rsi_progress *progress, uint64_t now_ns)
 {
@@ -212,7 +217,8 @@ void rsi_progress_end(struct rsi_progress *progress)
         close_line();
 }
 
-/* ---- figures ------------------------------------------------------------------------------------- */
+/* ---- figures
+ * ------------------------------------------------------------------------------------- */
 
 static struct rsi_figure scaled(double value, const char *const units[], size_t unit_count,
                                 double step)

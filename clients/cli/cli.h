@@ -53,7 +53,8 @@ int rsi_cli_fail(const char *format, ...) RSI_PRINTF(1, 2);
 /* The same without failing: something the user should know. */
 void rsi_cli_note(const char *format, ...) RSI_PRINTF(1, 2);
 
-/* ---- stopping ----------------------------------------------------------------------------------- */
+/* ---- stopping -----------------------------------------------------------------------------------
+ */
 
 /* From now on SIGINT and SIGTERM ask to stop; a second one ends the program as usual. */
 void rsi_stop_on_signals(void);
@@ -61,7 +62,8 @@ bool rsi_stop_requested(void);
 /* Asks from inside, as a signal would. */
 void rsi_stop_request(void);
 
-/* ---- values of flags ----------------------------------------------------------------------------- */
+/* ---- values of flags
+ * ----------------------------------------------------------------------------- */
 
 /*
  * Each reads the value of a flag or ends the program with exit code 2 and a message that names the
@@ -80,7 +82,8 @@ double rsi_flag_factor(struct argp_state *state, const char *flag, const char *t
 void rsi_flag_subject(struct argp_state *state, const char *what, const char *subject,
                       bool is_pattern);
 
-/* ---- progress ------------------------------------------------------------------------------------ */
+/* ---- progress
+ * ------------------------------------------------------------------------------------ */
 
 /*
  * Live figures on standard error: one line that is written over on a terminal, a plain line every
@@ -99,7 +102,8 @@ void rsi_progress_show(struct rsi_progress *progress, const char *format, ...) R
 /* Removes the line from a terminal, so that results stand alone. */
 void rsi_progress_end(struct rsi_progress *progress);
 
-/* ---- figures ------------------------------------------------------------------------------------- */
+/* ---- figures
+ * ------------------------------------------------------------------------------------- */
 
 enum { RSI_FIGURE_BYTES = 32 };
 
@@ -108,9 +112,9 @@ struct rsi_figure {
     char text[RSI_FIGURE_BYTES];
 };
 
-struct rsi_figure rsi_figure_count(double count);          /* "1.54M", "820" */
-struct rsi_figure rsi_figure_bytes(double bytes);          /* "12.3 MB" (10^6) */
-struct rsi_figure rsi_figure_ns(double ns);                /* "31.2 us" */
+struct rsi_figure rsi_figure_count(double count);           /* "1.54M", "820" */
+struct rsi_figure rsi_figure_bytes(double bytes);           /* "12.3 MB" (10^6) */
+struct rsi_figure rsi_figure_ns(double ns);                 /* "31.2 us" */
 double rsi_per_second(uint64_t count, uint64_t elapsed_ns); /* 0 when no time has passed */
 
 /* "p50 31.2 us  p90 ...  max ...": one line without its end. */

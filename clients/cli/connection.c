@@ -36,21 +36,26 @@ enum {
 
 static const struct argp_option connection_flags[] = {
     {"url", 'u', "URL", 0,
-     "Broker: auto://HOST:PORT, tcp://HOST:PORT, rdma://HOST:PORT or shm:///PATH/OF/SOCKET. Default: "
+     "Broker: auto://HOST:PORT, tcp://HOST:PORT, rdma://HOST:PORT or shm:///PATH/OF/SOCKET. "
+     "Default: "
      "$RINGSIDE_URL, else " URL_DEFAULT,
      0},
-    {"name", KEY_NAME, "NAME", 0, "Client name that others see, at most 63 bytes. Default: program and pid",
+    {"name", KEY_NAME, "NAME", 0,
+     "Client name that others see, at most 63 bytes. Default: program and pid", 0},
+    {"bind", KEY_BIND, "HOST", 0,
+     "Source address, such as 10.0.0.2; for rdma where two devices lead "
+     "to one net",
      0},
-    {"bind", KEY_BIND, "HOST", 0, "Source address, such as 10.0.0.2; for rdma where two devices lead "
-     "to one net", 0},
     {"device", KEY_DEVICE, "NAME", 0, "RDMA device to insist on, such as mlx5_0", 0},
-    {"token-name", KEY_TOKEN_NAME, "NAME", 0, "Name of the token. Default: $RINGSIDE_TOKEN_NAME", 0},
+    {"token-name", KEY_TOKEN_NAME, "NAME", 0, "Name of the token. Default: $RINGSIDE_TOKEN_NAME",
+     0},
     {"token-file", KEY_TOKEN_FILE, "FILE", 0,
      "File with the token's secret, readable by its owner alone. Default: the secret in "
      "$RINGSIDE_TOKEN",
      0},
     {"wait", KEY_WAIT, "HOW", 0,
-     "adaptive: poll for a moment, then sleep (default); busy: never sleep, a whole core; blocking: "
+     "adaptive: poll for a moment, then sleep (default); busy: never sleep, a whole core; "
+     "blocking: "
      "sleep at once",
      0},
     {"cpu", KEY_CPU, "N", 0, "Run on CPU N alone, such as 1. Default: not pinned", 0},
@@ -67,7 +72,8 @@ static uint64_t read_ring_flag(struct argp_state *state, const char *flag, const
 {
     uint64_t bytes = rsi_flag_size(state, flag, text, RSI_RING_BYTES_MIN, RSI_RING_BYTES_MAX);
     if ((bytes & (bytes - 1)) != 0)
-        argp_error(state, "%s: '%s' is not a power of two, such as 64KiB, 2MiB or 64MiB", flag, text);
+        argp_error(state, "%s: '%s' is not a power of two, such as 64KiB, 2MiB or 64MiB", flag,
+                   text);
     return bytes;
 }
 

@@ -7,6 +7,7 @@
 #include "clients/c/ringside.h"
 
 #include <argp.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct rsi_connection_options {

@@ -1,7 +1,7 @@
 /*
  * Design notes
- * - zlib reads everything: gzread hands plain files through unchanged. The first four bytes are looked
- *   at and handed out again by source_read, so standard input works like a file.
+ * - zlib reads everything: gzread hands plain files through unchanged. The first four bytes are
+ * looked at and handed out again by source_read, so standard input works like a file.
  * - libpcap wants a FILE: fopencookie puts one before the same source, and so captures may be
  *   compressed as well.
  * - Lines are cut out of one buffer that grows up to a limit; a payload is not copied again.
@@ -195,8 +195,8 @@ static rsi_status_t next_packet(struct rsi_input *input, struct rsi_record *reco
         if (kind != RSI_PACKET_UDP)
             continue;
         /* With nanosecond precision tv_usec holds nanoseconds. */
-        record->time_ns = (uint64_t)header->ts.tv_sec * UINT64_C(1000000000) +
-                          (uint64_t)header->ts.tv_usec;
+        record->time_ns =
+            (uint64_t)header->ts.tv_sec * UINT64_C(1000000000) + (uint64_t)header->ts.tv_usec;
         record->number = input->number;
         record->payload = input->datagram.payload;
         record->payload_bytes = input->datagram.payload_bytes;

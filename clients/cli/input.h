@@ -35,8 +35,8 @@ RSI_MUST_CHECK rsi_status_t rsi_input_open(struct rsi_input **input, const char 
 /* Takes NULL. */
 void rsi_input_close(struct rsi_input *input);
 /*
- * The next message; RSI_WOULD_BLOCK at the end. INVALID: a malformed line or capture, the text names
- * file and line or packet. Packets without a whole UDP datagram are counted and passed over.
+ * The next message; RSI_WOULD_BLOCK at the end. INVALID: a malformed line or capture, the text
+ * names file and line or packet. Packets without a whole UDP datagram are counted and passed over.
  */
 RSI_MUST_CHECK rsi_status_t rsi_input_next(struct rsi_input *input, struct rsi_record *record,
                                            struct rsi_error *error);

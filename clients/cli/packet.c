@@ -1,9 +1,9 @@
 /*
  * Design notes
- * - A cursor holds what is left of the packet, twice: what was captured and what was on the wire. Each
- *   layer takes its header from the captured bytes, and limits the wire bytes to what its own length
- *   field says. So "truncated" (the capture is short) and "malformed" (the packet lies) are told
- *   apart in one place: cursor_take.
+ * - A cursor holds what is left of the packet, twice: what was captured and what was on the wire.
+ * Each layer takes its header from the captured bytes, and limits the wire bytes to what its own
+ * length field says. So "truncated" (the capture is short) and "malformed" (the packet lies) are
+ * told apart in one place: cursor_take.
  * - Sources: the link type list of tcpdump.org, RFC 791, RFC 8200, RFC 768, IEEE 802.1Q.
  */
 #include "clients/cli/packet.h"
@@ -126,8 +126,6 @@ static bool skip_extension(struct cursor *cursor, uint8_t *next, rsi_packet_kind
     }
     size_t rest_bytes =
         extension == IPPROTO_AH ? ((size_t)header[1] + 2) * 4 - 8 : (size_t)header[1] * 8;
-    if (extension == IPPROTO_AH && header[1] == 0)
-        rest_bytes = 0;
     return cursor_take(cursor, rest_bytes, kind) != NULL;
 }
 

@@ -1,11 +1,11 @@
 /*
  * Design notes
- * - The template is checked when it is parsed, with "_" for every value: then only a value that is too
- *   long can make a subject wrong later.
- * - The payload is parsed once per message, whole, by jansson: a scanner that looks for one name would be
- *   faster and wrong (names inside strings, repeated names, escapes).
- * - Numbers beyond 64 bits are legal JSON, but not for jansson's integers: such a payload is read again
- *   with all numbers as reals.
+ * - The template is checked when it is parsed, with "_" for every value: then only a value that is
+ * too long can make a subject wrong later.
+ * - The payload is parsed once per message, whole, by jansson: a scanner that looks for one name
+ * would be faster and wrong (names inside strings, repeated names, escapes).
+ * - Numbers beyond 64 bits are legal JSON, but not for jansson's integers: such a payload is read
+ * again with all numbers as reals.
  */
 #include "clients/cli/template.h"
 
@@ -55,10 +55,11 @@ static rsi_status_t find_kind(const char *name, rsi_template_kind_t *kind, struc
             return RSI_OK;
         }
     }
-    return rsi_fail(error, RSI_E_INVALID,
-                    "{%s} is no field; use {src}, {dst}, {sport}, {dport}, or a JSON pointer such as "
-                    "{/stream}",
-                    name);
+    return rsi_fail(
+        error, RSI_E_INVALID,
+        "{%s} is no field; use {src}, {dst}, {sport}, {dport}, or a JSON pointer such as "
+        "{/stream}",
+        name);
 }
 
 static rsi_status_t add_part(struct rsi_template *template, rsi_template_kind_t kind,
@@ -69,7 +70,7 @@ static rsi_status_t add_part(struct rsi_template *template, rsi_template_kind_t 
     template->parts[template->part_count] = (struct rsi_template_part){kind, text};
     template->part_count++;
     template->has_pointer |= kind == RSI_TEMPLATE_POINTER;
-    template->has_packet_field |= kind != RSI_TEMPLATE_POINTER && kind != RSI_TEMPLATE_LITERAL;
+    template->has_packet_field |= kind != RSI_TEMPLATE_POINTER &&kind != RSI_TEMPLATE_LITERAL;
     return RSI_OK;
 }
 
@@ -114,9 +115,9 @@ static rsi_status_t check_with_short_values(const struct rsi_template *template,
     struct rsi_text subject;
     rsi_text_init(&subject, buffer, sizeof(buffer));
     for (size_t i = 0; i < template->part_count; i++)
-        rsi_text_append(
-            &subject, "%s",
-            template->parts[i].kind == RSI_TEMPLATE_LITERAL ? template->parts[i].text : "_");
+        rsi_text_append(&subject, "%s",
+                        template->parts[i].kind == RSI_TEMPLATE_LITERAL ? template->parts[i].text
+                                                                        : "_");
     const char *wrong = rsi_subject_check_literal(subject.data, subject.length_bytes, NULL);
     if (wrong != NULL)
         return rsi_fail(error, RSI_E_INVALID, "it gives no valid subject: %s", wrong);
@@ -126,19 +127,13 @@ static rsi_status_t check_with_short_values(const struct rsi_template *template,
 rsi_status_t rsi_template_parse(struct rsi_template *template, const char *text,
                                 struct rsi_error *error)
 {
-    struct rsi_template made = {0};
     rsi_status_t status = RSI_OK;
-    if (!rsi_text_copy(template->text, sizeof(template->text), text)) {
-        status = rsi_fail(error, RSI_E_TOO_LARGE, "longer than %d bytes",
-                          RSI_TEMPLATE_BYTES_MAX - 1);
-    } else {
-        /* Parts point into the text, so the final place is filled directly. */
-        memcpy(template->parts, made.parts, sizeof(made.parts));
-        template->part_count = 0;
-        template->has_pointer = false;
-        template->has_packet_field = false;
+    memset(template, 0, sizeof(*template));
+    if (!rsi_text_copy(template->text, sizeof(template->text), text))
+        status =
+            rsi_fail(error, RSI_E_TOO_LARGE, "longer than %d bytes", RSI_TEMPLATE_BYTES_MAX - 1);
+    if (status == RSI_OK)
         status = cut_parts(template, error);
-    }
     if (status == RSI_OK)
         status = check_with_short_values(template, error);
     if (status != RSI_OK)
@@ -146,7 +141,7 @@ rsi_status_t rsi_template_parse(struct rsi_template *template, const char *text,
     return status;
 }
 
-/* Compares a name with one token of a pointer, in which ~1 stands for "/" and ~0 for "~". */
+/* One token of a pointer as a name: ~1 stands for "/" and ~0 for "~". */
 static bool token_unescape(const char *token, size_t token_bytes, char *name, size_t name_bytes)
 {
     size_t length = 0;
@@ -166,8 +161,7 @@ static const json_t *element_at(const json_t *array, const char *index_text)
 {
     uint64_t index = 0;
     bool has_leading_zero = index_text[0] == '0' && index_text[1] != '\0';
-    if (has_leading_zero ||
-        rsi_parse_number(&index, index_text, 0, UINT32_MAX, NULL) != RSI_OK)
+    if (has_leading_zero || rsi_parse_number(&index, index_text, 0, UINT32_MAX, NULL) != RSI_OK)
         return NULL;
     return json_array_get(array, (size_t)index);
 }
@@ -236,8 +230,10 @@ static rsi_status_t write_packet_field(const struct rsi_template_part *part,
 {
     const struct rsi_datagram *datagram = record->datagram;
     if (datagram == NULL)
-        return rsi_fail(error, RSI_E_NOT_FOUND, "{%s} is a field of captured packets: a line has "
-                        "none", part->text);
+        return rsi_fail(error, RSI_E_NOT_FOUND,
+                        "{%s} is a field of captured packets: a line has "
+                        "none",
+                        part->text);
     switch (part->kind) {
     case RSI_TEMPLATE_SOURCE:
         rsi_address_write(&datagram->source, text, text_bytes);
@@ -269,15 +265,11 @@ static rsi_status_t write_value(const struct rsi_template_part *part,
     return RSI_OK;
 }
 
+/* An empty value becomes "_" as well: a token has at least one byte. */
 static void clean_token(char *text)
 {
-    size_t bytes = strlen(text);
-    rsi_subject_token_clean(text, bytes);
-    for (size_t i = 0; i < bytes; i++) {
-        if (text[i] == '.')
-            text[i] = '_';
-    }
-    if (bytes == 0)
+    rsi_subject_token_clean(text, strlen(text));
+    if (text[0] == '\0')
         memcpy(text, "_", 2);
 }
 
@@ -300,8 +292,8 @@ static rsi_status_t fill_parts(const struct rsi_template *template, const struct
         size_t bytes = strlen(text);
         if (bytes > RSI_SUBJECT_BYTES_MAX - length)
             return rsi_fail(error, RSI_E_INVALID,
-                            "with the value of {%s} the subject is longer than %u bytes", part->text,
-                            RSI_SUBJECT_BYTES_MAX);
+                            "with the value of {%s} the subject is longer than %u bytes",
+                            part->text, RSI_SUBJECT_BYTES_MAX);
         memcpy(subject->text + length, text, bytes);
         length += bytes;
     }

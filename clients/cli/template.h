@@ -2,8 +2,8 @@
  * Subjects made from messages: "md.{dst}.{dport}", "md.binance.{/stream}".
  *
  * Between braces stands a field of a captured packet (src, dst, sport, dport) or a JSON pointer
- * (RFC 6901: "/data/s", "/bids/0", "~1" for "/" and "~0" for "~" in a name) into the payload. A value
- * becomes one token or part of one: what a token may not hold becomes "_", dots too, so that
+ * (RFC 6901: "/data/s", "/bids/0", "~1" for "/" and "~0" for "~" in a name) into the payload. A
+ * value becomes one token or part of one: what a token may not hold becomes "_", dots too, so that
  * "10.0.0.1" gives "10_0_0_1".
  */
 #ifndef RSI_CLI_TEMPLATE_H

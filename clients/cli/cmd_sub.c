@@ -1,0 +1,374 @@
+/*
+ * ringside sub: prints what is published.
+ *
+ * Design notes
+ * - Standard output is flushed when a poll handled nothing or a second has passed, not per message:
+ * live on a quiet subject, cheap on a busy one.
+ * - Latency is the publisher's real-time clock against ours: exact within one host, and only as
+ * good as the clocks are set between two.
+ */
+#include "clients/cli/cli.h"
+#include "clients/cli/connection.h"
+#include "core/clock.h"
+#include "core/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    KEY_RAW = 0x4000,
+    KEY_JSON,
+    KEY_QUIET,
+    KEY_STATS,
+    KEY_POLICY,
+    KEY_READY_FD,
+    PATTERN_COUNT_MAX = 64,
+};
+
+typedef enum sub_format {
+    SUB_FORMAT_TEXT,
+    SUB_FORMAT_RAW,
+    SUB_FORMAT_JSON,
+} sub_format_t;
+
+struct sub_options {
+    struct rsi_connection_options connection;
+    const char *patterns[PATTERN_COUNT_MAX];
+    size_t pattern_count;
+    sub_format_t format;
+    bool is_quiet;
+    bool has_stats;
+    uint64_t count_limit; /* UINT64_MAX: none */
+    ringside_policy_t policy;
+    int ready_fd;
+};
+
+struct sub {
+    const struct sub_options *options;
+    ringside_client_t *client;
+    uint64_t message_count;
+    uint64_t payload_bytes;
+    uint64_t gap_count; /* messages that were left out */
+    uint64_t first_ns;
+    uint64_t latest_ns;
+    uint64_t stats_due_ns;
+    uint64_t stats_message_count; /* at the last line of figures */
+    uint64_t stats_payload_bytes;
+    struct rsi_histogram latency;
+    struct rsi_histogram interval_latency;
+};
+
+static const struct argp_option flags[] = {
+    {"raw", KEY_RAW, NULL, 0, "Print the payload alone, as it is, and a newline", 0},
+    {"json", KEY_JSON, NULL, 0, "Print a JSON object per message, and figures as JSON", 0},
+    {"quiet", 'q', NULL, 0, "Print no messages, only the totals", 0},
+    {"count", 'n', "N", 0, "End after N messages. Default: no limit", 0},
+    {"stats", KEY_STATS, NULL, 0, "Print rates and latency each second on standard error", 0},
+    {"policy", KEY_POLICY, "POLICY", 0,
+     "What happens when this subscriber is slow: drop (a counted gap), disconnect, block "
+     "(publishers "
+     "wait). Default: the broker's",
+     0},
+    {"ready-fd", KEY_READY_FD, "N", 0, "Write \"ready\" to file descriptor N when subscribed", 0},
+    {0},
+};
+
+static ringside_policy_t read_policy(struct argp_state *state, const char *text)
+{
+    static const struct {
+        const char *name;
+        ringside_policy_t policy;
+    } policies[] = {{"drop", RINGSIDE_POLICY_DROP},
+                    {"disconnect", RINGSIDE_POLICY_DISCONNECT},
+                    {"block", RINGSIDE_POLICY_BLOCK}};
+    for (size_t i = 0; i < rsi_array_count(policies); i++) {
+        if (strcmp(policies[i].name, text) == 0)
+            return policies[i].policy;
+    }
+    argp_error(state, "--policy: '%s' is not known; use drop, disconnect or block", text);
+    return RINGSIDE_POLICY_DEFAULT;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct sub_options *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        options->count_limit = UINT64_MAX;
+        options->ready_fd = -1;
+        state->child_inputs[0] = &options->connection;
+        return 0;
+    case KEY_RAW:
+        if (options->format == SUB_FORMAT_JSON)
+            argp_error(state, "--raw and --json exclude each other");
+        options->format = SUB_FORMAT_RAW;
+        return 0;
+    case KEY_JSON:
+        if (options->format == SUB_FORMAT_RAW)
+            argp_error(state, "--raw and --json exclude each other");
+        options->format = SUB_FORMAT_JSON;
+        return 0;
+    case 'q':
+        options->is_quiet = true;
+        return 0;
+    case 'n':
+        options->count_limit = rsi_flag_number(state, "--count", arg, 1, UINT64_MAX);
+        return 0;
+    case KEY_STATS:
+        options->has_stats = true;
+        return 0;
+    case KEY_POLICY:
+        options->policy = read_policy(state, arg);
+        return 0;
+    case KEY_READY_FD:
+        options->ready_fd = (int)rsi_flag_number(state, "--ready-fd", arg, 0, 1 << 20);
+        return 0;
+    case ARGP_KEY_ARG:
+        rsi_flag_subject(state, "PATTERN", arg, true);
+        if (options->pattern_count == PATTERN_COUNT_MAX)
+            argp_error(state, "more than %d patterns", PATTERN_COUNT_MAX);
+        options->patterns[options->pattern_count++] = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (options->pattern_count == 0)
+            argp_error(state, "PATTERN is missing, such as 'md.>' or md.*.AAPL");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp parser = {
+    .options = flags,
+    .parser = parse,
+    .children = rsi_connection_children,
+    .args_doc = "PATTERN...",
+    .doc = "Prints what is published on subjects that match a PATTERN: * stands for one token, a "
+           "last > "
+           "for one or more. A line is the subject and the payload, other than printable bytes as "
+           "\\xHH. A message that several patterns match is printed once for each.\v"
+           "Examples:\n"
+           "  ringside sub 'md.>'\n"
+           "  ringside sub 'md.*.AAPL' --json --count 10\n"
+           "  ringside sub 'md.>' --quiet --stats --policy block",
+};
+
+static void print_text(const ringside_message_t *message)
+{
+    fwrite(message->subject, 1, message->subject_bytes, stdout);
+    putchar(' ');
+    const uint8_t *data = message->data;
+    for (size_t i = 0; i < message->bytes; i++) {
+        if ((data[i] >= 0x20 && data[i] != 0x7f) || data[i] == '\t')
+            putchar(data[i]);
+        else
+            printf("\\x%02x", data[i]);
+    }
+    putchar('\n');
+}
+
+static void base64_write(const uint8_t *data, size_t bytes, char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < bytes; i += 3) {
+        size_t held = bytes - i < 3 ? bytes - i : 3;
+        uint32_t group = (uint32_t)data[i] << 16;
+        group |= held > 1 ? (uint32_t)data[i + 1] << 8 : 0;
+        group |= held > 2 ? data[i + 2] : 0;
+        *text++ = digits[group >> 18];
+        *text++ = digits[group >> 12 & 63];
+        *text++ = held > 1 ? digits[group >> 6 & 63] : '=';
+        *text++ = held > 2 ? digits[group & 63] : '=';
+    }
+    *text = '\0';
+}
+
+/* Text stays text; bytes that are not UTF-8 become "data_base64". */
+static void print_json(const ringside_message_t *message)
+{
+    json_t *object =
+        json_pack("{s:s, s:I, s:I, s:s, s:I, s:I}", "subject", message->subject, "sequence",
+                  (json_int_t)message->sequence, "time_ns", (json_int_t)message->publish_time_ns,
+                  "publisher", message->publisher, "publication", (json_int_t)message->publication,
+                  "bytes", (json_int_t)message->bytes);
+    if (object == NULL) {
+        rsi_cli_fail("a message of %s cannot be written as JSON: its subject or publisher is not "
+                     "UTF-8",
+                     message->subject);
+        return;
+    }
+    json_t *text = json_stringn(message->data, message->bytes);
+    if (text != NULL) {
+        json_object_set_new(object, "data", text);
+    } else {
+        char *encoded = malloc(message->bytes / 3 * 4 + 5);
+        if (encoded != NULL) {
+            base64_write(message->data, message->bytes, encoded);
+            json_object_set_new(object, "data_base64", json_string(encoded));
+        }
+        free(encoded);
+    }
+    json_dumpf(object, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(object);
+}
+
+static void on_message(void *arg, const ringside_message_t *message)
+{
+    struct sub *sub = arg;
+    if (sub->message_count >= sub->options->count_limit)
+        return;
+    uint64_t now_ns = rsi_clock_realtime_ns();
+    uint64_t latency_ns = now_ns > message->publish_time_ns ? now_ns - message->publish_time_ns : 0;
+    rsi_histogram_record(&sub->latency, latency_ns);
+    rsi_histogram_record(&sub->interval_latency, latency_ns);
+    sub->first_ns = sub->message_count == 0 ? now_ns : sub->first_ns;
+    sub->latest_ns = now_ns;
+    sub->message_count++;
+    sub->payload_bytes += message->bytes;
+    if (sub->options->is_quiet)
+        return;
+    switch (sub->options->format) {
+    case SUB_FORMAT_TEXT:
+        print_text(message);
+        return;
+    case SUB_FORMAT_RAW:
+        fwrite(message->data, 1, message->bytes, stdout);
+        putchar('\n');
+        return;
+    case SUB_FORMAT_JSON:
+        print_json(message);
+        return;
+    }
+}
+
+static void on_event(void *arg, const ringside_event_t *event)
+{
+    struct sub *sub = arg;
+    if (event->type == RINGSIDE_EVENT_GAP)
+        sub->gap_count += event->count == UINT64_MAX ? 1 : event->count;
+    rsi_connection_tell_event(NULL, event);
+}
+
+static void print_figures_json(FILE *stream, const struct sub *sub, uint64_t message_count,
+                               uint64_t payload_bytes, uint64_t elapsed_ns,
+                               const struct rsi_histogram *latency)
+{
+    fprintf(stream,
+            "{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"gap_messages\":%" PRIu64
+            ",\"elapsed_ns\":%" PRIu64 ",\"messages_per_second\":%.1f,\"transport\":\"%s\"",
+            message_count, payload_bytes, sub->gap_count, elapsed_ns,
+            rsi_per_second(message_count, elapsed_ns), ringside_transport(sub->client));
+    fprintf(stream,
+            ",\"latency_ns\":{\"p50\":%" PRIu64 ",\"p90\":%" PRIu64 ",\"p95\":%" PRIu64
+            ",\"p99\":%" PRIu64 ",\"p99.9\":%" PRIu64 ",\"max\":%" PRIu64 "}}\n",
+            rsi_histogram_percentile(latency, 50), rsi_histogram_percentile(latency, 90),
+            rsi_histogram_percentile(latency, 95), rsi_histogram_percentile(latency, 99),
+            rsi_histogram_percentile(latency, 99.9), latency->max_value);
+    fflush(stream);
+}
+
+static void show_stats(struct sub *sub, uint64_t now_ns)
+{
+    if (now_ns < sub->stats_due_ns)
+        return;
+    uint64_t elapsed_ns = now_ns - (sub->stats_due_ns - RSI_NS_PER_SECOND);
+    uint64_t message_count = sub->message_count - sub->stats_message_count;
+    uint64_t payload_bytes = sub->payload_bytes - sub->stats_payload_bytes;
+    if (sub->options->format == SUB_FORMAT_JSON) {
+        print_figures_json(stderr, sub, message_count, payload_bytes, elapsed_ns,
+                           &sub->interval_latency);
+    } else {
+        fprintf(stderr, "%s msg/s  %s/s  left out %" PRIu64 "  ",
+                rsi_figure_count(rsi_per_second(message_count, elapsed_ns)).text,
+                rsi_figure_bytes(rsi_per_second(payload_bytes, elapsed_ns)).text, sub->gap_count);
+        rsi_print_percentiles(stderr, &sub->interval_latency);
+        fputc('\n', stderr);
+    }
+    rsi_histogram_reset(&sub->interval_latency);
+    sub->stats_message_count = sub->message_count;
+    sub->stats_payload_bytes = sub->payload_bytes;
+    sub->stats_due_ns = now_ns + RSI_NS_PER_SECOND;
+}
+
+static int receive(struct sub *sub)
+{
+    const struct sub_options *options = sub->options;
+    uint64_t flush_due_ns = 0;
+    sub->stats_due_ns = rsi_clock_now_ns() + RSI_NS_PER_SECOND;
+    while (!rsi_stop_requested() && sub->message_count < options->count_limit) {
+        uint64_t left_count = options->count_limit - sub->message_count;
+        size_t limit = options->count_limit == UINT64_MAX ? 0 : (size_t)left_count;
+        size_t handled = 0;
+        ringside_status_t status = ringside_poll(sub->client, limit, RSI_NS_PER_SECOND, &handled);
+        uint64_t now_ns = rsi_clock_now_ns();
+        if (handled < 16 || now_ns >= flush_due_ns) {
+            if (fflush(stdout) != 0)
+                return rsi_cli_fail("cannot write to standard output: %s", strerror(errno));
+            flush_due_ns = now_ns + RSI_NS_PER_SECOND / 10;
+        }
+        if (options->has_stats)
+            show_stats(sub, now_ns);
+        /* What ended the connection was told by its event. */
+        if (status < 0)
+            return RSI_EXIT_FAILURE;
+    }
+    return RSI_EXIT_OK;
+}
+
+static void print_totals(struct sub *sub)
+{
+    fflush(stdout);
+    uint64_t elapsed_ns = sub->latest_ns - sub->first_ns;
+    if (sub->options->format == SUB_FORMAT_JSON) {
+        FILE *stream = sub->options->is_quiet ? stdout : stderr;
+        print_figures_json(stream, sub, sub->message_count, sub->payload_bytes, elapsed_ns,
+                           &sub->latency);
+        return;
+    }
+    fprintf(stderr,
+            "received %" PRIu64 " messages, %" PRIu64 " bytes, in %.3f s: %s msg/s, %s/s; left "
+            "out %" PRIu64 "\n",
+            sub->message_count, sub->payload_bytes, (double)elapsed_ns / 1e9,
+            rsi_figure_count(rsi_per_second(sub->message_count, elapsed_ns)).text,
+            rsi_figure_bytes(rsi_per_second(sub->payload_bytes, elapsed_ns)).text, sub->gap_count);
+    if (sub->message_count > 0) {
+        fprintf(stderr, "latency: ");
+        rsi_print_percentiles(stderr, &sub->latency);
+        fputc('\n', stderr);
+    }
+    rsi_print_link_stats(stderr, sub->client, sub->message_count);
+}
+
+static int receive_over_client(struct sub *sub)
+{
+    const struct sub_options *options = sub->options;
+    for (size_t i = 0; i < options->pattern_count; i++) {
+        if (rsi_connection_subscribe(&options->connection, sub->client, options->patterns[i],
+                                     options->policy, on_message, sub) == NULL)
+            return RSI_EXIT_FAILURE;
+    }
+    rsi_tell_ready(options->ready_fd, false);
+    int code = receive(sub);
+    print_totals(sub);
+    return code;
+}
+
+int rsi_command_sub(int argc, char **argv)
+{
+    struct sub_options options = {0};
+    argp_parse(&parser, argc, argv, 0, NULL, &options);
+    rsi_stop_on_signals();
+    static struct sub sub;
+    sub.options = &options;
+    sub.client =
+        rsi_connection_open(&options.connection, RSI_CONNECTION_SUBSCRIBES, on_event, &sub);
+    if (sub.client == NULL)
+        return RSI_EXIT_FAILURE;
+    int code = receive_over_client(&sub);
+    int close_code = rsi_connection_close(&options.connection, sub.client);
+    return code != RSI_EXIT_OK ? code : close_code;
+}
