@@ -156,6 +156,11 @@ rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates, const c
     rsi_status_t status = rsi_url_parse(&parsed, url, error);
     if (status != RSI_OK)
         return status;
+    /* Without a host it is a listener's URL: any address. */
+    if (parsed.path[0] == 0 && (parsed.host[0] == 0 || strcmp(parsed.host, "*") == 0))
+        return rsi_fail(error, RSI_E_INVALID,
+                        "\"%s\" names no host to connect to: \"%s://host:port\"", url,
+                        parsed.scheme);
     if (strcmp(parsed.scheme, "auto") == 0)
         return choose_all(candidates, &parsed, error);
     const struct rsi_transport *transport = rsi_transport_find(parsed.scheme);

@@ -60,10 +60,8 @@ static RSI_NOINLINE struct rsi_frame_header *claim_slow(struct ringside_client *
     (void)rsi_link_flush(client->link); /* what cannot go now goes with poll_data */
     poll_link(client, rsi_clock_now_ns());
     struct rsi_frame_header *header = rsi_frame_claim(client->link, frame_bytes);
-    if (header == NULL) {
-        client->room_wanted_bytes = frame_bytes;
-        client->totals.full_events++;
-    }
+    client->room_wanted_bytes = header == NULL ? frame_bytes : 0;
+    client->totals.full_events += header == NULL;
     return header;
 }
 

@@ -1,0 +1,171 @@
+/*
+ * What a program may set, what it is told when it sets something else, and structs of other
+ * versions.
+ */
+#include "core/testing.h"
+
+#include "clients/c/client.h"
+
+static ringside_options_t blank(void)
+{
+    return (ringside_options_t){.struct_bytes = sizeof(ringside_options_t)};
+}
+
+static void expect_fine(const ringside_options_t *options, struct rsi_client_options *out)
+{
+    struct rsi_error error = {0};
+    if (rsi_client_options_read(out, options, &error) != RSI_OK)
+        fail_msg("%s", error.text);
+}
+
+static void expect_refusal(const ringside_options_t *options, rsi_status_t wanted, const char *text)
+{
+    struct rsi_client_options out;
+    struct rsi_error error = {0};
+    assert_int_equal(rsi_client_options_read(&out, options, &error), wanted);
+    if (strstr(error.text, text) == NULL)
+        fail_msg("\"%s\" says nothing of \"%s\"", error.text, text);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct rsi_client_options out;
+    ringside_options_t options = blank();
+    const ringside_options_t *const both[] = {NULL, &options};
+    for (size_t index = 0; index < 2; index++) {
+        expect_fine(both[index], &out);
+        assert_int_equal(out.connect_timeout_ns, 5000000000);
+        assert_int_equal(out.publish_ring_bytes, RSI_RING_BYTES_DEFAULT);
+        assert_int_equal(out.deliver_ring_bytes, RSI_RING_BYTES_DEFAULT);
+        assert_int_equal(out.message_bytes_max, 0);
+        assert_int_equal(out.idle_strategy, RSI_IDLE_ADAPTIVE);
+        assert_null(out.token);
+        char pid[16];
+        snprintf(pid, sizeof(pid), "-%d", (int)getpid());
+        assert_non_null(strstr(out.client_name, pid));
+    }
+}
+
+static void test_sizes(void **state)
+{
+    (void)state;
+    struct rsi_client_options out;
+    ringside_options_t options = blank();
+    options.publish_ring_bytes = UINT64_MAX;
+    expect_fine(&options, &out);
+    assert_int_equal(out.publish_ring_bytes, 0);
+    options.deliver_ring_bytes = UINT64_MAX;
+    expect_refusal(&options, RSI_E_INVALID, "nothing to do");
+    options = blank();
+    options.publish_ring_bytes = 65536;
+    options.message_bytes_max = 16384;
+    expect_fine(&options, &out);
+    options.message_bytes_max = 16385;
+    expect_refusal(&options, RSI_E_INVALID, "raise publish_ring_bytes");
+    options = blank();
+    options.publish_ring_bytes = 65535;
+    expect_refusal(&options, RSI_E_INVALID, "publish_ring_bytes is 65535");
+    options.publish_ring_bytes = 32768;
+    expect_refusal(&options, RSI_E_INVALID, "power of two from 65536");
+    options = blank();
+    options.deliver_ring_bytes = UINT64_C(1) << 31;
+    expect_refusal(&options, RSI_E_INVALID, "deliver_ring_bytes");
+}
+
+static void test_names_and_tokens(void **state)
+{
+    (void)state;
+    struct rsi_client_options out;
+    char name[RSI_NAME_BYTES_MAX + 2];
+    memset(name, 'n', sizeof(name));
+    name[RSI_NAME_BYTES_MAX + 1] = 0;
+    ringside_options_t options = blank();
+    options.client_name = name;
+    expect_refusal(&options, RSI_E_INVALID, "client_name has 64 bytes");
+    name[RSI_NAME_BYTES_MAX] = 0;
+    expect_fine(&options, &out);
+    assert_string_equal(out.client_name, name);
+    options.client_name = "";
+    expect_refusal(&options, RSI_E_INVALID, "0 bytes");
+    options.client_name = "a\nb";
+    expect_refusal(&options, RSI_E_INVALID, "control byte");
+
+    options = blank();
+    options.token = "a long secret";
+    expect_refusal(&options, RSI_E_INVALID, "both its name and its secret");
+    options.token_name = "desk";
+    expect_fine(&options, &out);
+    options.token = "short";
+    expect_refusal(&options, RSI_E_INVALID, "the token has 5 bytes");
+
+    /* The environment counts only where the program says nothing. */
+    setenv("RINGSIDE_TOKEN_NAME", "other", 1);
+    setenv("RINGSIDE_TOKEN", "another secret", 1);
+    options.token = "a long secret";
+    expect_fine(&options, &out);
+    assert_string_equal(out.token_name, "desk");
+    assert_string_equal(out.token, "a long secret");
+    expect_fine(NULL, &out);
+    assert_string_equal(out.token_name, "other");
+    assert_string_equal(out.token, "another secret");
+    unsetenv("RINGSIDE_TOKEN_NAME");
+    unsetenv("RINGSIDE_TOKEN");
+}
+
+static void test_wait(void **state)
+{
+    (void)state;
+    struct rsi_client_options out;
+    ringside_options_t options = blank();
+    options.wait = RINGSIDE_WAIT_BUSY;
+    expect_fine(&options, &out);
+    assert_int_equal(out.idle_strategy, RSI_IDLE_BUSY);
+    options.wait = RINGSIDE_WAIT_BLOCKING;
+    expect_fine(&options, &out);
+    assert_int_equal(out.idle_strategy, RSI_IDLE_BLOCKING);
+    options.wait = (ringside_wait_t)9;
+    expect_refusal(&options, RSI_E_INVALID, "wait is 9");
+}
+
+static void test_structs_of_other_versions(void **state)
+{
+    (void)state;
+    struct rsi_client_options out;
+    /* An older program: its struct ends after the name. */
+    ringside_options_t older = blank();
+    older.struct_bytes = offsetof(ringside_options_t, bind_host);
+    older.client_name = "older";
+    older.publish_ring_bytes = 1; /* beyond its end: not looked at */
+    expect_fine(&older, &out);
+    assert_string_equal(out.client_name, "older");
+    assert_int_equal(out.publish_ring_bytes, RSI_RING_BYTES_DEFAULT);
+
+    /* A newer one: fine while it sets nothing that is not known here. */
+    struct {
+        ringside_options_t known;
+        uint64_t unknown;
+    } newer = {.known = blank()};
+    newer.known.struct_bytes = sizeof(newer);
+    expect_fine(&newer.known, &out);
+    newer.unknown = 1;
+    expect_refusal(&newer.known, RSI_E_UNSUPPORTED, "newer libringside");
+
+    ringside_options_t forgotten = blank();
+    forgotten.struct_bytes = 0;
+    expect_refusal(&forgotten, RSI_E_INVALID, "struct_bytes is 0");
+    forgotten.struct_bytes = SIZE_MAX;
+    expect_refusal(&forgotten, RSI_E_INVALID, "struct_bytes");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_names_and_tokens),
+        cmocka_unit_test(test_wait),
+        cmocka_unit_test(test_structs_of_other_versions),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
