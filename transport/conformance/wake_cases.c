@@ -36,6 +36,8 @@ struct player {
     uint64_t dawdle_random; /* its own; what both must agree on comes from game_kind() */
     uint64_t thrown_count;
     uint64_t caught_count;
+    uint64_t round;
+    uint64_t deadline_ns; /* of what this side waits for now */
 };
 
 static enum ball game_kind(const struct game *game, uint64_t round)
@@ -60,6 +62,21 @@ static void poll_side(struct conform_side *side)
     side->conform->transport->link_poll_control(side->links[0], now_ns);
 }
 
+static void begin_waiting(struct player *player)
+{
+    player->deadline_ns = conform_now_ns() + CONFORM_HANG_NS;
+}
+
+/* A side that is awake and gets nowhere is as bad as one that sleeps for ever. */
+static void check_waiting(const struct player *player, const char *what)
+{
+    if (conform_now_ns() > player->deadline_ns) {
+        conform_fail(player->game->conform,
+                     "round %" PRIu64 ": the %s was awake for 20 s waiting for %s", player->round,
+                     player->side->name, what);
+    }
+}
+
 /* Sleeps once if the transport lets it. */
 static void sleep_once(struct conform_side *side, const char *what)
 {
@@ -81,7 +98,9 @@ static void sleep_once(struct conform_side *side, const char *what)
 static void sleep_for_arrival(struct player *player, uint64_t pos)
 {
     struct rsi_link *link = player->side->links[0];
+    begin_waiting(player);
     for (;;) {
+        check_waiting(player, "a frame to arrive");
         poll_side(player->side);
         if (link->arrived_pos >= pos) {
             return;
@@ -94,7 +113,9 @@ static void sleep_for_arrival(struct player *player, uint64_t pos)
 static void sleep_for_consumed(struct player *player, bool polls_first)
 {
     struct rsi_link *link = player->side->links[0];
+    begin_waiting(player);
     for (;;) {
+        check_waiting(player, "its bytes to be consumed");
         if (polls_first) {
             poll_side(player->side);
         }
@@ -110,7 +131,9 @@ static void sleep_for_consumed(struct player *player, bool polls_first)
 static void sleep_for_peer_arrived(struct player *player)
 {
     struct rsi_link *link = player->side->links[0];
+    begin_waiting(player);
     for (;;) {
+        check_waiting(player, "its bytes to have arrived");
         poll_side(player->side);
         if (link->peer_arrived_pos >= link->placed_pos) {
             return;
@@ -149,6 +172,7 @@ static void *play_catcher(void *arg)
     struct player *player = arg;
     struct game *game = player->game;
     for (uint64_t round = 0; round < game->round_count; round++) {
+        player->round = round;
         catch_ball(player);
         /* On its way even if this side sleeps next: poll_data sends what publish_consumed left. */
         poll_side(player->side);
@@ -170,6 +194,7 @@ static void play_thrower(struct player *player)
 {
     struct game *game = player->game;
     for (uint64_t round = 0; round < game->round_count; round++) {
+        player->round = round;
         throw_ball(player);
         dawdle(player);
         switch (game_kind(game, round)) {
@@ -184,7 +209,9 @@ static void play_thrower(struct player *player)
             break;
         case BALL_WAS_CONSUMED:
             /* Bytes that a stalled flush left need our poll to leave at all. */
+            begin_waiting(player);
             while (rsi_load_acquire(&game->caught_count) <= round) {
+                check_waiting(player, "the catcher");
                 poll_side(player->side);
                 sched_yield();
             }
