@@ -7,10 +7,15 @@
  * inside the calls below. So a program calls ringside_poll regularly, or waits for ringside_fd to
  * become readable and then calls it.
  *
- * Waiting: ringside_claim, ringside_commit, ringside_publish and ringside_poll with timeout 0 never
- * wait. ringside_connect, ringside_publisher_create, ringside_subscribe, ringside_unsubscribe,
- * ringside_flush and ringside_close wait up to their time-out. None of those may be called from a
- * callback.
+ * Waiting: ringside_claim, ringside_commit, ringside_publish, ringside_publisher_destroy and
+ * ringside_poll with timeout 0 never wait. ringside_connect, ringside_publisher_create,
+ * ringside_subscribe, ringside_unsubscribe, ringside_flush and ringside_close wait up to their
+ * time-out. While they do, no callback is called: messages stay in the ring until ringside_poll.
+ *
+ * Callbacks run inside ringside_poll and nowhere else. In one, publishing and destroying a publisher
+ * are legal; whatever waits, and ringside_poll itself, answers RINGSIDE_E_STATE.
+ *
+ * Fork: a child must not use its parent's clients; every call there answers RINGSIDE_E_STATE.
  *
  * Times are nanoseconds, sizes bytes. Functions return RINGSIDE_OK, a positive code for "not
  * now", or a negative code; ringside_error_text() then says what happened and what to do.
@@ -133,7 +138,9 @@ typedef struct ringside_options {
     const char *client_name; /* default: program name and pid; at most 63 bytes */
     const char *bind_host;   /* source address; needed for rdma where two devices lead to one net */
     const char *device;      /* rdma: device to insist on */
-    const char *token_name;  /* with token: proves who this is; nothing secret travels */
+    /* Together they prove who this is, and the broker must prove that it knows the token too; the
+     * secret never travels. Both NULL: RINGSIDE_TOKEN_NAME and RINGSIDE_TOKEN of the environment. */
+    const char *token_name;
     const char *token;
     uint64_t connect_timeout_ns; /* default 5 s */
     uint64_t publish_ring_bytes; /* power of two; default 2 MiB; UINT64_MAX: never publishes */
@@ -164,7 +171,9 @@ ringside_connect(ringside_client_t **client, const char *url, const ringside_opt
 /*
  * Says goodbye and frees the client with all its publishers and subscriptions. Waits up to
  * timeout_ns until everything published arrived at the broker: RINGSIDE_E_TIMED_OUT or
- * RINGSIDE_E_LOST if that failed; the client is gone in every case. NULL is fine.
+ * RINGSIDE_E_LOST if that failed; the client is gone all the same (ringside_last_error tells why),
+ * but for RINGSIDE_E_STATE in a callback or a forked child. Messages not handed over are dropped.
+ * NULL is fine.
  */
 RINGSIDE_API ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns);
 
@@ -193,20 +202,28 @@ RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_publish(ringside_pub
 
 /*
  * Subscribes to a subject, "*" standing for one token and a last ">" for one or more. Returns when
- * every part of the broker knows it: what is published after that is seen.
+ * every part of the broker knows it: what is published after that is seen. Where another
+ * subscription of this client matches too, a few messages published just before may be seen as well.
+ * A message that several subscriptions match comes once and goes to each callback, in the order of
+ * subscribing.
  */
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_subscribe(
     ringside_subscription_t **subscription, ringside_client_t *client, const char *subject,
     const ringside_subscribe_options_t *options, ringside_on_message_t on_message, void *arg);
-/* After it returns the callback is not called again. */
+/*
+ * After it returns the callback is not called again and the subscription is gone, also when the
+ * broker did not answer in time (RINGSIDE_E_TIMED_OUT); but not on RINGSIDE_E_STATE. NULL is fine.
+ */
 RINGSIDE_API ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription,
                                                     uint64_t timeout_ns);
 
 /*
  * Does the client's work and hands over at most `limit` messages (0: no limit). Waits up to
  * timeout_ns for the first thing to do; 0: does not wait; UINT64_MAX: for ever. `handled`, if not
- * NULL, tells how many messages and events were handed over. RINGSIDE_E_LOST or RINGSIDE_E_CLOSED
- * when the connection is gone and everything received was handed over.
+ * NULL, tells how many messages and events were handed over. Returns early with nothing handed over
+ * when a signal handler ran, and when room came for which a publish or claim had found none.
+ * RINGSIDE_E_LOST or RINGSIDE_E_CLOSED when the connection is gone and everything received was
+ * handed over.
  */
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_poll(ringside_client_t *client,
                                                                  size_t limit, uint64_t timeout_ns,

@@ -452,6 +452,64 @@ static void test_publish_only(void **state)
     assert_int_equal(ringside_close(reader, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
+struct tally {
+    uint64_t received_count;
+    uint64_t lost_count;
+    uint64_t last_sequence;
+};
+
+static void on_tally_message(void *arg, const ringside_message_t *message)
+{
+    struct tally *tally = arg;
+    assert_true(message->sequence > tally->last_sequence);
+    /* A gap was told before the message that follows it, with the exact number. */
+    assert_int_equal(message->sequence, tally->received_count + tally->lost_count + 1);
+    tally->received_count++;
+    tally->last_sequence = message->sequence;
+}
+
+static void on_tally_event(void *arg, const ringside_event_t *event)
+{
+    struct tally *tally = arg;
+    if (event->type == RINGSIDE_EVENT_GAP)
+        tally->lost_count += event->count;
+}
+
+/* A subscriber under policy drop that does not read: what it gets and what it is told add up. */
+static void test_drop_adds_up(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tally tally = {0};
+    const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .client_name = "sleeper",
+                                        .on_event = on_tally_event,
+                                        .event_arg = &tally};
+    const ringside_subscribe_options_t drop = {.struct_bytes = sizeof(drop),
+                                               .policy = RINGSIDE_POLICY_DROP};
+    ringside_client_t *sleeper = NULL;
+    if (ringside_connect(&sleeper, fixture->url, &options) != RINGSIDE_OK)
+        fail_msg("connect: %s", ringside_last_error());
+    ringside_subscription_t *subscription = NULL;
+    assert_ok(sleeper,
+              ringside_subscribe(&subscription, sleeper, "d", &drop, on_tally_message, &tally));
+    ringside_client_t *writer = connect_as(fixture, "writer", NULL);
+    ringside_publisher_t *publisher = publisher_on(writer, "d");
+    static uint8_t data[8000];
+    enum { MESSAGE_COUNT = 4000 }; /* 32 MB through a log of 8 MiB */
+    for (uint32_t index = 0; index < MESSAGE_COUNT; index++) {
+        ringside_status_t status;
+        while ((status = ringside_publish(publisher, data, sizeof(data))) == RINGSIDE_WOULD_BLOCK)
+            assert_ok(writer, ringside_poll(writer, 0, SECOND_NS, NULL));
+        assert_ok(writer, status);
+    }
+    assert_ok(writer, ringside_flush(writer, 5 * SECOND_NS));
+    poll_until(sleeper, tally.received_count + tally.lost_count == MESSAGE_COUNT);
+    assert_true(tally.lost_count > 0);
+    assert_true(tally.received_count > 0);
+    assert_int_equal(ringside_close(writer, 5 * SECOND_NS), RINGSIDE_OK);
+    assert_int_equal(ringside_close(sleeper, 5 * SECOND_NS), RINGSIDE_OK);
+}
+
 /* ---- refusals and ends -------------------------------------------------------------------------
  */
 
@@ -663,6 +721,7 @@ int main(void)
         TEST(test_descriptor),
         TEST(test_full_ring),
         TEST(test_publish_only),
+        TEST(test_drop_adds_up),
         TEST(test_wrong_subjects),
         TEST(test_broker_goes),
         TEST(test_fork),
