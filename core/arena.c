@@ -9,8 +9,8 @@
  * - Sealed areas get ordinary pages. Whoever holds the descriptor of an area that it may write can
  *   punch holes into it, in spite of the seals against shrinking and growing. In ordinary pages a
  *   hole fills with zeroes again; in huge pages it raises SIGBUS when none is left.
- * - NUMA placement is one mbind() call, made directly: a client library should not pull in libnuma
- * for it. A kernel or container that refuses the call costs a warning, not the area.
+ * - NUMA placement is a preference, set with libnuma: a kernel or container that refuses it costs a
+ *   warning, not the area.
  * - Huge pages are not swapped, so they count as locked without a call.
  * - A prefix shares the file but is not mirrored: bytes that a device registers in one piece with
  * the ring behind them, at addresses without a gap.
@@ -24,13 +24,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/magic.h>
-#include <linux/mempolicy.h>
+#include <numa.h>
+#include <numaif.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -47,7 +47,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { REQUIRED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW, NODE_COUNT_MAX = 1024 };
+enum { REQUIRED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
 
 static const uint64_t bytes_max = UINT64_C(1) << 46;
 
@@ -177,16 +177,35 @@ static rsi_status_t populate(struct rsi_arena *arena, struct rsi_error *error)
     return RSI_OK;
 }
 
+/* Sets errno when the preference cannot be had. */
+static bool bind_to_node(void *start, uint64_t bytes, int node)
+{
+    if (numa_available() < 0) {
+        errno = ENOSYS;
+        return false;
+    }
+    if (node > numa_max_node()) {
+        errno = EINVAL;
+        return false;
+    }
+    struct bitmask *nodes = numa_allocate_nodemask();
+    if (nodes == NULL) {
+        return false;
+    }
+    numa_bitmask_setbit(nodes, (unsigned)node);
+    long result = mbind(start, bytes, MPOL_PREFERRED, nodes->maskp, nodes->size + 1, 0);
+    int bind_errno = errno;
+    numa_free_nodemask(nodes);
+    errno = bind_errno;
+    return result == 0;
+}
+
 static void prefer_node(struct rsi_arena *arena, int node)
 {
-    if (node < 0 || node >= NODE_COUNT_MAX) {
+    if (node < 0) {
         return;
     }
-    unsigned long mask[NODE_COUNT_MAX / (8 * sizeof(unsigned long))] = {0};
-    unsigned bits = 8 * sizeof(unsigned long);
-    mask[(unsigned)node / bits] = 1ul << ((unsigned)node % bits);
-    if (syscall(SYS_mbind, whole_start(arena), arena->prefix_bytes + arena->bytes, MPOL_PREFERRED,
-                mask, NODE_COUNT_MAX + 1ul, 0) == 0) {
+    if (bind_to_node(whole_start(arena), arena->prefix_bytes + arena->bytes, node)) {
         arena->node = node;
         return;
     }

@@ -11,6 +11,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <numa.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -163,28 +164,10 @@ rsi_status_t rsi_cpu_isolated(struct rsi_cpu_set *set, struct rsi_error *error)
 
 int rsi_cpu_node(unsigned cpu)
 {
-    if (cpu >= RSI_CPU_COUNT_MAX) {
+    if (cpu >= RSI_CPU_COUNT_MAX || numa_available() < 0) {
         return -1;
     }
-    struct rsi_cpu_set cpus;
-    char path[96];
-    char line[1024];
-    if (!read_line("/sys/devices/system/node/online", line, sizeof line)) {
-        return -1;
-    }
-    struct rsi_cpu_set nodes; /* the list form is the same for nodes */
-    if (rsi_cpu_set_parse(&nodes, line, NULL) != RSI_OK) {
-        return -1;
-    }
-    for (int node = rsi_cpu_set_next(&nodes, 0); node >= 0;
-         node = rsi_cpu_set_next(&nodes, (unsigned)node + 1)) {
-        snprintf(path, sizeof path, "/sys/devices/system/node/node%d/cpulist", node);
-        if (read_line(path, line, sizeof line) && rsi_cpu_set_parse(&cpus, line, NULL) == RSI_OK &&
-            rsi_cpu_set_has(&cpus, cpu)) {
-            return node;
-        }
-    }
-    return -1;
+    return numa_node_of_cpu((int)cpu);
 }
 
 static int node_of_device(const char *class_path, const char *name)
