@@ -218,7 +218,8 @@ struct rsi_record_header {
     uint16_t generation; /* of a batch, for a resumed link; zero for now */
     uint32_t bytes;      /* that follow this header */
     uint64_t position;   /* batch: position of its first byte; positions and wake on tcp: control
-                            messages that the sender has taken so far, a running count; else zero */
+                            messages that the sender has taken so far, a running count; every record
+                            on rdma: records that it has taken; else zero */
 };
 
 #define RSI_RECORD_HEADER_BYTES 16u

@@ -15,8 +15,9 @@
 static uint64_t span_bytes_at(const struct rsi_rdma_way *way, uint64_t offset, uint64_t rest_bytes)
 {
     uint64_t bytes = way->capacity_bytes - offset;
-    if (bytes > rest_bytes)
+    if (bytes > rest_bytes) {
         bytes = rest_bytes;
+    }
     return bytes < way->write_bytes_max ? bytes : way->write_bytes_max;
 }
 

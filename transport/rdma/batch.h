@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* ---- identifiers of work requests -------------------------------------------------------------- */
+/* ---- identifiers of work requests ----------------------------------------------------------- */
 
 /* Kept in wr_id, because a completion with an error tells nothing else of its request. */
 enum rsi_rdma_work {
@@ -21,12 +21,13 @@ enum rsi_rdma_work {
     RSI_RDMA_WORK_WORDS,       /* consumed position and batch credit into the peer's words page */
     RSI_RDMA_WORK_RECORD,      /* a SEND on the control lane */
     RSI_RDMA_WORK_BIND,        /* the window over our in ring */
-    RSI_RDMA_WORK_MARKER,      /* posted on a queue pair in error: its flush says that all is flushed */
+    RSI_RDMA_WORK_MARKER,      /* on a queue pair in error: it is flushed after all the others */
 };
 
 #define RSI_RDMA_SLOT_COUNT_MAX (1u << 24)
 
-/* kind, slot of the link in its poller, low 32 bits of the running count of requests (or an index) */
+/* kind, slot of the link in its poller, low 32 bits of the running count of requests (or an
+ * index) */
 static inline uint64_t rsi_rdma_work_id(enum rsi_rdma_work kind, uint32_t slot, uint32_t count)
 {
     return (uint64_t)kind << 56 | (uint64_t)slot << 32 | count;
@@ -53,40 +54,41 @@ static inline uint64_t rsi_rdma_count_extend(uint64_t from, uint32_t low)
     return from + (uint32_t)(low - (uint32_t)from);
 }
 
-/* ---- a batch ----------------------------------------------------------------------------------- */
+/* ---- a batch -------------------------------------------------------------------------------- */
 
 /* Where one direction's bytes come from and go to. Constant while the link is attached. */
 struct rsi_rdma_way {
-    uint64_t local_address;  /* of the out ring */
-    uint64_t remote_address; /* of the peer's in ring */
-    uint64_t capacity_bytes; /* of both */
+    uint64_t local_address;   /* of the out ring */
+    uint64_t remote_address;  /* of the peer's in ring */
+    uint64_t capacity_bytes;  /* of both */
     uint64_t write_bytes_max; /* largest message of the device, a multiple of 8 */
     uint32_t local_key;
     uint32_t remote_key;
     uint32_t inline_bytes_max; /* 0: the device takes nothing inline */
 };
 
-/* A ring in this many largest messages of the device at most, and one more cut at the ring's end. */
+/* A ring in this many largest messages of the device at most, and one more cut at the ring's
+ * end. */
 #define RSI_RDMA_WRITES_PER_RING_MAX 16u
 #define RSI_RDMA_BATCH_WRITES_MAX    (RSI_RDMA_WRITES_PER_RING_MAX + 2)
 
 /*
  * Fills `requests` and `spans` (RSI_RDMA_BATCH_WRITES_MAX each) with the WRITEs of the batch
  * [from_pos, to_pos), chained, the last one WITH_IMM and signalled, and returns how many they are.
- * A batch that crosses the ring's end is cut there: the remote ring is registered once. wr_id is left
- * to the caller. 0 < to_pos - from_pos <= capacity_bytes; both multiples of 8.
+ * A batch that crosses the ring's end is cut there: the remote ring is registered once. wr_id is
+ * left to the caller. 0 < to_pos - from_pos <= capacity_bytes; both multiples of 8.
  */
 uint32_t rsi_rdma_batch_build(const struct rsi_rdma_way *way, uint64_t from_pos, uint64_t to_pos,
                               struct ibv_send_wr *requests, struct ibv_sge *spans);
 
-/* ---- credit of the control lane ------------------------------------------------------------------ */
+/* ---- credit of the control lane ------------------------------------------------------------- */
 
 /*
- * Each side may have as many records on their way as the other has receives for them. Every
- * record carries how many records its sender has taken so far, so that credit mostly returns for free.
- * A record that carries nothing else is sent when half of the credit is owed; one credit is
- * reserved for it, so that two sides that fill each other's lane still exchange credit, and as one
- * such record returns half a credit, they do not answer each other for ever.
+ * Each side may have as many records on their way as the other has receives for them. Every record
+ * carries how many records its sender has taken so far, so that credit mostly returns for free. A
+ * record that carries nothing else is sent when half of the credit is owed; one credit is reserved
+ * for it, so that two sides that fill each other's lane still exchange credit, and as one such
+ * record returns half a credit, they do not answer each other for ever.
  */
 struct rsi_rdma_credit {
     uint32_t peer_limit;       /* receives that the peer has for records */
@@ -111,8 +113,9 @@ static inline bool rsi_rdma_credit_is_owed(const struct rsi_rdma_credit *credit)
 /* The peer says that it has taken `peer_taken_count`. False: it lies; nothing was changed. */
 static inline bool rsi_rdma_credit_return(struct rsi_rdma_credit *credit, uint64_t peer_taken_count)
 {
-    if (peer_taken_count < credit->peer_taken_count || peer_taken_count > credit->sent_count)
+    if (peer_taken_count < credit->peer_taken_count || peer_taken_count > credit->sent_count) {
         return false;
+    }
     credit->peer_taken_count = peer_taken_count;
     return true;
 }

@@ -2,16 +2,16 @@
  * The life of a link, on the control thread.
  *
  * Design notes
- * - Steps: dialled   resolve address -> resolve route -> queue pair -> connect -> ESTABLISHED -> OPEN
- *          accepted  queue pair -> accept -> ESTABLISHED -> OPEN
- *   each begun by the event that ended the one before, all under one deadline.
- * - The end is one path, whatever began it (close, a failure of the data plane, the peer's CLOSE, rdma_cm's
- *   DISCONNECTED): halt, drain, and then LOST or the tear-down. Halting puts the queue pair into error
- *   and tells the peer; draining is the owner thread's and ends when every posted work request has come
- *   back. So when a link is LOST all that arrived is readable, and nothing is freed that a device
- *   may still write: modifying a queue pair to error alone is no barrier.
- * - The order of the tear-down is fixed: window, queue pair, regions, id, and at last the memory, which
- *   counts as quiet only when its region is gone.
+ * - Dialled: resolve address, resolve route, queue pair, connect, ESTABLISHED, OPEN.
+ *   Accepted: queue pair, accept, ESTABLISHED, OPEN. Each step is begun by the event that ended the
+ * one before, all under one deadline.
+ * - The end is one path, whatever began it (close, a failure of the data plane, the peer's CLOSE,
+ *   rdma_cm's DISCONNECTED): halt, drain, and then LOST or the tear-down. Halting puts the queue
+ *   pair into error and tells the peer; draining is the owner thread's and ends when every posted
+ *   work request has come back. So when a link is LOST all that arrived is readable, and nothing
+ *   is freed that a device may still write: modifying a queue pair to error alone is no barrier.
+ * - The order of the tear-down is fixed: window, queue pair, regions, id, and at last the memory,
+ *   which counts as quiet only when its region is gone.
  * - The minimum RNR timer is set by hand, because rdma_cm leaves it at 655 ms.
  */
 #include "transport/rdma/rdma_internal.h"
@@ -35,14 +35,15 @@ static struct rsi_rdma_domain *domain_of(const struct rsi_rdma_link *link)
     return rsi_rdma_domain_of(link->base.poller->domain);
 }
 
-/* ---- making and unmaking ------------------------------------------------------------------------- */
+/* ---- making and unmaking -------------------------------------------------------------------- */
 
 static rsi_status_t link_create(struct rsi_rdma_link **link, struct rsi_poller *poller,
                                 struct rsi_error *error)
 {
     struct rsi_rdma_link *made = rsi_link_alloc(sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a link");
+    }
     rsi_status_t status = rsi_link_init(&made->base, &rsi_rdma_transport, poller, error);
     if (status != RSI_OK) {
         rsi_link_free(made);
@@ -54,19 +55,23 @@ static rsi_status_t link_create(struct rsi_rdma_link **link, struct rsi_poller *
     return RSI_OK;
 }
 
-/* Gives back all that the device and rdma_cm have of the link. The owner thread has let go of it. */
+/* Gives back all that the device and rdma_cm have of the link. The owner thread has let go of
+ * it. */
 static void link_unmake(struct rsi_rdma_link *link)
 {
     rsi_rdma_window_fini(&link->in_region);
-    if (link->id != NULL && link->id->qp != NULL)
+    if (link->id != NULL && link->id->qp != NULL) {
         rdma_destroy_qp(link->id);
+    }
     rsi_rdma_regions_fini(link);
-    if (link->id != NULL && rdma_destroy_id(link->id) != 0)
+    if (link->id != NULL && rdma_destroy_id(link->id) != 0) {
         rsi_log_distinct(RSI_LOG_ERROR, "rdma", "the connection manager keeps an id: %s",
                          strerror(errno));
+    }
     link->id = NULL;
-    if (link->queue != NULL)
+    if (link->queue != NULL) {
         link->queue->link_count--;
+    }
     link->queue = NULL;
 }
 
@@ -88,7 +93,7 @@ static void link_discard(struct rsi_rdma_link *link)
     rsi_link_free(link);
 }
 
-/* ---- queue pair ---------------------------------------------------------------------------------- */
+/* ---- queue pair ----------------------------------------------------------------------------- */
 
 static rsi_status_t qp_create(struct rsi_rdma_link *link, struct rsi_error *error)
 {
@@ -99,43 +104,47 @@ static rsi_status_t qp_create(struct rsi_rdma_link *link, struct rsi_error *erro
             .send_cq = link->queue->cq,
             .recv_cq = link->queue->cq,
             .qp_type = IBV_QPT_RC,
-            .cap = {
-                .max_send_wr = RSI_RDMA_SEND_COUNT,
-                .max_recv_wr = RSI_RDMA_RECEIVE_COUNT,
-                .max_send_sge = 1,
-                .max_recv_sge = 1,
-                .max_inline_data = inline_wishes[i],
-            },
+            .cap =
+                {
+                    .max_send_wr = RSI_RDMA_SEND_COUNT,
+                    .max_recv_wr = RSI_RDMA_RECEIVE_COUNT,
+                    .max_send_sge = 1,
+                    .max_recv_sge = 1,
+                    .max_inline_data = inline_wishes[i],
+                },
         };
         if (rdma_create_qp(link->id, link->device->pd, &wish) == 0) {
             link->data.way.inline_bytes_max = wish.cap.max_inline_data;
             return RSI_OK;
         }
         reason = errno;
-        if (reason != EINVAL)
+        if (reason != EINVAL) {
             break;
+        }
     }
-    if (reason == ENOMEM || reason == EAGAIN || reason == EPERM)
+    if (reason == ENOMEM || reason == EAGAIN || reason == EPERM) {
         return rsi_fail_errno(error, RSI_E_NO_MEMORY_LOCK, reason,
                               "device %s gives no queue pair: raise the memlock limit (ulimit -l)",
                               link->device->verbs->device->name);
-    return rsi_fail_errno(error, RSI_E_SYSTEM, reason,
-                          "device %s gives no queue pair of %u sends and %u receives",
-                          link->device->verbs->device->name, RSI_RDMA_SEND_COUNT,
-                          RSI_RDMA_RECEIVE_COUNT);
+    }
+    return rsi_fail_errno(
+        error, RSI_E_SYSTEM, reason, "device %s gives no queue pair of %u sends and %u receives",
+        link->device->verbs->device->name, RSI_RDMA_SEND_COUNT, RSI_RDMA_RECEIVE_COUNT);
 }
 
 static rsi_status_t receives_post(struct rsi_rdma_link *link, struct rsi_error *error)
 {
     struct rsi_rdma_data *data = &link->data;
-    for (uint32_t i = 0; i + 1 < RSI_RDMA_RECEIVE_COUNT; i++)
+    for (uint32_t i = 0; i + 1 < RSI_RDMA_RECEIVE_COUNT; i++) {
         data->receives[i].next = &data->receives[i + 1];
+    }
     data->receives[RSI_RDMA_RECEIVE_COUNT - 1].next = NULL;
     struct ibv_recv_wr *bad = NULL;
     int reason = ibv_post_recv(link->id->qp, data->receives, &bad);
-    if (reason != 0)
+    if (reason != 0) {
         return rsi_fail_errno(error, RSI_E_SYSTEM, reason > 0 ? reason : errno,
                               "device %s takes no receives", link->device->verbs->device->name);
+    }
     data->receive_count = RSI_RDMA_RECEIVE_COUNT;
     data->qp = link->id->qp;
     data->batch_taken_count = RSI_RDMA_BATCH_CREDIT;
@@ -148,8 +157,9 @@ static rsi_status_t receives_post(struct rsi_rdma_link *link, struct rsi_error *
 static uint64_t write_bytes_max(const struct rsi_rdma_link *link)
 {
     struct ibv_port_attr port;
-    if (ibv_query_port(link->id->verbs, link->id->port_num, &port) != 0)
+    if (ibv_query_port(link->id->verbs, link->id->port_num, &port) != 0) {
         return 1u << 20; /* every device can do this much */
+    }
     uint64_t bytes = port.max_msg_sz & ~7u;
     return bytes > 0 ? bytes : 1u << 20;
 }
@@ -158,33 +168,40 @@ static uint64_t write_bytes_max(const struct rsi_rdma_link *link)
 static rsi_status_t link_equip(struct rsi_rdma_link *link, struct rsi_error *error)
 {
     struct rsi_rdma_poller *poller = rsi_rdma_poller_of(link->base.poller);
-    rsi_status_t status = rsi_rdma_device_find(&link->device, domain_of(link), link->id->verbs,
-                                               error);
-    if (status != RSI_OK)
+    rsi_status_t status =
+        rsi_rdma_device_find(&link->device, domain_of(link), link->id->verbs, error);
+    if (status != RSI_OK) {
         return status;
+    }
     status = rsi_rdma_slot_find(&link->slot, poller, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = rsi_rdma_queue_find(&link->queue, poller, link->device, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     link->queue->link_count++;
     status = rsi_rdma_buffers_init(link, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = qp_create(link, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     link->qp_number = link->id->qp->qp_num;
     link->data.way.write_bytes_max = write_bytes_max(link);
     status = receives_post(link, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     link->is_listed = true;
     /* Pairs with the acquire in poll_data. */
     rsi_store_release(&poller->slots[link->slot], link);
-    if (link->slot >= rsi_load_relaxed(&poller->slot_limit))
+    if (link->slot >= rsi_load_relaxed(&poller->slot_limit)) {
         rsi_store_release(&poller->slot_limit, link->slot + 1);
+    }
     rsi_rdma_wake(poller->base.owner_waker);
     return RSI_OK;
 }
@@ -193,11 +210,12 @@ static void set_rnr_timer(const struct rsi_rdma_link *link)
 {
     struct ibv_qp_attr attributes = {.min_rnr_timer = RSI_RDMA_MIN_RNR_TIMER};
     int reason = ibv_modify_qp(link->id->qp, &attributes, IBV_QP_MIN_RNR_TIMER);
-    if (reason != 0)
+    if (reason != 0) {
         RSI_LOG_ONCE(RSI_LOG_WARNING, "rdma",
                      "device %s keeps its minimum RNR timer (%s): a receive that is missing costs "
                      "up to 655 ms",
                      link->device->verbs->device->name, strerror(reason));
+    }
 }
 
 static void describe(struct rsi_rdma_link *link)
@@ -208,8 +226,9 @@ static void describe(struct rsi_rdma_link *link)
     rsi_address_format(rdma_get_local_addr(link->id), address, sizeof(address));
     struct ibv_qp_attr attributes;
     struct ibv_qp_init_attr init;
-    if (ibv_query_qp(link->id->qp, &attributes, IBV_QP_AV | IBV_QP_PATH_MTU, &init) != 0)
+    if (ibv_query_qp(link->id->qp, &attributes, IBV_QP_AV | IBV_QP_PATH_MTU, &init) != 0) {
         memset(&attributes, 0, sizeof(attributes));
+    }
     int mtu_bytes = attributes.path_mtu == 0 ? 0 : 128 << (int)attributes.path_mtu;
     int gid_index = attributes.ah_attr.grh.sgid_index;
     struct rsi_text text;
@@ -218,14 +237,14 @@ static void describe(struct rsi_rdma_link *link)
                     link->device->verbs->device->name, link->id->port_num, gid_index, mtu_bytes);
     union ibv_gid gid = {0};
     char gid_text[INET6_ADDRSTRLEN] = "?";
-    if (ibv_query_gid(link->id->verbs, link->id->port_num, gid_index, &gid) == 0)
+    if (ibv_query_gid(link->id->verbs, link->id->port_num, gid_index, &gid) == 0) {
         (void)inet_ntop(AF_INET6, gid.raw, gid_text, sizeof(gid_text));
+    }
     rsi_log_info("rdma", "link %" PRIu64 ": %s (%s) to %s, up to %u bytes inline", base->id,
-                 base->local_text, gid_text, base->peer_text,
-                 link->data.way.inline_bytes_max);
+                 base->local_text, gid_text, base->peer_text, link->data.way.inline_bytes_max);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------- */
+/* ---- the end -------------------------------------------------------------------------------- */
 
 static bool is_halted(const struct rsi_rdma_link *link)
 {
@@ -241,17 +260,20 @@ static bool is_drained(const struct rsi_rdma_link *link)
 /* Puts the queue pair into error and tells the peer. From here on the owner thread only drains. */
 static void halt(struct rsi_rdma_link *link, uint64_t now_ns)
 {
-    if (!link->is_listed || is_halted(link))
+    if (!link->is_listed || is_halted(link)) {
         return;
+    }
     /* First, so that the owner thread does not take the flushed completions for a failure. */
     rsi_store_release(&link->crossing.is_ending, true);
     struct ibv_qp_attr attributes = {.qp_state = IBV_QPS_ERR};
     int reason = ibv_modify_qp(link->id->qp, &attributes, IBV_QP_STATE);
-    if (reason != 0)
+    if (reason != 0) {
         rsi_log_distinct(RSI_LOG_ERROR, "rdma", "a queue pair does not go into error: %s",
                          strerror(reason));
-    if (link->is_established)
+    }
+    if (link->is_established) {
         (void)rdma_disconnect(link->id); /* fails when the peer was faster: nothing is lost */
+    }
     link->deadline_ns = now_ns + RSI_RDMA_DRAIN_NS;
     rsi_store_release(&link->crossing.is_halted, true);
     rsi_rdma_wake(link->base.poller->owner_waker);
@@ -260,13 +282,15 @@ static void halt(struct rsi_rdma_link *link, uint64_t now_ns)
 /* The link is LOST as soon as all that arrived is readable. The first reason stands. */
 static void begin_loss(struct rsi_rdma_link *link, const struct rsi_error *reason, uint64_t now_ns)
 {
-    if (link->is_losing)
+    if (link->is_losing) {
         return;
+    }
     link->loss = *reason;
     link->is_losing = true;
     halt(link, now_ns);
-    if (!link->is_listed)
+    if (!link->is_listed) {
         rsi_link_lose_error(&link->base, reason);
+    }
 }
 
 static void lose(struct rsi_rdma_link *link, rsi_status_t status, const char *text)
@@ -278,17 +302,20 @@ static void lose(struct rsi_rdma_link *link, rsi_status_t status, const char *te
 
 static void finish_loss(struct rsi_rdma_link *link, uint64_t now_ns)
 {
-    if (!is_drained(link) && now_ns < link->deadline_ns)
+    if (!is_drained(link) && now_ns < link->deadline_ns) {
         return;
+    }
     bool has_failed = rsi_load_acquire(&link->base.failed);
     bool is_closed = rsi_load_acquire(&link->crossing.peer_closed);
     /* What follows a CLOSE (a write that was not answered, say) is its consequence. */
-    if (has_failed && (!is_closed || link->base.failure.status == RSI_E_PROTOCOL))
+    if (has_failed && (!is_closed || link->base.failure.status == RSI_E_PROTOCOL)) {
         (void)rsi_link_take_failure(&link->base);
-    else if (is_closed)
-        rsi_link_lose(&link->base, RSI_E_LINK_CLOSED, "the peer closed the link");
-    else
+    } else if (is_closed) {
+        rsi_link_lose(&link->base, RSI_E_LINK_CLOSED, "the peer closed the link%s%s",
+                      link->peer_reason[0] != 0 ? ": " : "", link->peer_reason);
+    } else {
         rsi_link_lose_error(&link->base, &link->loss);
+    }
 }
 
 static void close_step(struct rsi_rdma_link *link, uint64_t now_ns)
@@ -299,8 +326,9 @@ static void close_step(struct rsi_rdma_link *link, uint64_t now_ns)
                        rsi_load_acquire(&crossing->close_sent) ||
                        rsi_load_acquire(&crossing->peer_closed) ||
                        rsi_load_acquire(&link->base.failed) || link->is_disconnected;
-        if (is_told || now_ns >= link->deadline_ns)
+        if (is_told || now_ns >= link->deadline_ns) {
             halt(link, now_ns);
+        }
     }
     if (!is_drained(link)) {
         if (is_halted(link) && now_ns >= link->deadline_ns && !link->has_complained) {
@@ -319,20 +347,23 @@ void rsi_rdma_link_close(struct rsi_link *base)
 {
     struct rsi_rdma_link *link = rsi_rdma_link_of(base);
     enum rsi_link_state state = rsi_link_state(base);
-    if (state == RSI_LINK_CLOSING || state == RSI_LINK_CLOSED)
+    if (state == RSI_LINK_CLOSING || state == RSI_LINK_CLOSED) {
         return;
+    }
     uint64_t now_ns = rsi_clock_now_ns();
-    bool is_working = state == RSI_LINK_OPEN || state == RSI_LINK_ATTACHING ||
-                      state == RSI_LINK_ATTACHED;
-    if (!is_halted(link))
+    bool is_working =
+        state == RSI_LINK_OPEN || state == RSI_LINK_ATTACHING || state == RSI_LINK_ATTACHED;
+    if (!is_halted(link)) {
         link->deadline_ns = now_ns + RSI_RDMA_CLOSE_NS;
-    if (is_working)
+    }
+    if (is_working) {
         rsi_store_release(&link->crossing.wants_close, true);
+    }
     rsi_link_set_state(base, RSI_LINK_CLOSING); /* wakes the owner thread */
     close_step(link, now_ns);
 }
 
-/* ---- connecting ---------------------------------------------------------------------------------- */
+/* ---- connecting ----------------------------------------------------------------------------- */
 
 static struct rdma_conn_param conn_param(const struct rsi_greeting *greeting)
 {
@@ -350,27 +381,31 @@ static void set_ack_timeout(struct rdma_cm_id *id)
 {
     uint8_t timeout = RSI_RDMA_ACK_TIMEOUT;
     if (rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout,
-                        sizeof(timeout)) != 0)
+                        sizeof(timeout)) != 0) {
         RSI_LOG_ONCE(RSI_LOG_WARNING, "rdma",
                      "the kernel keeps its own acknowledgement time-out (%s): a peer that is gone "
                      "is noticed later",
                      strerror(errno));
+    }
 }
 
-static rsi_status_t peer_greeting_take(struct rsi_rdma_link *link, const void *data,
-                                       uint32_t bytes, struct rsi_error *error)
+static rsi_status_t peer_greeting_take(struct rsi_rdma_link *link, const void *data, uint32_t bytes,
+                                       struct rsi_error *error)
 {
     struct rsi_greeting greeting = {0};
-    if (data != NULL && bytes >= sizeof(greeting))
+    if (data != NULL && bytes >= sizeof(greeting)) {
         memcpy(&greeting, data, sizeof(greeting));
+    }
     rsi_status_t status = rsi_greeting_check(&greeting, data != NULL ? bytes : 0,
                                              &domain_of(link)->base.options, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
-    if (greeting.control_credit < 2)
+    }
+    if (greeting.control_credit < 2) {
         return rsi_fail(error, RSI_E_PROTOCOL,
                         "the peer takes %u control messages at once; the protocol needs 2",
                         greeting.control_credit);
+    }
     link->base.peer_greeting = greeting;
     link->data.credit.peer_limit = greeting.control_credit;
     return RSI_OK;
@@ -384,8 +419,9 @@ static rsi_status_t dial(struct rsi_rdma_link *link, const struct rsi_url *url,
     struct sockaddr_storage source;
     socklen_t address_bytes = 0;
     rsi_status_t status = rsi_url_resolve(url, false, &target, &address_bytes, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     if (domain->bind_host != NULL) {
         struct rsi_url bind_url = {.scheme = "rdma"};
         snprintf(bind_url.host, sizeof(bind_url.host), "%s", domain->bind_host);
@@ -397,19 +433,20 @@ static rsi_status_t dial(struct rsi_rdma_link *link, const struct rsi_url *url,
     }
     rsi_address_format((struct sockaddr *)&target, link->base.peer_text,
                        sizeof(link->base.peer_text));
-    if (rdma_create_id(domain->channel, &link->id, &link->context, RDMA_PS_TCP) != 0)
+    if (rdma_create_id(domain->channel, &link->id, &link->context, RDMA_PS_TCP) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "cannot make an RDMA connection");
+    }
     int timeout_ms = (int)(rsi_rdma_connect_timeout_ns(&domain->base) / 1000000);
-    if (rdma_resolve_addr(link->id,
-                          domain->bind_host != NULL ? (struct sockaddr *)&source : NULL,
+    if (rdma_resolve_addr(link->id, domain->bind_host != NULL ? (struct sockaddr *)&source : NULL,
                           (struct sockaddr *)&target, timeout_ms) != 0) {
         int reason = errno;
-        if (domain->bind_host != NULL)
+        if (domain->bind_host != NULL) {
             return rsi_fail_errno(error, RSI_E_ADDRESS, reason,
                                   "cannot dial %s from %s: is that the address of an RDMA device "
                                   "here? 'rdma link' shows the interfaces that have one",
                                   link->base.peer_text, domain->bind_host);
+        }
         return rsi_fail_errno(error, RSI_E_ADDRESS, reason,
                               "cannot dial %s: no RDMA device here reaches it",
                               link->base.peer_text);
@@ -422,8 +459,9 @@ rsi_status_t rsi_rdma_link_dial(struct rsi_link **link, struct rsi_poller *polle
 {
     struct rsi_rdma_link *made;
     rsi_status_t status = link_create(&made, poller, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     made->is_dialled = true;
     status = dial(made, url, error);
     if (status != RSI_OK) {
@@ -437,11 +475,13 @@ rsi_status_t rsi_rdma_link_dial(struct rsi_link **link, struct rsi_poller *polle
 static struct rsi_rdma_pending *pending_take(struct rsi_rdma_listener *listener)
 {
     struct rsi_rdma_pending *pending = listener->first;
-    if (pending == NULL)
+    if (pending == NULL) {
         return NULL;
+    }
     listener->first = pending->next;
-    if (listener->first == NULL)
+    if (listener->first == NULL) {
         listener->last = NULL;
+    }
     listener->pending_count--;
     return pending;
 }
@@ -449,8 +489,9 @@ static struct rsi_rdma_pending *pending_take(struct rsi_rdma_listener *listener)
 static rsi_status_t accept_pending(struct rsi_rdma_link *link, struct rsi_error *error)
 {
     rsi_status_t status = link_equip(link, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_greeting greeting;
     rsi_rdma_greeting_init(&greeting, link->base.poller->domain);
     struct rdma_conn_param param = conn_param(&greeting);
@@ -470,41 +511,46 @@ rsi_status_t rsi_rdma_link_accept(struct rsi_link **link, struct rsi_listener *b
 {
     struct rsi_rdma_listener *listener = (struct rsi_rdma_listener *)base;
     struct rsi_rdma_pending *pending = pending_take(listener);
-    if (pending == NULL)
+    if (pending == NULL) {
         return RSI_WOULD_BLOCK;
+    }
     struct rsi_rdma_link *made = NULL;
     rsi_status_t status = link_create(&made, poller, error);
     if (status == RSI_OK) {
         made->id = pending->id;
         status = peer_greeting_take(made, &pending->greeting, sizeof(pending->greeting), error);
-        if (status == RSI_OK)
+        if (status == RSI_OK) {
             status = accept_pending(made, error);
+        }
     }
     if (status != RSI_OK) {
         (void)rdma_reject(pending->id, NULL, 0);
-        if (made != NULL)
+        if (made != NULL) {
             link_discard(made);
-        else
+        } else {
             (void)rdma_destroy_id(pending->id);
+        }
         rsi_rdma_pending_free(pending);
         return status;
     }
     made->id->context = &made->context;
-    if (pending->is_gone)
+    if (pending->is_gone) {
         lose(made, RSI_E_LINK_LOST, "the peer gave up before it was accepted");
+    }
     rsi_rdma_pending_free(pending);
     *link = &made->base;
     return RSI_OK;
 }
 
-/* ---- events of rdma_cm --------------------------------------------------------------------------- */
+/* ---- events of rdma_cm ---------------------------------------------------------------------- */
 
 static void on_address(struct rsi_rdma_link *link)
 {
     set_ack_timeout(link->id);
     int timeout_ms = (int)(rsi_rdma_connect_timeout_ns(&domain_of(link)->base) / 1000000);
-    if (rdma_resolve_route(link->id, timeout_ms) != 0)
+    if (rdma_resolve_route(link->id, timeout_ms) != 0) {
         lose(link, RSI_E_ADDRESS, "no route to the peer on the RDMA device");
+    }
 }
 
 static void on_route(struct rsi_rdma_link *link)
@@ -535,8 +581,9 @@ static void on_established(struct rsi_rdma_link *link, const struct rdma_conn_pa
     }
     set_rnr_timer(link);
     describe(link);
-    if (rsi_link_state(&link->base) == RSI_LINK_CONNECTING && !link->is_losing)
+    if (rsi_link_state(&link->base) == RSI_LINK_CONNECTING && !link->is_losing) {
         rsi_link_set_state(&link->base, RSI_LINK_OPEN);
+    }
 }
 
 static void on_rejected(struct rsi_rdma_link *link, const struct rdma_cm_event *event)
@@ -590,8 +637,9 @@ static void on_failed_step(struct rsi_rdma_link *link, const struct rdma_cm_even
 void rsi_rdma_link_on_event(struct rsi_rdma_link *link, const struct rdma_cm_event *event)
 {
     bool is_over = rsi_link_state(&link->base) >= RSI_LINK_LOST || link->is_losing;
-    if (is_over && event->event != RDMA_CM_EVENT_DISCONNECTED)
+    if (is_over && event->event != RDMA_CM_EVENT_DISCONNECTED) {
         return;
+    }
     switch ((int)event->event) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
         on_address(link);
@@ -617,18 +665,21 @@ void rsi_rdma_link_on_event(struct rsi_rdma_link *link, const struct rdma_cm_eve
     }
 }
 
-/* ---- attaching ----------------------------------------------------------------------------------- */
+/* ---- attaching ------------------------------------------------------------------------------ */
 
 rsi_status_t rsi_rdma_link_attach(struct rsi_link *base, const struct rsi_link_rings *rings,
                                   struct rsi_error *error)
 {
     struct rsi_rdma_link *link = rsi_rdma_link_of(base);
-    if (rsi_link_state(base) != RSI_LINK_OPEN)
-        return rsi_fail(error, RSI_E_STATE, "rings are attached once, to an open link; this one is %s",
+    if (rsi_link_state(base) != RSI_LINK_OPEN) {
+        return rsi_fail(error, RSI_E_STATE,
+                        "rings are attached once, to an OPEN link, not to one that is %s",
                         rsi_link_state_name(rsi_link_state(base)));
+    }
     rsi_status_t status = rsi_rdma_rings_init(link, rings, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_rdma_way *way = &link->data.way;
     way->capacity_bytes = rings->out_bytes;
     way->local_address = (uintptr_t)base->out.base;
@@ -644,8 +695,9 @@ rsi_status_t rsi_rdma_link_attach(struct rsi_link *base, const struct rsi_link_r
 static void attach_step(struct rsi_rdma_link *link, uint64_t now_ns)
 {
     if (!rsi_load_acquire(&link->crossing.attach_sent) ||
-        !rsi_load_acquire(&link->crossing.peer_attached))
+        !rsi_load_acquire(&link->crossing.peer_attached)) {
         return;
+    }
     struct rsi_error error = {0};
     if (rsi_attach_check(&link->peer_attach, &link->rings, &error) != RSI_OK) {
         begin_loss(link, &error, now_ns);
@@ -657,14 +709,16 @@ static void attach_step(struct rsi_rdma_link *link, uint64_t now_ns)
 static void working_step(struct rsi_rdma_link *link, uint64_t now_ns)
 {
     struct rsi_link *base = &link->base;
-    if (rsi_load_acquire(&base->failed))
+    if (rsi_load_acquire(&base->failed)) {
         begin_loss(link, &base->failure, now_ns);
-    else if (rsi_load_acquire(&link->crossing.peer_closed))
+    } else if (rsi_load_acquire(&link->crossing.peer_closed)) {
         lose(link, RSI_E_LINK_CLOSED, "the peer closed the link");
-    else if (link->is_disconnected)
-        lose(link, RSI_E_LINK_LOST, "the peer ended the connection without a word: its process is gone");
-    else if (rsi_link_state(base) == RSI_LINK_ATTACHING)
+    } else if (link->is_disconnected) {
+        lose(link, RSI_E_LINK_LOST,
+             "the peer ended the connection without a word: its process is gone");
+    } else if (rsi_link_state(base) == RSI_LINK_ATTACHING) {
         attach_step(link, now_ns);
+    }
 }
 
 void rsi_rdma_link_poll_control(struct rsi_link *base, uint64_t now_ns)
@@ -675,8 +729,9 @@ void rsi_rdma_link_poll_control(struct rsi_link *base, uint64_t now_ns)
         close_step(link, now_ns);
         return;
     }
-    if (state == RSI_LINK_LOST || state == RSI_LINK_CLOSED)
+    if (state == RSI_LINK_LOST || state == RSI_LINK_CLOSED) {
         return;
+    }
     if (link->is_losing) {
         finish_loss(link, now_ns);
         return;

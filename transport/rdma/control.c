@@ -2,13 +2,14 @@
  * Domain, devices, listeners: set-up that is shared by links.
  *
  * Design notes
- * - One rdma_cm event channel per process carries the events of all ids. Each id's context points to
- *   a struct rsi_rdma_context, which says what it is. An event is looked at, then acknowledged; an
- *   id is only destroyed outside of its events, because destroying waits for their acknowledgement.
+ * - One rdma_cm event channel per process carries the events of all ids. Each id's context points
+ *   to a struct rsi_rdma_context, which says what it is. An event is looked at, then acknowledged;
+ *   an id is only destroyed outside of its events, because destroying waits for their
+ *   acknowledgement.
  * - Devices are set up when the first id lands on them: rdma_cm chooses the device by address.
- * - A request to connect waits in its listener until the layer above accepts it and names the poller.
- *   One of another protocol version is refused at once, with our greeting, so that both sides can name
- *   both versions.
+ * - A request to connect waits in its listener until the layer above accepts it and names the
+ *   poller. One of another protocol version is refused at once, with our greeting, so that both
+ *   sides can name both versions.
  */
 #include "transport/rdma/rdma_internal.h"
 
@@ -24,7 +25,7 @@
 #include <unistd.h>
 
 #define NO_DEVICE_MEND                                                                             \
-    "attach one in software with 'rdma link add rxe0 type rxe netdev <interface>' (kernel module "  \
+    "attach one in software with 'rdma link add rxe0 type rxe netdev <interface>' (kernel module " \
     "rdma_rxe), try 'deploy/demo --soft-roce' for a machine that has one, or use tcp://"
 
 static bool set_non_blocking(int fd)
@@ -39,17 +40,17 @@ static bool watch(int epoll_fd, int fd)
     return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-/* ---- devices ------------------------------------------------------------------------------------- */
+/* ---- devices -------------------------------------------------------------------------------- */
 
 static rsi_status_t devices_check(const char *wanted, struct rsi_error *error)
 {
     int count = 0;
     struct ibv_device **list = ibv_get_device_list(&count);
     if (list == NULL || count == 0) {
-        if (list != NULL)
+        if (list != NULL) {
             ibv_free_device_list(list);
-        return rsi_fail(error, RSI_E_NO_DEVICE,
-                        "this machine has no RDMA device: " NO_DEVICE_MEND);
+        }
+        return rsi_fail(error, RSI_E_NO_DEVICE, "this machine has no RDMA device: " NO_DEVICE_MEND);
     }
     bool is_found = wanted == NULL;
     char names[256];
@@ -60,9 +61,10 @@ static rsi_status_t devices_check(const char *wanted, struct rsi_error *error)
         is_found = is_found || strcmp(ibv_get_device_name(list[i]), wanted) == 0;
     }
     ibv_free_device_list(list);
-    if (!is_found)
-        return rsi_fail(error, RSI_E_NO_DEVICE,
-                        "no RDMA device is called %s; this machine has: %s", wanted, names);
+    if (!is_found) {
+        return rsi_fail(error, RSI_E_NO_DEVICE, "no RDMA device is called %s; this machine has: %s",
+                        wanted, names);
+    }
     return RSI_OK;
 }
 
@@ -70,25 +72,29 @@ static rsi_status_t device_init(struct rsi_rdma_device *device, struct rsi_rdma_
                                 struct ibv_context *verbs, struct rsi_error *error)
 {
     const char *name = verbs->device->name;
-    if (domain->device_name != NULL && strcmp(domain->device_name, name) != 0)
+    if (domain->device_name != NULL && strcmp(domain->device_name, name) != 0) {
         return rsi_fail(error, RSI_E_NO_DEVICE,
                         "this address belongs to device %s, but device %s is asked for: use an "
                         "address of that device, or leave the device out",
                         name, domain->device_name);
+    }
     int reason = ibv_query_device(verbs, &device->attributes);
-    if (reason != 0)
+    if (reason != 0) {
         return rsi_fail_errno(error, RSI_E_SYSTEM, reason, "device %s does not tell its limits",
                               name);
+    }
     device->pd = ibv_alloc_pd(verbs);
-    if (device->pd == NULL)
-        return rsi_fail_errno(error, RSI_E_SYSTEM, errno,
-                              "device %s has no protection domain left", name);
+    if (device->pd == NULL) {
+        return rsi_fail_errno(error, RSI_E_SYSTEM, errno, "device %s has no protection domain left",
+                              name);
+    }
     device->verbs = verbs;
     device->has_windows = (device->attributes.device_cap_flags &
                            (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B)) != 0;
     device->node = rsi_cpu_node_of_rdma_device(name);
-    if (set_non_blocking(verbs->async_fd))
+    if (set_non_blocking(verbs->async_fd)) {
         (void)watch(domain->epoll_fd, verbs->async_fd);
+    }
     rsi_log_info("rdma", "device %s: %s, NUMA node %d, up to %d completions per queue", name,
                  device->has_windows ? "memory windows of type 2" : "no memory windows of type 2",
                  device->node, device->attributes.max_cqe);
@@ -104,13 +110,15 @@ rsi_status_t rsi_rdma_device_find(struct rsi_rdma_device **device, struct rsi_rd
             return RSI_OK;
         }
     }
-    if (domain->device_count == RSI_RDMA_DEVICE_COUNT_MAX)
+    if (domain->device_count == RSI_RDMA_DEVICE_COUNT_MAX) {
         return rsi_fail(error, RSI_E_LIMIT, "more than %u RDMA devices in use by one process",
                         RSI_RDMA_DEVICE_COUNT_MAX);
+    }
     struct rsi_rdma_device made = {0};
     rsi_status_t status = device_init(&made, domain, verbs, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     domain->devices[domain->device_count] = made;
     *device = &domain->devices[domain->device_count++];
     return RSI_OK;
@@ -130,7 +138,7 @@ static uint32_t device_poll_events(struct rsi_rdma_device *device)
     return handled;
 }
 
-/* ---- domain -------------------------------------------------------------------------------------- */
+/* ---- domain --------------------------------------------------------------------------------- */
 
 uint64_t rsi_rdma_connect_timeout_ns(const struct rsi_domain *domain)
 {
@@ -143,18 +151,20 @@ static rsi_status_t channel_create(struct rsi_rdma_domain *domain, struct rsi_er
     domain->channel = rdma_create_event_channel();
     if (domain->channel == NULL) {
         int reason = errno;
-        if (reason == EMFILE || reason == ENFILE)
+        if (reason == EMFILE || reason == ENFILE) {
             return rsi_fail_errno(error, RSI_E_NO_DESCRIPTORS, reason,
                                   "cannot open the RDMA connection manager; raise ulimit -n");
+        }
         return rsi_fail_errno(error, reason == EACCES ? RSI_E_PERMISSION : RSI_E_NO_DEVICE, reason,
                               "cannot open the RDMA connection manager (/dev/infiniband/rdma_cm); "
                               "load it with 'modprobe rdma_ucm'");
     }
     domain->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (domain->epoll_fd < 0 || !set_non_blocking(domain->channel->fd) ||
-        !watch(domain->epoll_fd, domain->channel->fd))
+        !watch(domain->epoll_fd, domain->channel->fd)) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "cannot watch the RDMA connection manager");
+    }
     return RSI_OK;
 }
 
@@ -163,14 +173,17 @@ static void domain_destroy(struct rsi_domain *base)
     struct rsi_rdma_domain *domain = rsi_rdma_domain_of(base);
     for (uint32_t i = 0; i < domain->device_count; i++) {
         int reason = ibv_dealloc_pd(domain->devices[i].pd);
-        if (reason != 0)
+        if (reason != 0) {
             rsi_log_error("rdma", "device %s keeps a protection domain: %s",
                           domain->devices[i].verbs->device->name, strerror(reason));
+        }
     }
-    if (domain->epoll_fd >= 0)
+    if (domain->epoll_fd >= 0) {
         close(domain->epoll_fd);
-    if (domain->channel != NULL)
+    }
+    if (domain->channel != NULL) {
         rdma_destroy_event_channel(domain->channel);
+    }
     free(domain->device_name);
     free(domain->bind_host);
     free(domain);
@@ -181,10 +194,12 @@ static bool domain_copy_options(struct rsi_rdma_domain *domain,
                                 const struct rsi_domain_options *options)
 {
     domain->base.options = *options;
-    if (options->device != NULL && (domain->device_name = strdup(options->device)) == NULL)
+    if (options->device != NULL && (domain->device_name = strdup(options->device)) == NULL) {
         return false;
-    if (options->bind_host != NULL && (domain->bind_host = strdup(options->bind_host)) == NULL)
+    }
+    if (options->bind_host != NULL && (domain->bind_host = strdup(options->bind_host)) == NULL) {
         return false;
+    }
     domain->base.options.device = domain->device_name;
     domain->base.options.bind_host = domain->bind_host;
     return true;
@@ -194,17 +209,20 @@ static rsi_status_t domain_create(struct rsi_domain **domain,
                                   const struct rsi_domain_options *options, struct rsi_error *error)
 {
     rsi_status_t status = devices_check(options->device, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_rdma_domain *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the rdma transport");
+    }
     made->base.transport = &rsi_rdma_transport;
     made->epoll_fd = -1;
-    if (domain_copy_options(made, options))
+    if (domain_copy_options(made, options)) {
         status = channel_create(made, error);
-    else
+    } else {
         status = rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the rdma transport");
+    }
     if (status != RSI_OK) {
         domain_destroy(&made->base);
         return status;
@@ -218,7 +236,7 @@ static int domain_fd(struct rsi_domain *domain)
     return rsi_rdma_domain_of(domain)->epoll_fd;
 }
 
-/* ---- requests to connect ------------------------------------------------------------------------- */
+/* ---- requests to connect -------------------------------------------------------------------- */
 
 void rsi_rdma_greeting_init(struct rsi_greeting *greeting, const struct rsi_domain *domain)
 {
@@ -246,8 +264,9 @@ static struct rsi_rdma_pending *pending_create(struct rsi_rdma_listener *listene
     struct rsi_error error = {0};
     struct rsi_greeting greeting = {0};
     uint32_t bytes = request->private_data == NULL ? 0 : request->private_data_len;
-    if (bytes >= sizeof(greeting))
+    if (bytes >= sizeof(greeting)) {
         memcpy(&greeting, request->private_data, sizeof(greeting));
+    }
     if (rsi_greeting_check(&greeting, bytes, &listener->base.domain->options, &error) != RSI_OK) {
         rsi_log_distinct(RSI_LOG_WARNING, "rdma", "refused a connection: %s", error.text);
         return NULL;
@@ -258,8 +277,9 @@ static struct rsi_rdma_pending *pending_create(struct rsi_rdma_listener *listene
         return NULL;
     }
     struct rsi_rdma_pending *pending = calloc(1, sizeof(*pending));
-    if (pending == NULL)
+    if (pending == NULL) {
         return NULL;
+    }
     pending->context.kind = RSI_RDMA_CONTEXT_PENDING;
     pending->id = id;
     pending->greeting = greeting;
@@ -267,7 +287,8 @@ static struct rsi_rdma_pending *pending_create(struct rsi_rdma_listener *listene
     return pending;
 }
 
-/* Takes the request, or says no; returns an id that must be destroyed once its event is acknowledged. */
+/* Takes the request, or says no; returns an id that must be destroyed once its event is
+ * acknowledged. */
 static struct rdma_cm_id *on_request(struct rsi_rdma_listener *listener,
                                      const struct rdma_cm_event *event)
 {
@@ -276,10 +297,11 @@ static struct rdma_cm_id *on_request(struct rsi_rdma_listener *listener,
         reject(event->id, listener->base.domain);
         return event->id;
     }
-    if (listener->last != NULL)
+    if (listener->last != NULL) {
         listener->last->next = pending;
-    else
+    } else {
         listener->first = pending;
+    }
     listener->last = pending;
     listener->pending_count++;
     return NULL;
@@ -287,8 +309,9 @@ static struct rdma_cm_id *on_request(struct rsi_rdma_listener *listener,
 
 static void on_pending_event(struct rsi_rdma_pending *pending, const struct rdma_cm_event *event)
 {
-    if (event->event != RDMA_CM_EVENT_TIMEWAIT_EXIT)
+    if (event->event != RDMA_CM_EVENT_TIMEWAIT_EXIT) {
         pending->is_gone = true;
+    }
 }
 
 /* Handles one event, not acknowledged yet; returns an id to be destroyed after it is. */
@@ -299,8 +322,9 @@ static struct rdma_cm_id *on_event(const struct rdma_cm_event *event)
     case RSI_RDMA_CONTEXT_LISTENER: {
         struct rsi_rdma_listener *listener =
             rsi_container_of(context, struct rsi_rdma_listener, context);
-        if (event->event == RDMA_CM_EVENT_CONNECT_REQUEST)
+        if (event->event == RDMA_CM_EVENT_CONNECT_REQUEST) {
             return on_request(listener, event);
+        }
         rsi_log_distinct(RSI_LOG_WARNING, "rdma", "listener %s: %s", listener->url,
                          rdma_event_str(event->event));
         return NULL;
@@ -324,16 +348,18 @@ static uint32_t domain_poll_control(struct rsi_domain *base, uint64_t now_ns)
     while (rdma_get_cm_event(domain->channel, &event) == 0) {
         struct rdma_cm_id *refused = on_event(event);
         (void)rdma_ack_cm_event(event);
-        if (refused != NULL)
+        if (refused != NULL) {
             (void)rdma_destroy_id(refused);
+        }
         handled++;
     }
-    for (uint32_t i = 0; i < domain->device_count; i++)
+    for (uint32_t i = 0; i < domain->device_count; i++) {
         handled += device_poll_events(&domain->devices[i]);
+    }
     return handled;
 }
 
-/* ---- listener ------------------------------------------------------------------------------------ */
+/* ---- listener ------------------------------------------------------------------------------- */
 
 static rsi_status_t listener_bind(struct rsi_rdma_listener *listener, const struct rsi_url *url,
                                   struct rsi_error *error)
@@ -341,30 +367,36 @@ static rsi_status_t listener_bind(struct rsi_rdma_listener *listener, const stru
     struct sockaddr_storage address;
     socklen_t address_bytes = 0;
     rsi_status_t status = rsi_url_resolve(url, true, &address, &address_bytes, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_rdma_domain *domain = rsi_rdma_domain_of(listener->base.domain);
-    if (rdma_create_id(domain->channel, &listener->id, &listener->context, RDMA_PS_TCP) != 0)
+    if (rdma_create_id(domain->channel, &listener->id, &listener->context, RDMA_PS_TCP) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "cannot make an RDMA listener");
+    }
     if (rdma_bind_addr(listener->id, (struct sockaddr *)&address) != 0) {
         int reason = errno;
-        if (reason == EADDRINUSE)
+        if (reason == EADDRINUSE) {
             return rsi_fail(error, RSI_E_ADDRESS,
                             "%s: the port is in use; choose another, or stop what listens there",
                             listener->url);
-        if (reason == EACCES)
+        }
+        if (reason == EACCES) {
             return rsi_fail(error, RSI_E_PERMISSION,
                             "%s: ports below 1024 need a privilege; choose a higher one",
                             listener->url);
-        return rsi_fail_errno(error, RSI_E_ADDRESS, reason,
-                              "%s: the address is not one of an RDMA device here; 'rdma link' shows "
-                              "which interfaces have one",
-                              listener->url);
+        }
+        return rsi_fail_errno(
+            error, RSI_E_ADDRESS, reason,
+            "%s: the address is not one of an RDMA device here; 'rdma link' shows "
+            "which interfaces have one",
+            listener->url);
     }
-    if (rdma_listen(listener->id, RSI_RDMA_PENDING_MAX) != 0)
+    if (rdma_listen(listener->id, RSI_RDMA_PENDING_MAX) != 0) {
         return rsi_fail_errno(error, errno == EADDRINUSE ? RSI_E_ADDRESS : RSI_E_SYSTEM, errno,
                               "%s: cannot listen", listener->url);
+    }
     return RSI_OK;
 }
 
@@ -373,8 +405,9 @@ static void pending_refuse_all(struct rsi_rdma_listener *listener)
     while (listener->first != NULL) {
         struct rsi_rdma_pending *pending = listener->first;
         listener->first = pending->next;
-        if (!pending->is_gone)
+        if (!pending->is_gone) {
             reject(pending->id, listener->base.domain);
+        }
         (void)rdma_destroy_id(pending->id);
         rsi_rdma_pending_free(pending);
     }
@@ -386,8 +419,9 @@ static void listener_destroy(struct rsi_listener *base)
 {
     struct rsi_rdma_listener *listener = (struct rsi_rdma_listener *)base;
     pending_refuse_all(listener);
-    if (listener->id != NULL)
+    if (listener->id != NULL) {
         (void)rdma_destroy_id(listener->id);
+    }
     free(listener);
 }
 
@@ -395,8 +429,9 @@ static rsi_status_t listener_create(struct rsi_listener **listener, struct rsi_d
                                     const struct rsi_url *url, struct rsi_error *error)
 {
     struct rsi_rdma_listener *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for an rdma listener");
+    }
     made->base.transport = &rsi_rdma_transport;
     made->base.domain = domain;
     made->context.kind = RSI_RDMA_CONTEXT_LISTENER;
@@ -419,7 +454,7 @@ static const char *listener_url(const struct rsi_listener *listener)
     return ((const struct rsi_rdma_listener *)listener)->url;
 }
 
-/* ---- the transport ------------------------------------------------------------------------------- */
+/* ---- the transport -------------------------------------------------------------------------- */
 
 static int poller_fd(struct rsi_poller *poller)
 {

@@ -2,21 +2,22 @@
  * The data plane: batches, arrivals, positions. Owner thread only; no malloc, lock, log.
  *
  * Design notes
- * - A batch is one or two WRITEs, the last WITH_IMM, in one post list with one doorbell. The completion
- *   of its immediate is the only proof of arrival, at both ends. What was placed meanwhile goes out
- *   when it comes: the batching is clocked by the wire.
+ * - A batch is one or two WRITEs, the last WITH_IMM, in one post list with one doorbell. The
+ *   completion of its immediate is the only proof of arrival, at both ends. What was placed
+ *   meanwhile goes out when it comes: the batching is clocked by the wire.
  * - Only immediates, records and every RSI_RDMA_SIGNAL_EVERY-th words are signalled. The send
  *   queue completes in order, so a completion frees all places up to its own count.
  * - Outstanding batches are bounded by the peer's receives, counted absolutely on both sides: it
  *   writes how many it could take since the link began into our words page, beside its consumed
  *   position. A receive is posted again in the pass in which it completed, before it is told.
- * - Words are told when an eighth of the ring or a quarter of the batch credit is owed, when the peer
- *   asked, when nothing else happened for a while, and before this thread sleeps: so a reader that does
- *   nothing never looks slower than it is, and a busy one costs next to nothing.
+ * - Words are told when an eighth of the ring or a quarter of the batch credit is owed, when the
+ *   peer asked, when nothing else happened for a while, and before this thread sleeps: so a reader
+ *   that does nothing never looks slower than it is, and a busy one costs next to nothing.
  * - The words page is memory that the peer writes: each word is loaded once, checked by a mover.
- * - The end: when the control thread halts the link, nothing more is posted but a marker. It comes back
- *   flushed after everything before it, also after unsignalled requests that succeeded and will never
- *   complete. With the receives back too, the link leaves the table; that is its last touch.
+ * - The end: when the control thread halts the link, nothing more is posted but a marker. It comes
+ *   back flushed after everything before it, also after unsignalled requests that succeeded and
+ *   will never complete. With the receives back too, the link leaves the table; that is its last
+ *   touch.
  */
 #include "transport/rdma/rdma_internal.h"
 
@@ -42,7 +43,7 @@ static bool is_posting(const struct rsi_rdma_link *link)
     return !is_ending(link) && !rsi_load_relaxed(&link->base.failed);
 }
 
-/* ---- posting ------------------------------------------------------------------------------------- */
+/* ---- posting -------------------------------------------------------------------------------- */
 
 static RSI_COLD bool post_failed(struct rsi_rdma_link *link, int reason)
 {
@@ -60,14 +61,16 @@ bool rsi_rdma_post(struct rsi_rdma_link *link, enum rsi_rdma_work kind,
         data->posted_count++;
         requests[i].wr_id = rsi_rdma_work_id(kind, link->slot, (uint32_t)data->posted_count);
     }
-    if ((requests[count - 1].send_flags & IBV_SEND_SIGNALED) != 0)
+    if ((requests[count - 1].send_flags & IBV_SEND_SIGNALED) != 0) {
         data->signalled_count = data->posted_count;
+    }
     rsi_bump_relaxed(&link->base.stats.sends, count);
     rsi_bump_relaxed(&link->base.stats.doorbells, 1);
     struct ibv_send_wr *bad = NULL;
     int reason = ibv_post_send(data->qp, requests, &bad);
-    if (rsi_unlikely(reason != 0))
+    if (rsi_unlikely(reason != 0)) {
         return post_failed(link, reason);
+    }
     return true;
 }
 
@@ -76,10 +79,11 @@ void rsi_rdma_repost(struct rsi_rdma_link *link, uint32_t index)
     struct rsi_rdma_data *data = &link->data;
     struct ibv_recv_wr *receive = &data->receives[index];
     receive->next = NULL;
-    if (data->repost_last != NULL)
+    if (data->repost_last != NULL) {
         data->repost_last->next = receive;
-    else
+    } else {
         data->repost_first = receive;
+    }
     data->repost_last = receive;
     data->repost_count++;
 }
@@ -88,14 +92,16 @@ void rsi_rdma_post_receives(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_data *data = &link->data;
     struct ibv_recv_wr *first = data->repost_first;
-    if (first == NULL)
+    if (first == NULL) {
         return;
+    }
     uint32_t count = data->repost_count;
     data->repost_first = NULL;
     data->repost_last = NULL;
     data->repost_count = 0;
-    if (!is_posting(link))
+    if (!is_posting(link)) {
         return;
+    }
     struct ibv_recv_wr *bad = NULL;
     int reason = ibv_post_recv(data->qp, first, &bad);
     if (rsi_likely(reason == 0)) {
@@ -103,12 +109,14 @@ void rsi_rdma_post_receives(struct rsi_rdma_link *link)
         return;
     }
     /* Those before the refused one are with the device and will come back. */
-    for (const struct ibv_recv_wr *taken = first; taken != NULL && taken != bad; taken = taken->next)
+    for (const struct ibv_recv_wr *taken = first; taken != NULL && taken != bad;
+         taken = taken->next) {
         data->receive_count++;
+    }
     (void)post_failed(link, reason);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 void rsi_rdma_place(struct rsi_link *base, uint64_t bytes)
 {
@@ -121,13 +129,14 @@ static bool read_batch_limit(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_data *data = &link->data;
     uint64_t told = rsi_load_acquire(rsi_atomic_u64_at(&data->peer_words->batch_credit));
-    if (rsi_likely(told == data->batch_limit || told == 0))
+    if (rsi_likely(told == data->batch_limit || told == 0)) {
         return false;
+    }
     uint64_t most = data->batch_sent_count + link->peer_attach.batch_credit;
     if (rsi_unlikely(told < data->batch_limit || told > most)) {
         rsi_link_fail(&link->base, RSI_E_PROTOCOL,
-                      "the peer told a batch credit of %" PRIu64 ", but only %" PRIu64 " to %" PRIu64
-                      " can be true",
+                      "the peer told a batch credit of %" PRIu64 ", but only %" PRIu64
+                      " to %" PRIu64 " can be true",
                       told, data->batch_limit, most);
         return false;
     }
@@ -155,14 +164,18 @@ rsi_status_t rsi_rdma_flush(struct rsi_link *base)
 {
     struct rsi_rdma_link *link = rsi_rdma_link_of(base);
     struct rsi_rdma_data *data = &link->data;
-    if (rsi_unlikely(!is_posting(link)))
+    if (rsi_unlikely(!is_posting(link))) {
         return RSI_E_LINK_LOST;
+    }
     uint64_t to_pos = base->placed_pos;
-    if (base->flushed_pos == to_pos)
+    if (base->flushed_pos == to_pos) {
         return RSI_OK;
+    }
     if (rsi_unlikely(!batch_is_credited(link) ||
-                     rsi_rdma_send_room(data) < RSI_RDMA_BATCH_WRITES_MAX + RSI_RDMA_SEND_RESERVE))
+                     rsi_rdma_send_room(data) <
+                         RSI_RDMA_BATCH_WRITES_MAX + RSI_RDMA_SEND_RESERVE)) {
         return stall(link);
+    }
     struct ibv_send_wr requests[RSI_RDMA_BATCH_WRITES_MAX];
     struct ibv_sge spans[RSI_RDMA_BATCH_WRITES_MAX];
     uint32_t count = rsi_rdma_batch_build(&data->way, base->flushed_pos, to_pos, requests, spans);
@@ -175,7 +188,7 @@ rsi_status_t rsi_rdma_flush(struct rsi_link *base)
     return rsi_rdma_post(link, RSI_RDMA_WORK_BATCH, requests, count) ? RSI_OK : RSI_E_LINK_LOST;
 }
 
-/* ---- telling our positions ------------------------------------------------------------------------ */
+/* ---- telling our positions ------------------------------------------------------------------ */
 
 static bool has_news(const struct rsi_rdma_link *link)
 {
@@ -195,8 +208,9 @@ void rsi_rdma_tell_words(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_data *data = &link->data;
     if (link->base.in.capacity_bytes == 0 || data->peer_words_address == 0 || !has_news(link) ||
-        rsi_rdma_send_room(data) < 2)
+        rsi_rdma_send_room(data) < 2) {
         return;
+    }
     data->told_consumed_pos = link->base.consumed_pos;
     data->told_batch_count = data->batch_taken_count;
     /* Where nothing goes inline the device reads these later, perhaps newer: as true as the old. */
@@ -214,10 +228,11 @@ void rsi_rdma_tell_words(struct rsi_rdma_link *link)
         .opcode = IBV_WR_RDMA_WRITE,
         .send_flags = (span.length <= data->way.inline_bytes_max ? IBV_SEND_INLINE : 0u) |
                       (is_signalled ? IBV_SEND_SIGNALED : 0u),
-        .wr.rdma = {
-            .remote_addr = data->peer_words_address + offsetof(struct rsi_words, consumed_pos),
-            .rkey = data->way.remote_key,
-        },
+        .wr.rdma =
+            {
+                .remote_addr = data->peer_words_address + offsetof(struct rsi_words, consumed_pos),
+                .rkey = data->way.remote_key,
+            },
     };
     (void)rsi_rdma_post(link, RSI_RDMA_WORK_WORDS, &request, 1);
 }
@@ -225,12 +240,15 @@ void rsi_rdma_tell_words(struct rsi_rdma_link *link)
 void rsi_rdma_publish_consumed(struct rsi_link *base)
 {
     struct rsi_rdma_link *link = rsi_rdma_link_of(base);
-    if (rsi_unlikely(!is_posting(link)))
+    if (rsi_unlikely(!is_posting(link))) {
         return;
-    if (is_overdue(link))
+    }
+    if (is_overdue(link)) {
         rsi_rdma_tell_words(link);
-    if (link->data.asked_by_peer.is_open)
+    }
+    if (link->data.asked_by_peer.is_open) {
         rsi_rdma_lane_answer(link);
+    }
 }
 
 void rsi_rdma_request_wake(struct rsi_link *base, uint64_t in_arrived_at_least,
@@ -241,14 +259,15 @@ void rsi_rdma_request_wake(struct rsi_link *base, uint64_t in_arrived_at_least,
     (void)peer_arrived_at_least;
     struct rsi_rdma_link *link = rsi_rdma_link_of(base);
     if (peer_consumed_at_least == UINT64_MAX || base->peer_consumed_pos >= peer_consumed_at_least ||
-        !is_posting(link))
+        !is_posting(link)) {
         return;
+    }
     const struct rsi_rdma_wake *asked = &link->data.asked_by_us;
     rsi_rdma_lane_ask(link, asked->is_open ? asked->arrived_at_least : UINT64_MAX,
                       peer_consumed_at_least);
 }
 
-/* ---- completions --------------------------------------------------------------------------------- */
+/* ---- completions ---------------------------------------------------------------------------- */
 
 static void on_batch_arrived(struct rsi_rdma_link *link, uint32_t index, uint32_t immediate)
 {
@@ -258,8 +277,9 @@ static void on_batch_arrived(struct rsi_rdma_link *link, uint32_t index, uint32_
         rsi_link_fail(base, RSI_E_PROTOCOL, "the peer announced a batch of no bytes");
         return;
     }
-    if (!rsi_link_arrived(base, end_pos))
+    if (!rsi_link_arrived(base, end_pos)) {
         return;
+    }
     rsi_bump_relaxed(&base->stats.batches_arrived, 1);
     link->data.batch_taken_count++;
     rsi_rdma_repost(link, index);
@@ -309,13 +329,14 @@ static RSI_COLD void report_failure(struct rsi_rdma_link *link, enum ibv_wc_stat
                       ibv_wc_status_str(status));
         break;
     case IBV_WC_LOC_LEN_ERR:
-        rsi_link_fail(base, RSI_E_PROTOCOL,
-                      "the peer sent a control record of more than %u bytes", RSI_RDMA_RECORD_BYTES);
+        rsi_link_fail(base, RSI_E_PROTOCOL, "the peer sent a control record of more than %u bytes",
+                      RSI_RDMA_RECORD_BYTES);
         break;
     case IBV_WC_WR_FLUSH_ERR:
-        rsi_link_fail(base, RSI_E_LINK_LOST,
-                      "the queue pair broke: the device refused what the peer tried, or the peer is "
-                      "gone");
+        rsi_link_fail(
+            base, RSI_E_LINK_LOST,
+            "the queue pair broke: the device refused what the peer tried, or the peer is "
+            "gone");
         break;
     default:
         rsi_link_fail(base, RSI_E_IO, "device %s failed work of kind %d: %s",
@@ -328,12 +349,14 @@ static RSI_COLD void on_failed(struct rsi_rdma_link *link, const struct ibv_wc *
 {
     enum rsi_rdma_work kind = rsi_rdma_work_kind(completion->wr_id);
     struct rsi_rdma_data *data = &link->data;
-    if (kind == RSI_RDMA_WORK_RECEIVE)
+    if (kind == RSI_RDMA_WORK_RECEIVE) {
         data->receive_count--;
-    if (kind == RSI_RDMA_WORK_MARKER)
+    }
+    if (kind == RSI_RDMA_WORK_MARKER) {
         data->marker_done = true;
-    else if (!is_ending(link))
+    } else if (!is_ending(link)) {
         report_failure(link, completion->status, kind);
+    }
 }
 
 static void on_send_done(struct rsi_rdma_link *link, enum rsi_rdma_work kind, uint32_t count)
@@ -386,12 +409,14 @@ static void on_completion(struct rsi_rdma_poller *poller, const struct ibv_wc *c
     }
     data->receive_count--;
     rsi_bump_relaxed(&link->base.stats.receives, 1);
-    if (rsi_unlikely(rsi_load_relaxed(&link->base.failed)))
+    if (rsi_unlikely(rsi_load_relaxed(&link->base.failed))) {
         return;
-    if (completion->opcode == IBV_WC_RECV_RDMA_WITH_IMM)
+    }
+    if (completion->opcode == IBV_WC_RECV_RDMA_WITH_IMM) {
         on_batch_arrived(link, count, completion->imm_data);
-    else
+    } else {
         rsi_rdma_lane_on_record(link, count, completion->byte_len);
+    }
 }
 
 static RSI_COLD void queue_failed(struct rsi_rdma_poller *poller, struct rsi_rdma_queue *queue)
@@ -399,9 +424,10 @@ static RSI_COLD void queue_failed(struct rsi_rdma_poller *poller, struct rsi_rdm
     uint32_t limit = rsi_load_acquire(&poller->slot_limit);
     for (uint32_t i = 0; i < limit; i++) {
         struct rsi_rdma_link *link = rsi_load_acquire(&poller->slots[i]);
-        if (link != NULL && link->queue == queue)
+        if (link != NULL && link->queue == queue) {
             rsi_link_fail(&link->base, RSI_E_IO, "the completion queue of device %s failed",
                           queue->device->verbs->device->name);
+        }
     }
 }
 
@@ -411,25 +437,29 @@ static uint32_t poll_queue(struct rsi_rdma_poller *poller, struct rsi_rdma_queue
     uint32_t handled = 0;
     for (int i = 0; i < POLLS_PER_PASS; i++) {
         int count = ibv_poll_cq(queue->cq, COMPLETIONS_PER_POLL, completions);
-        if (rsi_unlikely(count < 0))
+        if (rsi_unlikely(count < 0)) {
             queue_failed(poller, queue);
-        for (int k = 0; k < count; k++)
+        }
+        for (int k = 0; k < count; k++) {
             on_completion(poller, &completions[k]);
+        }
         handled += count > 0 ? (uint32_t)count : 0;
-        if (count < COMPLETIONS_PER_POLL)
+        if (count < COMPLETIONS_PER_POLL) {
             break;
+        }
     }
     return handled;
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------ */
+/* ---- the pass ------------------------------------------------------------------------------- */
 
 static uint32_t read_peer_words(struct rsi_rdma_link *link)
 {
     struct rsi_link *base = &link->base;
     uint64_t told = rsi_load_acquire(rsi_atomic_u64_at(&link->data.peer_words->consumed_pos));
-    if (told == 0 || told == base->peer_consumed_held_pos) /* 0: not told yet */
+    if (told == 0 || told == base->peer_consumed_held_pos) { /* 0: not told yet */
         return 0;
+    }
     return rsi_link_peer_consumed(base, told) ? 1 : 0;
 }
 
@@ -451,11 +481,13 @@ static uint32_t service_data(struct rsi_rdma_link *link, uint64_t now_ns)
 {
     struct rsi_link *base = &link->base;
     uint32_t handled = 0;
-    if (base->out.capacity_bytes > 0)
+    if (base->out.capacity_bytes > 0) {
         handled += read_peer_words(link);
+    }
     if (base->flushed_pos != base->placed_pos && (link->data.is_stalled || !base->under_way) &&
-        rsi_rdma_flush(base) == RSI_OK)
+        rsi_rdma_flush(base) == RSI_OK) {
         handled++;
+    }
     tell_when_idle(link, now_ns);
     return handled;
 }
@@ -481,10 +513,12 @@ static RSI_COLD void drain(struct rsi_rdma_poller *poller, struct rsi_rdma_link 
     }
     (void)rsi_rdma_lane_service(link, false);
     bool is_empty = data->marker_done && data->receive_count == 0;
-    /* Control messages stay readable after the loss; nobody reads those of a link that is closing. */
+    /* Control messages stay readable after the loss; nobody reads those of a link that is
+     * closing. */
     bool is_read = data->deferred_count == 0 || rsi_link_state(&link->base) == RSI_LINK_CLOSING;
-    if (!(is_empty && is_read) && now_ns - data->halted_ns < RSI_RDMA_DRAIN_NS / 2)
+    if (!(is_empty && is_read) && now_ns - data->halted_ns < RSI_RDMA_DRAIN_NS / 2) {
         return;
+    }
     struct rsi_waker *control_waker = link->base.poller->control_waker;
     rsi_store_release(&poller->slots[link->slot], NULL);
     rsi_store_release(&link->crossing.is_drained, true); /* the last touch */
@@ -501,8 +535,9 @@ static uint32_t service(struct rsi_rdma_poller *poller, struct rsi_rdma_link *li
     enum rsi_link_state state = rsi_link_state(&link->base);
     bool can_send = is_posting(link) && state != RSI_LINK_CONNECTING && state != RSI_LINK_LOST;
     uint32_t handled = rsi_rdma_lane_service(link, can_send);
-    if (can_send && state == RSI_LINK_ATTACHED)
+    if (can_send && state == RSI_LINK_ATTACHED) {
         handled += service_data(link, now_ns);
+    }
     return handled;
 }
 
@@ -511,8 +546,9 @@ uint32_t rsi_rdma_poll_data(struct rsi_poller *base, uint64_t now_ns)
     struct rsi_rdma_poller *poller = rsi_rdma_poller_of(base);
     uint32_t handled = 0;
     uint32_t queue_count = rsi_load_acquire(&poller->queue_count);
-    for (uint32_t i = 0; i < queue_count; i++)
+    for (uint32_t i = 0; i < queue_count; i++) {
         handled += poll_queue(poller, &poller->queues[i]);
+    }
     while (poller->touched != NULL) {
         struct rsi_rdma_link *link = poller->touched;
         poller->touched = link->data.next_touched;
@@ -522,24 +558,27 @@ uint32_t rsi_rdma_poll_data(struct rsi_poller *base, uint64_t now_ns)
     uint32_t slot_limit = rsi_load_acquire(&poller->slot_limit);
     for (uint32_t i = 0; i < slot_limit; i++) {
         struct rsi_rdma_link *link = rsi_load_acquire(&poller->slots[i]);
-        if (link != NULL)
+        if (link != NULL) {
             handled += service(poller, link, now_ns);
+        }
     }
     return handled;
 }
 
-/* ---- sleeping ------------------------------------------------------------------------------------ */
+/* ---- sleeping ------------------------------------------------------------------------------- */
 
 /* Before this thread sleeps: the peer knows all, and wakes us when it can take batches again. */
 static void settle(struct rsi_rdma_link *link)
 {
-    if (rsi_link_state(&link->base) != RSI_LINK_ATTACHED || !is_posting(link))
+    if (rsi_link_state(&link->base) != RSI_LINK_ATTACHED || !is_posting(link)) {
         return;
+    }
     rsi_rdma_tell_words(link);
     const struct rsi_rdma_wake *asked = &link->data.asked_by_us;
-    if (link->data.is_stalled)
+    if (link->data.is_stalled) {
         rsi_rdma_lane_ask(link, link->base.flushed_pos,
                           asked->is_open ? asked->consumed_at_least : UINT64_MAX);
+    }
 }
 
 bool rsi_rdma_poller_arm(struct rsi_poller *base)
@@ -549,18 +588,22 @@ bool rsi_rdma_poller_arm(struct rsi_poller *base)
     for (uint32_t i = 0; i < queue_count; i++) {
         struct rsi_rdma_queue *queue = &poller->queues[i];
         /* One that is still armed either fires or has fired into its channel: it wakes. */
-        if (!queue->is_armed)
+        if (!queue->is_armed) {
             queue->is_armed = ibv_req_notify_cq(queue->cq, 0) == 0;
-        if (!queue->is_armed)
+        }
+        if (!queue->is_armed) {
             return false;
+        }
     }
-    if (rsi_rdma_poll_data(base, rsi_clock_now_ns()) > 0)
+    if (rsi_rdma_poll_data(base, rsi_clock_now_ns()) > 0) {
         return false;
+    }
     uint32_t slot_limit = rsi_load_acquire(&poller->slot_limit);
     for (uint32_t i = 0; i < slot_limit; i++) {
         struct rsi_rdma_link *link = rsi_load_acquire(&poller->slots[i]);
-        if (link != NULL)
+        if (link != NULL) {
             settle(link);
+        }
     }
     return true;
 }
@@ -573,8 +616,9 @@ void rsi_rdma_poller_disarm(struct rsi_poller *base)
         struct rsi_rdma_queue *queue = &poller->queues[i];
         struct ibv_cq *cq = NULL;
         void *context = NULL;
-        if (!queue->is_armed || ibv_get_cq_event(queue->channel, &cq, &context) != 0)
+        if (!queue->is_armed || ibv_get_cq_event(queue->channel, &cq, &context) != 0) {
             continue;
+        }
         queue->is_armed = false;
         if (++queue->unacknowledged_count >= EVENTS_PER_ACK) {
             ibv_ack_cq_events(queue->cq, queue->unacknowledged_count);

@@ -3,11 +3,11 @@
  *
  * Design notes
  * - Application messages and CLOSE are handed over in the order in which they came; a full inbox
- *   holds them in their receive buffers, which are then not posted again, and so holds back the peer
- *   by its credit. The transport's own records never wait behind them: credit, attach and wake-ups
- *   move whatever the layer above does.
- * - A record's receive counts as taken when it is posted again, and is told after that: the peer never
- *   sends into nothing.
+ *   holds them in their receive buffers, which are then not posted again, and so holds back the
+ *   peer by its credit. The transport's own records never wait behind them: credit, attach and
+ *   wake-ups move whatever the layer above does.
+ * - A record's receive counts as taken when it is posted again, and is told after that: the peer
+ *   never sends into nothing.
  * - Every record is signalled: its buffer comes back with the completion, in order.
  */
 #include "transport/rdma/rdma_internal.h"
@@ -16,7 +16,7 @@
 
 #define ACK_WAKE_GENERATION_MASK UINT64_C(0xffff)
 
-/* ---- sending ------------------------------------------------------------------------------------- */
+/* ---- sending -------------------------------------------------------------------------------- */
 
 /* Whether the lane takes a record now. */
 static bool has_room(const struct rsi_rdma_data *data, bool is_credit_only)
@@ -40,8 +40,9 @@ static void send_record(struct rsi_rdma_link *link, enum rsi_record_kind kind, u
         .position = rsi_rdma_credit_spend(&data->credit),
     };
     memcpy(buffer, &header, sizeof(header));
-    if (bytes > 0)
+    if (bytes > 0) {
         memcpy(buffer + sizeof(header), body, bytes);
+    }
     data->record_sent_count++;
     struct ibv_sge span = {
         .addr = (uintptr_t)buffer,
@@ -52,8 +53,8 @@ static void send_record(struct rsi_rdma_link *link, enum rsi_record_kind kind, u
         .sg_list = &span,
         .num_sge = 1,
         .opcode = IBV_WR_SEND,
-        .send_flags = IBV_SEND_SIGNALED |
-                      (span.length <= data->way.inline_bytes_max ? IBV_SEND_INLINE : 0u),
+        .send_flags =
+            IBV_SEND_SIGNALED | (span.length <= data->way.inline_bytes_max ? IBV_SEND_INLINE : 0u),
     };
     (void)rsi_rdma_post(link, RSI_RDMA_WORK_RECORD, &request, 1);
 }
@@ -70,10 +71,12 @@ void rsi_rdma_lane_answer(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_wake *asked = &link->data.asked_by_peer;
     if (!asked->is_open || (link->base.arrived_pos < asked->arrived_at_least &&
-                            link->base.consumed_pos < asked->consumed_at_least))
+                            link->base.consumed_pos < asked->consumed_at_least)) {
         return;
-    if (!has_room(&link->data, false))
+    }
+    if (!has_room(&link->data, false)) {
         return; /* the service of the next pass tries again */
+    }
     /* On the same queue pair and before the record, so the peer sees the words when it sees it. */
     rsi_rdma_tell_words(link);
     struct rsi_positions positions = own_positions(link);
@@ -86,8 +89,9 @@ static void send_request(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_wake *asked = &link->data.asked_by_us;
     asked->is_due = !has_room(&link->data, false);
-    if (asked->is_due)
+    if (asked->is_due) {
         return;
+    }
     struct rsi_wake_request request = {
         .arrived_at_least = asked->arrived_at_least,
         .consumed_at_least = asked->consumed_at_least,
@@ -102,8 +106,9 @@ void rsi_rdma_lane_ask(struct rsi_rdma_link *link, uint64_t arrived_at_least,
 {
     struct rsi_rdma_wake *asked = &link->data.asked_by_us;
     if (asked->is_open && asked->arrived_at_least == arrived_at_least &&
-        asked->consumed_at_least == consumed_at_least)
+        asked->consumed_at_least == consumed_at_least) {
         return;
+    }
     asked->arrived_at_least = arrived_at_least;
     asked->consumed_at_least = consumed_at_least;
     asked->generation++;
@@ -124,16 +129,18 @@ static void begin_attach(struct rsi_rdma_link *link)
     struct ibv_send_wr request = {
         .opcode = IBV_WR_BIND_MW,
         .send_flags = IBV_SEND_SIGNALED,
-        .bind_mw = {
-            .mw = region->mw,
-            .rkey = link->own_attach.key,
-            .bind_info = {
-                .mr = region->mr,
-                .addr = (uintptr_t)region->mr->addr,
-                .length = region->bytes,
-                .mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+        .bind_mw =
+            {
+                .mw = region->mw,
+                .rkey = link->own_attach.key,
+                .bind_info =
+                    {
+                        .mr = region->mr,
+                        .addr = (uintptr_t)region->mr->addr,
+                        .length = region->bytes,
+                        .mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+                    },
             },
-        },
     };
     (void)rsi_rdma_post(link, RSI_RDMA_WORK_BIND, &request, 1);
 }
@@ -143,12 +150,15 @@ static uint32_t service_attach(struct rsi_rdma_link *link)
     struct rsi_rdma_data *data = &link->data;
     /* Pairs with the release in link_attach: region, window and rings are made. */
     if (rsi_load_relaxed(&link->crossing.attach_sent) ||
-        !rsi_load_acquire(&link->crossing.is_attaching))
+        !rsi_load_acquire(&link->crossing.is_attaching)) {
         return 0;
-    if (!data->bind_posted && rsi_rdma_send_room(data) > 1)
+    }
+    if (!data->bind_posted && rsi_rdma_send_room(data) > 1) {
         begin_attach(link);
-    if (!data->is_bound || !has_room(data, false))
+    }
+    if (!data->is_bound || !has_room(data, false)) {
         return 0;
+    }
     send_record(link, RSI_RECORD_ATTACH, 0, &link->own_attach, sizeof(link->own_attach));
     rsi_store_release(&link->crossing.attach_sent, true);
     rsi_rdma_wake(link->base.poller->control_waker);
@@ -167,10 +177,12 @@ static uint32_t service_outbox(struct rsi_rdma_link *link)
         message = rsi_link_outbox_front(&link->base, &bytes);
     }
     bool wants_close = rsi_load_acquire(&link->crossing.wants_close);
-    if (wants_close && message == NULL && !link->data.close_posted && has_room(&link->data, false)) {
+    if (wants_close && message == NULL && !link->data.close_posted &&
+        has_room(&link->data, false)) {
         /* The outbox is looked at again: its last message may have come just before the wish. */
-        if (rsi_link_outbox_front(&link->base, &bytes) != NULL)
+        if (rsi_link_outbox_front(&link->base, &bytes) != NULL) {
             return handled + 1;
+        }
         link->data.close_posted = true;
         send_record(link, RSI_RECORD_CLOSE, 0, NULL, 0);
         handled++;
@@ -178,7 +190,7 @@ static uint32_t service_outbox(struct rsi_rdma_link *link)
     return handled;
 }
 
-/* ---- receiving ----------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------ */
 
 static RSI_COLD void record_is_wrong(struct rsi_rdma_link *link, const char *what,
                                      const struct rsi_record_header *header)
@@ -209,8 +221,9 @@ static const uint8_t *buffer_at(const struct rsi_rdma_link *link, uint32_t index
 
 static bool on_attach(struct rsi_rdma_link *link, const uint8_t *body)
 {
-    if (rsi_load_relaxed(&link->crossing.peer_attached))
+    if (rsi_load_relaxed(&link->crossing.peer_attached)) {
         return false;
+    }
     struct rsi_attach *attach = &link->peer_attach;
     memcpy(attach, body, sizeof(*attach));
     struct rsi_rdma_data *data = &link->data;
@@ -240,8 +253,9 @@ static void on_wake(struct rsi_rdma_link *link, const struct rsi_record_header *
     /* An answer to an older request says nothing about the present one. The positions in it are
      * those of the words page, which was written before. */
     struct rsi_rdma_wake *asked = &link->data.asked_by_us;
-    if ((asked->generation & ACK_WAKE_GENERATION_MASK) == header->generation)
+    if ((asked->generation & ACK_WAKE_GENERATION_MASK) == header->generation) {
         asked->is_open = false;
+    }
 }
 
 /* Bytes that follow the header; UINT32_MAX: any number of them. */
@@ -255,8 +269,6 @@ static uint32_t body_bytes_of(uint8_t kind)
     case RSI_RECORD_WAKE:
     case RSI_RECORD_POSITIONS:
         return sizeof(struct rsi_positions);
-    case RSI_RECORD_CLOSE:
-        return 0;
     default:
         return UINT32_MAX;
     }
@@ -266,8 +278,9 @@ void rsi_rdma_lane_on_record(struct rsi_rdma_link *link, uint32_t index, uint32_
 {
     const uint8_t *buffer = buffer_at(link, index);
     struct rsi_record_header header = {0};
-    if (bytes >= sizeof(header))
+    if (bytes >= sizeof(header)) {
         memcpy(&header, buffer, sizeof(header));
+    }
     uint32_t body_bytes = body_bytes_of(header.kind);
     if (bytes < sizeof(header) || header.bytes != bytes - sizeof(header) ||
         (body_bytes != UINT32_MAX && header.bytes != body_bytes)) {
@@ -305,6 +318,18 @@ void rsi_rdma_lane_on_record(struct rsi_rdma_link *link, uint32_t index, uint32_
     take(link, index);
 }
 
+/* Keeps what of the peer's text can be printed. */
+static void copy_reason(struct rsi_rdma_link *link, const uint8_t *text, uint32_t bytes)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < bytes && count + 1 < sizeof(link->peer_reason); i++) {
+        if (text[i] >= ' ' && text[i] <= '~') {
+            link->peer_reason[count++] = (char)text[i];
+        }
+    }
+    link->peer_reason[count] = 0;
+}
+
 /* Hands over deferred records as far as the inbox takes them. */
 static uint32_t hand_over(struct rsi_rdma_link *link)
 {
@@ -316,13 +341,15 @@ static uint32_t hand_over(struct rsi_rdma_link *link)
         struct rsi_record_header header;
         memcpy(&header, buffer, sizeof(header));
         if (header.kind == RSI_RECORD_CLOSE) {
+            copy_reason(link, buffer + sizeof(header), header.bytes);
             rsi_store_release(&link->crossing.peer_closed, true);
             rsi_rdma_wake(link->base.poller->control_waker);
         } else {
             rsi_status_t status =
                 rsi_link_inbox_push(&link->base, buffer + sizeof(header), header.bytes);
-            if (status == RSI_WOULD_BLOCK)
+            if (status == RSI_WOULD_BLOCK) {
                 break;
+            }
             if (status != RSI_OK) {
                 record_is_wrong(link, "no inbox takes", &header);
                 break;
@@ -340,14 +367,16 @@ uint32_t rsi_rdma_lane_service(struct rsi_rdma_link *link, bool can_send)
 {
     struct rsi_rdma_data *data = &link->data;
     uint32_t handled = hand_over(link);
-    if (!can_send)
+    if (!can_send) {
         return handled;
+    }
     rsi_rdma_post_receives(link);
     handled += service_outbox(link);
     handled += service_attach(link);
     rsi_rdma_lane_answer(link);
-    if (data->asked_by_us.is_due)
+    if (data->asked_by_us.is_due) {
         send_request(link);
+    }
     if (rsi_rdma_credit_is_owed(&data->credit) && has_room(data, true)) {
         struct rsi_positions positions = own_positions(link);
         send_record(link, RSI_RECORD_POSITIONS, 0, &positions, sizeof(positions));

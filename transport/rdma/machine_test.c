@@ -1,10 +1,10 @@
 /*
- * What only a real device can show about the rdma transport. Run it where two devices are joined by a
- * wire: tests/vm/run -- BUILD/bin/rdma_machine_test
+ * What only a real device can show about the rdma transport. Run it where two devices are joined
+ * by a wire: tests/vm/run -- BUILD/bin/rdma_machine_test
  *
  * Design notes
- * - The tests of memory windows post by hand on a link's queue pair, because the transport itself never
- *   writes where it may not. Each uses a fresh link: a refused write breaks it.
+ * - The tests of memory windows post by hand on a link's queue pair, because the transport itself
+ *   never writes where it may not. Each uses a fresh link: a refused write breaks it.
  * - Nothing here depends on speed; time-outs are for hangs only.
  */
 #include <setjmp.h>
@@ -30,9 +30,9 @@
 #include "core/log.h"
 #include "transport/rdma/pair_testing.h"
 
-#define RING_BYTES     (UINT64_C(1) << 20)
-#define NOBODY         65534
-#define STOCK_MEMLOCK  (UINT64_C(8) << 20)
+#define RING_BYTES    (UINT64_C(1) << 20)
+#define NOBODY        65534
+#define STOCK_MEMLOCK (UINT64_C(8) << 20)
 
 static const struct rsi_transport *const rdma = &rsi_rdma_transport;
 
@@ -41,7 +41,7 @@ static uint64_t stat_of(_Atomic uint64_t *counter)
     return rsi_load_relaxed(counter);
 }
 
-/* ---- data ---------------------------------------------------------------------------------------- */
+/* ---- data ----------------------------------------------------------------------------------- */
 
 static void send_and_take(struct pair *pair, struct rsi_link *from, struct rsi_link *to,
                           uint64_t count, uint32_t (*size_of)(uint64_t sequence))
@@ -50,20 +50,23 @@ static void send_and_take(struct pair *pair, struct rsi_link *from, struct rsi_l
     uint64_t taken = 0;
     uint64_t deadline_ns = rsi_clock_now_ns() + 6 * PAIR_DEADLINE_NS;
     while (taken < count) {
-        while (sent < count && pair_put(from, sent, size_of(sent)))
+        while (sent < count && pair_put(from, sent, size_of(sent))) {
             sent++;
+        }
         assert_false(rsi_failed(rsi_link_flush_clocked(from)));
         pair_drive(pair);
         (void)pair_take(to, &taken);
-        if (rsi_link_state(from) != RSI_LINK_ATTACHED)
+        if (rsi_link_state(from) != RSI_LINK_ATTACHED) {
             fail_msg("lost: %s", from->error.text);
+        }
         assert_true(rsi_clock_now_ns() < deadline_ns);
     }
 }
 
 static uint32_t mixed_size(uint64_t sequence)
 {
-    static const uint32_t sizes[] = {0, 1, 7, 8, 63, 64, 65, 215, 216, 217, 1000, 4096, 70000, 200000};
+    static const uint32_t sizes[] = {0,   1,   7,   8,    63,   64,    65,
+                                     215, 216, 217, 1000, 4096, 70000, 200000};
     return sizes[sequence % rsi_array_count(sizes)];
 }
 
@@ -154,7 +157,7 @@ static void test_batch_credit_bounds_what_is_outstanding(void **state)
     pair_close(&pair);
 }
 
-/* ---- sleeping ------------------------------------------------------------------------------------ */
+/* ---- sleeping ------------------------------------------------------------------------------- */
 
 static bool is_readable(int fd, int timeout_ms)
 {
@@ -198,9 +201,11 @@ static void test_consumption_wakes_a_sleeping_writer(void **state)
     struct rsi_link *writer = pair.client.link;
     struct rsi_link *reader = pair.server.link;
     uint64_t sequence = 0;
-    while (pair_put(writer, sequence, 8000))
+    while (pair_put(writer, sequence, 8000)) {
         sequence++;
-    PAIR_WAIT(&pair, rsi_link_flush(writer) == RSI_OK && writer->peer_arrived_pos == writer->placed_pos);
+    }
+    PAIR_WAIT(&pair,
+              rsi_link_flush(writer) == RSI_OK && writer->peer_arrived_pos == writer->placed_pos);
     PAIR_WAIT(&pair, reader->arrived_pos == writer->placed_pos);
     uint64_t wanted_pos = writer->placed_pos;
     rsi_link_request_wake(writer, UINT64_MAX, UINT64_MAX, wanted_pos);
@@ -250,14 +255,15 @@ static void test_stalled_sleeper_is_woken_by_credit(void **state)
     pair_close(&pair);
 }
 
-/* ---- control lane -------------------------------------------------------------------------------- */
+/* ---- control lane --------------------------------------------------------------------------- */
 
 static bool take_control(struct rsi_link *link, uint32_t expected)
 {
     uint32_t bytes = 0;
     const uint32_t *message = rsi_link_front_control(link, &bytes);
-    if (message == NULL)
+    if (message == NULL) {
         return false;
+    }
     assert_int_equal(bytes, sizeof(expected));
     assert_int_equal(*message, expected);
     rsi_link_pop_control(link);
@@ -279,10 +285,12 @@ static void test_control_lane_returns_credit(void **state)
     while (taken[0] < COUNT || taken[1] < COUNT) {
         for (int i = 0; i < 2; i++) {
             while (sent[i] < COUNT &&
-                   rsi_link_send_control(ends[i], &sent[i], sizeof(sent[i])) == RSI_OK)
+                   rsi_link_send_control(ends[i], &sent[i], sizeof(sent[i])) == RSI_OK) {
                 sent[i]++;
-            while (take_control(ends[i], taken[i]))
+            }
+            while (take_control(ends[i], taken[i])) {
                 taken[i]++;
+            }
         }
         pair_drive(&pair);
         assert_true(rsi_clock_now_ns() < deadline_ns);
@@ -295,21 +303,23 @@ static void test_outbox_is_sent_before_the_close(void **state)
     (void)state;
     struct pair pair;
     pair_open(&pair, RING_BYTES);
-    for (uint32_t i = 0; i < 40; i++)
+    for (uint32_t i = 0; i < 40; i++) {
         assert_int_equal(rsi_link_send_control(pair.client.link, &i, sizeof(i)), RSI_OK);
+    }
     assert_true(pair_put(pair.client.link, 0, 64));
     assert_int_equal(rsi_link_flush(pair.client.link), RSI_OK);
     rdma->link_close(pair.client.link);
     PAIR_WAIT(&pair, rsi_link_state(pair.server.link) == RSI_LINK_LOST);
     assert_int_equal(pair.server.link->error.status, RSI_E_LINK_CLOSED);
-    for (uint32_t i = 0; i < 40; i++)
+    for (uint32_t i = 0; i < 40; i++) {
         assert_true(take_control(pair.server.link, i));
+    }
     uint64_t taken = 0;
     assert_int_equal(pair_take(pair.server.link, &taken), 1);
     pair_close(&pair);
 }
 
-/* ---- what the device refuses ----------------------------------------------------------------------- */
+/* ---- what the device refuses ---------------------------------------------------------------- */
 
 /* Writes 64 bytes by hand from the client's out ring, on the queue pair of `link`. */
 static void write_by_hand(struct rsi_link *link, uint64_t remote_address, uint32_t key)
@@ -335,8 +345,9 @@ static void expect_refused(struct pair *pair, const uint8_t *untouched)
     PAIR_WAIT(pair, rsi_link_state(pair->client.link) == RSI_LINK_LOST);
     assert_int_equal(pair->client.link->error.status, RSI_E_PROTOCOL);
     assert_non_null(strstr(pair->client.link->error.text, "refused the write"));
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < 64; i++) {
         assert_int_equal(untouched[i], 0);
+    }
     pair_close(pair);
 }
 
@@ -412,8 +423,9 @@ static void test_another_links_key_is_refused(void **state)
     write_by_hand(pair.client.link, first_way.remote_address, first_way.remote_key);
     PAIR_WAIT(&pair, rsi_link_state(pair.client.link) == RSI_LINK_LOST);
     assert_non_null(strstr(pair.client.link->error.text, "refused the write"));
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < 64; i++) {
         assert_int_equal(first_server->in.base[i], 0);
+    }
     pair_hang_up(&pair);
     /* The first link lives on. */
     pair.client.link = first_client;
@@ -422,7 +434,7 @@ static void test_another_links_key_is_refused(void **state)
     pair_close(&pair);
 }
 
-/* ---- connecting ---------------------------------------------------------------------------------- */
+/* ---- connecting ----------------------------------------------------------------------------- */
 
 static void test_nobody_listens(void **state)
 {
@@ -509,7 +521,7 @@ static void test_connections_leave_nothing_behind(void **state)
     pair_close(&pair);
 }
 
-/* ---- memory limits ------------------------------------------------------------------------------- */
+/* ---- memory limits -------------------------------------------------------------------------- */
 
 static void become_nobody_with_the_stock_limit(void)
 {
@@ -520,8 +532,8 @@ static void become_nobody_with_the_stock_limit(void)
     assert_int_equal(setuid(NOBODY), 0);
 }
 
-/* Both ends live in this process here, so each has rings of half the default: together they pin what
- * one client with the defaults pins. */
+/* Both ends live in this process here, so each has rings of half the default: together they pin
+ * what one client with the defaults pins. */
 static void test_stock_limit_is_enough_for_the_defaults(void **state)
 {
     (void)state;
@@ -555,16 +567,18 @@ static void test_too_large_rings_name_need_limit_and_mend(void **state)
     pair_close(&pair);
 }
 
-/* ---- a bad wire ---------------------------------------------------------------------------------- */
+/* ---- a bad wire ----------------------------------------------------------------------------- */
 
-/* Changes what the wire does; "" mends it. Only in the machine: this would disturb a real network. */
+/* Changes what the wire does; "" mends it. Only in the machine: this would disturb a real
+ * network. */
 static int set_wire(const char *what)
 {
     char command[128];
-    if (what[0] == 0)
+    if (what[0] == 0) {
         snprintf(command, sizeof(command), "tc qdisc del dev va root");
-    else
+    } else {
         snprintf(command, sizeof(command), "tc qdisc add dev va root netem %s", what);
+    }
     return system(command);
 }
 
@@ -607,27 +621,30 @@ static void be_the_victim(int urls)
 {
     struct pair pair = {0};
     char text[320] = {0};
-    if (read(urls, text, sizeof(text) - 1) <= 0)
+    if (read(urls, text, sizeof(text) - 1) <= 0) {
         _exit(1);
+    }
     pair_client_create(&pair);
     struct rsi_url url;
     if (rsi_url_parse(&url, text, NULL) != RSI_OK ||
-        rdma->link_dial(&pair.client.link, pair.client.poller, &url, NULL) != RSI_OK)
+        rdma->link_dial(&pair.client.link, pair.client.poller, &url, NULL) != RSI_OK) {
         _exit(1);
+    }
     uint64_t sequence = 0;
     for (;;) {
         pair_drive(&pair);
         enum rsi_link_state state = rsi_link_state(pair.client.link);
         struct rsi_link_rings rings = {.out_bytes = RSI_RING_BYTES_MIN};
-        if (state == RSI_LINK_OPEN &&
-            rdma->link_attach(pair.client.link, &rings, NULL) != RSI_OK)
+        if (state == RSI_LINK_OPEN && rdma->link_attach(pair.client.link, &rings, NULL) != RSI_OK) {
             _exit(1);
+        }
         if (state == RSI_LINK_ATTACHED && sequence < VICTIM_MESSAGES) {
             (void)pair_put(pair.client.link, sequence++, 64);
             (void)rsi_link_flush(pair.client.link);
         }
-        if (getppid() == 1)
+        if (getppid() == 1) {
             _exit(1);
+        }
     }
 }
 
@@ -638,8 +655,9 @@ static void test_peer_process_dies(void **state)
     assert_int_equal(pipe(urls), 0);
     pid_t victim = fork(); /* nothing of verbs was used in this process yet */
     assert_true(victim >= 0);
-    if (victim == 0)
+    if (victim == 0) {
         be_the_victim(urls[0]);
+    }
     struct pair pair;
     pair_listen(&pair);
     const char *url = rdma->listener_url(pair.listener);
@@ -661,7 +679,7 @@ static void test_peer_process_dies(void **state)
     pair_close(&pair);
 }
 
-/* ---- latency -------------------------------------------------------------------------------------- */
+/* ---- latency -------------------------------------------------------------------------------- */
 
 #define PING_COUNT 3000
 
@@ -679,8 +697,9 @@ static void *pong(void *arg)
         (void)rsi_poller_poll(ponger->end->poller, rsi_clock_now_ns());
         while (next < UINT64_MAX && link->consumed_pos < link->arrived_pos) {
             uint32_t count = pair_take(link, &next);
-            for (uint32_t i = 0; i < count; i++)
+            for (uint32_t i = 0; i < count; i++) {
                 (void)pair_put(link, next - count + i, 64);
+            }
             (void)rsi_link_flush_clocked(link);
         }
     }
@@ -728,7 +747,7 @@ static int run_latency(void)
     return cmocka_run_group_tests_name("rdma latency", tests, NULL, NULL);
 }
 
-/* ---- programs ------------------------------------------------------------------------------------ */
+/* ---- programs ------------------------------------------------------------------------------- */
 
 /* A process that uses verbs must not fork any more, and one that gave up root may no longer use
  * contexts opened before: so each of these runs in a child made before anything else. */
@@ -736,11 +755,13 @@ static int run_in_child(int (*run)(void))
 {
     (void)fflush(NULL);
     pid_t child = fork();
-    if (child == 0)
-        _exit(run());
+    if (child == 0) {
+        exit(run()); /* the leak checker runs at exit */
+    }
     int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child)
+    if (child < 0 || waitpid(child, &status, 0) != child) {
         return 1;
+    }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 

@@ -29,11 +29,11 @@ const char *pair_client_address(void)
     return environment("RINGSIDE_TEST_CLIENT", "10.7.0.2");
 }
 
-#define SUCCEEDS(call)                                                                             \
-    do {                                                                                           \
-        struct rsi_error error = {0};                                                              \
-        if ((call) != RSI_OK)                                                                      \
-            fail_msg("%s: %s", #call, error.text);                                                 \
+#define SUCCEEDS(call)                             \
+    do {                                           \
+        struct rsi_error error = {0};              \
+        if ((call) != RSI_OK)                      \
+            fail_msg("%s: %s", #call, error.text); \
     } while (0)
 
 static void end_create(struct pair_end *end, const char *bind_host)
@@ -69,23 +69,27 @@ static void drive_end(struct pair_end *end)
 {
     uint64_t now_ns = rsi_clock_now_ns();
     (void)rdma->domain_poll_control(end->domain, now_ns);
-    if (end->link != NULL)
+    if (end->link != NULL) {
         rdma->link_poll_control(end->link, now_ns);
+    }
     (void)rsi_poller_poll(end->poller, now_ns);
 }
 
 void pair_drive(struct pair *pair)
 {
     drive_end(&pair->client);
-    if (pair->server.domain != NULL)
+    if (pair->server.domain != NULL) {
         drive_end(&pair->server);
-    if (pair->listener == NULL || pair->server.link != NULL)
+    }
+    if (pair->listener == NULL || pair->server.link != NULL) {
         return;
+    }
     struct rsi_error error = {0};
     rsi_status_t status =
         rdma->link_accept(&pair->server.link, pair->listener, pair->server.poller, &error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         fail_msg("accept: %s", error.text);
+    }
 }
 
 void pair_dial(struct pair *pair)
@@ -103,13 +107,14 @@ static bool is_lost_unasked(const struct rsi_link *link, enum rsi_link_state sta
 
 static bool both_in(const struct pair *pair, enum rsi_link_state state)
 {
-    if (is_lost_unasked(pair->client.link, state))
+    if (is_lost_unasked(pair->client.link, state)) {
         fail_msg("client lost: %s", pair->client.link->error.text);
-    if (is_lost_unasked(pair->server.link, state))
+    }
+    if (is_lost_unasked(pair->server.link, state)) {
         fail_msg("server lost: %s", pair->server.link->error.text);
+    }
     return pair->client.link != NULL && pair->server.link != NULL &&
-           rsi_link_state(pair->client.link) == state &&
-           rsi_link_state(pair->server.link) == state;
+           rsi_link_state(pair->client.link) == state && rsi_link_state(pair->server.link) == state;
 }
 
 void pair_wait_state(struct pair *pair, enum rsi_link_state state)
@@ -141,45 +146,53 @@ void pair_hang_up(struct pair *pair)
 {
     struct rsi_link *client = pair->client.link;
     struct rsi_link *server = pair->server.link;
-    if (client != NULL)
+    if (client != NULL) {
         rdma->link_close(client);
-    if (server != NULL)
+    }
+    if (server != NULL) {
         rdma->link_close(server);
+    }
     PAIR_WAIT(pair, is_closed(client) && is_closed(server));
-    if (client != NULL)
+    if (client != NULL) {
         rdma->link_destroy(client);
-    if (server != NULL)
+    }
+    if (server != NULL) {
         rdma->link_destroy(server);
+    }
     pair->client.link = NULL;
     pair->server.link = NULL;
 }
 
 static void end_destroy(struct pair_end *end)
 {
-    if (end->poller != NULL)
+    if (end->poller != NULL) {
         rdma->poller_destroy(end->poller);
-    if (end->domain != NULL)
+    }
+    if (end->domain != NULL) {
         rdma->domain_destroy(end->domain);
+    }
 }
 
 void pair_close(struct pair *pair)
 {
     pair_hang_up(pair);
-    if (pair->listener != NULL)
+    if (pair->listener != NULL) {
         rdma->listener_destroy(pair->listener);
+    }
     end_destroy(&pair->client);
     end_destroy(&pair->server);
     memset(pair, 0, sizeof(*pair));
 }
 
-/* ---- messages ------------------------------------------------------------------------------------ */
+/* ---- messages ------------------------------------------------------------------------------- */
 
 bool pair_put(struct rsi_link *link, uint64_t sequence, uint32_t payload_bytes)
 {
     uint64_t frame_bytes = rsi_frame_bytes(0, payload_bytes);
     struct rsi_frame_header *header = rsi_frame_claim(link, frame_bytes);
-    if (header == NULL)
+    if (header == NULL) {
         return false;
+    }
     header->payload_bytes = payload_bytes;
     header->type = RSI_FRAME_MESSAGE;
     header->flags = 0;
@@ -199,9 +212,10 @@ static void check_payload(const struct rsi_frame *frame)
 {
     uint8_t expected = (uint8_t)(frame->header.sequence & 0xff);
     for (uint32_t i = 0; i < frame->header.payload_bytes; i++) {
-        if (frame->payload[i] != expected)
+        if (frame->payload[i] != expected) {
             fail_msg("message %llu: byte %u is %u, not %u",
                      (unsigned long long)frame->header.sequence, i, frame->payload[i], expected);
+        }
     }
 }
 
@@ -211,8 +225,10 @@ uint32_t pair_take(struct rsi_link *link, uint64_t *next_sequence)
     while (link->consumed_pos < link->arrived_pos) {
         struct rsi_frame frame;
         const char *why = NULL;
-        if (rsi_frame_read(&link->in, link->consumed_pos, link->arrived_pos, &frame, &why) != RSI_OK)
+        if (rsi_frame_read(&link->in, link->consumed_pos, link->arrived_pos, &frame, &why) !=
+            RSI_OK) {
             fail_msg("frame at %llu: %s", (unsigned long long)link->consumed_pos, why);
+        }
         assert_int_equal(frame.header.sequence, *next_sequence);
         check_payload(&frame);
         (*next_sequence)++;

@@ -49,14 +49,14 @@ bool pair_put(struct rsi_link *link, uint64_t sequence, uint32_t payload_bytes);
  * Returns how many messages there were. */
 uint32_t pair_take(struct rsi_link *link, uint64_t *next_sequence);
 
-#define PAIR_WAIT(pair, condition)                                                                 \
-    do {                                                                                           \
-        uint64_t deadline_ns = rsi_clock_now_ns() + PAIR_DEADLINE_NS;                              \
-        while (!(condition)) {                                                                     \
-            pair_drive(pair);                                                                      \
-            if (rsi_clock_now_ns() > deadline_ns)                                                  \
-                fail_msg("no '%s' within 20 s", #condition);                                       \
-        }                                                                                          \
+#define PAIR_WAIT(pair, condition)                                    \
+    do {                                                              \
+        uint64_t deadline_ns = rsi_clock_now_ns() + PAIR_DEADLINE_NS; \
+        while (!(condition)) {                                        \
+            pair_drive(pair);                                         \
+            if (rsi_clock_now_ns() > deadline_ns)                     \
+                fail_msg("no '%s' within 20 s", #condition);          \
+        }                                                             \
     } while (0)
 
 #endif

@@ -2,12 +2,12 @@
  * Pollers and their completion queues: set-up.
  *
  * Design notes
- * - A completion queue must hold every completion that its links can have at once, flushed unsignalled
- *   work included: an overrun breaks the queue for all of them. So it is sized for the full send and
- *   receive queues of its links, and takes no more links than that. When it is full the poller gets
- *   another one; so no device's largest queue limits the number of links.
- * - Queues are made when the first link on a device comes, because before that the device is not known.
- *   They stay until the poller goes: a device keeps few of them, and links come and go.
+ * - A completion queue must hold every completion that its links can have at once, flushed
+ *   unsignalled work included: an overrun breaks the queue for all of them. So it is sized for the
+ *   full send and receive queues of its links, and takes no more links than that. When it is full
+ *   the poller gets another one; so no device's largest queue limits the number of links.
+ * - Queues are made when the first link on a device comes, because before that the device is not
+ *   known. They stay until the poller goes: a device keeps few of them, and links come and go.
  */
 #include "transport/rdma/rdma_internal.h"
 
@@ -25,14 +25,17 @@
 static void queue_fini(struct rsi_rdma_queue *queue)
 {
     if (queue->cq != NULL) {
-        if (queue->unacknowledged_count > 0)
+        if (queue->unacknowledged_count > 0) {
             ibv_ack_cq_events(queue->cq, queue->unacknowledged_count);
+        }
         int reason = ibv_destroy_cq(queue->cq);
-        if (reason != 0)
+        if (reason != 0) {
             rsi_log_error("rdma", "the device keeps a completion queue: %s", strerror(reason));
+        }
     }
-    if (queue->channel != NULL)
+    if (queue->channel != NULL) {
         (void)ibv_destroy_comp_channel(queue->channel);
+    }
     *queue = (struct rsi_rdma_queue){0};
 }
 
@@ -40,8 +43,9 @@ static uint32_t link_limit_of(const struct rsi_rdma_device *device,
                               const struct rsi_rdma_poller *poller)
 {
     uint32_t limit = (uint32_t)device->attributes.max_cqe / COMPLETIONS_PER_LINK;
-    if (limit > RSI_RDMA_QUEUE_LINKS)
+    if (limit > RSI_RDMA_QUEUE_LINKS) {
         limit = RSI_RDMA_QUEUE_LINKS;
+    }
     return limit < poller->base.link_count_max ? limit : poller->base.link_count_max;
 }
 
@@ -50,23 +54,26 @@ static rsi_status_t queue_init(struct rsi_rdma_queue *queue, struct rsi_rdma_pol
 {
     const char *name = device->verbs->device->name;
     *queue = (struct rsi_rdma_queue){.device = device, .link_limit = link_limit_of(device, poller)};
-    if (queue->link_limit == 0)
+    if (queue->link_limit == 0) {
         return rsi_fail(error, RSI_E_LIMIT,
                         "device %s has completion queues of %d entries, one link needs %u", name,
                         device->attributes.max_cqe, COMPLETIONS_PER_LINK);
+    }
     queue->channel = ibv_create_comp_channel(device->verbs);
-    if (queue->channel == NULL)
+    if (queue->channel == NULL) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "device %s gives no completion channel", name);
+    }
     int entry_count = (int)(queue->link_limit * COMPLETIONS_PER_LINK);
     queue->cq = ibv_create_cq(device->verbs, entry_count, NULL, queue->channel, 0);
     if (queue->cq == NULL) {
         int reason = errno;
-        if (reason == ENOMEM || reason == EAGAIN || reason == EPERM)
+        if (reason == ENOMEM || reason == EAGAIN || reason == EPERM) {
             return rsi_rdma_memory_lock_fail(
                 error, "completion queue", (uint64_t)entry_count * sizeof(struct ibv_wc),
                 rsi_rdma_domain_of(poller->base.domain)->registered_bytes,
                 rsi_rdma_memory_lock_limit(), reason);
+        }
         return rsi_fail_errno(error, RSI_E_SYSTEM, reason,
                               "device %s gives no completion queue of %d entries", name,
                               entry_count);
@@ -74,9 +81,10 @@ static rsi_status_t queue_init(struct rsi_rdma_queue *queue, struct rsi_rdma_pol
     int flags = fcntl(queue->channel->fd, F_GETFL);
     struct epoll_event event = {.events = EPOLLIN};
     if (flags < 0 || fcntl(queue->channel->fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
-        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, queue->channel->fd, &event) != 0)
+        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, queue->channel->fd, &event) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "cannot watch the completion channel of device %s", name);
+    }
     return RSI_OK;
 }
 
@@ -91,9 +99,10 @@ rsi_status_t rsi_rdma_queue_find(struct rsi_rdma_queue **queue, struct rsi_rdma_
             return RSI_OK;
         }
     }
-    if (count == RSI_RDMA_QUEUE_COUNT_MAX)
+    if (count == RSI_RDMA_QUEUE_COUNT_MAX) {
         return rsi_fail(error, RSI_E_LIMIT, "all %u completion queues of this poller are full",
                         RSI_RDMA_QUEUE_COUNT_MAX);
+    }
     struct rsi_rdma_queue *made = &poller->queues[count];
     rsi_status_t status = queue_init(made, poller, device, error);
     if (status != RSI_OK) {
@@ -124,10 +133,12 @@ void rsi_rdma_poller_destroy(struct rsi_poller *base)
 {
     struct rsi_rdma_poller *poller = rsi_rdma_poller_of(base);
     uint32_t count = rsi_load_relaxed(&poller->queue_count);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         queue_fini(&poller->queues[i]);
-    if (poller->epoll_fd >= 0)
+    }
+    if (poller->epoll_fd >= 0) {
         close(poller->epoll_fd);
+    }
     free(poller->slots);
     free(poller);
 }
@@ -136,12 +147,14 @@ rsi_status_t rsi_rdma_poller_create(struct rsi_poller **poller, struct rsi_domai
                                     const struct rsi_poller_options *options,
                                     struct rsi_error *error)
 {
-    if (options->link_count_max == 0 || options->link_count_max > RSI_RDMA_LINK_COUNT_MAX)
+    if (options->link_count_max == 0 || options->link_count_max > RSI_RDMA_LINK_COUNT_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "a poller serves 1 to %u links, not %u",
                         RSI_RDMA_LINK_COUNT_MAX, options->link_count_max);
+    }
     struct rsi_rdma_poller *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for an rdma poller");
+    }
     made->base = (struct rsi_poller){
         .transport = &rsi_rdma_transport,
         .domain = domain,
@@ -152,11 +165,12 @@ rsi_status_t rsi_rdma_poller_create(struct rsi_poller **poller, struct rsi_domai
     made->slots = calloc(options->link_count_max, sizeof(*made->slots));
     made->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     rsi_status_t status = RSI_OK;
-    if (made->slots == NULL)
+    if (made->slots == NULL) {
         status = rsi_fail(error, RSI_E_NO_MEMORY, "no memory for an rdma poller");
-    else if (made->epoll_fd < 0)
+    } else if (made->epoll_fd < 0) {
         status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                                 "cannot make an epoll descriptor for the rdma poller");
+    }
     if (status != RSI_OK) {
         rsi_rdma_poller_destroy(&made->base);
         return status;

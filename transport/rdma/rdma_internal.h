@@ -2,16 +2,16 @@
  * What the files of the rdma transport share. README.md draws how they belong together.
  *
  * Design notes
- * - Two threads per link, as transport.h says. The control thread makes and destroys everything that
- *   costs a system call; the owner thread posts and polls. Posting on a queue pair is the owner
- *   thread's alone from the moment the link is in its poller's table, so the counts of work requests
- *   need no lock.
- * - What crosses between the two threads is in struct rsi_rdma_crossing: one-way flags, each written
- *   by one side once, with release, and read by the other with acquire.
- * - Nothing here is reachable without authentication but the receive buffers of the control lane: the
- *   memory that a peer may write is registered in link_attach.
- * - A process that uses verbs must not fork afterwards: pinned pages and queue pairs do not survive
- *   copy on write. So nothing here prepares for it.
+ * - Two threads per link, as transport.h says. The control thread makes and destroys everything
+ *   that costs a system call; the owner thread posts and polls. Posting on a queue pair is the
+ *   owner thread's alone from the moment the link is in its poller's table, so the counts of work
+ *   requests need no lock.
+ * - What crosses between the two threads is in struct rsi_rdma_crossing: one-way flags, each
+ *   written by one side once, with release, and read by the other with acquire.
+ * - Nothing here is reachable without authentication but the receive buffers of the control lane:
+ *   the memory that a peer may write is registered in link_attach.
+ * - A process that uses verbs must not fork afterwards: pinned pages and queue pairs do not
+ *   survive copy on write. So nothing here prepares for it.
  */
 #ifndef RSI_RDMA_INTERNAL_H
 #define RSI_RDMA_INTERNAL_H
@@ -25,7 +25,7 @@
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
 
-/* ---- sizes ------------------------------------------------------------------------------------- */
+/* ---- sizes ---------------------------------------------------------------------------------- */
 
 /* Receives of one link. A batch takes one by its immediate, a record takes one by its bytes. */
 #define RSI_RDMA_BATCH_CREDIT   64u
@@ -45,7 +45,7 @@
 #define RSI_RDMA_BUFFER_BYTES 576u
 #define RSI_RDMA_SEND_BUFFERS 32u
 /* Receive buffers, send buffers, and one line for our own words where nothing goes inline. */
-#define RSI_RDMA_BUFFERS_BYTES                                                                     \
+#define RSI_RDMA_BUFFERS_BYTES \
     ((RSI_RDMA_RECEIVE_COUNT + RSI_RDMA_SEND_BUFFERS) * RSI_RDMA_BUFFER_BYTES + 64u)
 
 /* What we would like to send inline; the device says what it takes. A frame of 64 bytes fits. */
@@ -53,10 +53,10 @@
 
 #define RSI_RDMA_DEVICE_COUNT_MAX 16u
 /* Links per completion queue: small enough for every device's largest queue. */
-#define RSI_RDMA_QUEUE_LINKS      64u
-#define RSI_RDMA_QUEUE_COUNT_MAX  256u
-#define RSI_RDMA_LINK_COUNT_MAX   (RSI_RDMA_QUEUE_LINKS * RSI_RDMA_QUEUE_COUNT_MAX / 2)
-#define RSI_RDMA_PENDING_MAX      64u
+#define RSI_RDMA_QUEUE_LINKS     64u
+#define RSI_RDMA_QUEUE_COUNT_MAX 256u
+#define RSI_RDMA_LINK_COUNT_MAX  (RSI_RDMA_QUEUE_LINKS * RSI_RDMA_QUEUE_COUNT_MAX / 2)
+#define RSI_RDMA_PENDING_MAX     64u
 
 /* 4.096 us * 2^15 = 134 ms until a packet is sent again, and 6 times that: a peer that is gone is
  * noticed in about 1 to 2 s. 7 would mean for ever on some devices. */
@@ -70,9 +70,9 @@
 #define RSI_RDMA_CONNECT_TIMEOUT_NS UINT64_C(5000000000)
 #define RSI_RDMA_CLOSE_NS           UINT64_C(1000000000) /* for what still lies in the outbox */
 #define RSI_RDMA_DRAIN_NS           UINT64_C(5000000000) /* for flushed completions to come */
-#define RSI_RDMA_WORDS_NS           UINT64_C(1000000)    /* until an idle reader tells its position */
+#define RSI_RDMA_WORDS_NS           UINT64_C(1000000)    /* until small news is told */
 
-/* ---- objects ----------------------------------------------------------------------------------- */
+/* ---- objects -------------------------------------------------------------------------------- */
 
 /* What an rdma_cm id's context points to; the first member of those objects' embedded heads. */
 enum rsi_rdma_context_kind {
@@ -161,10 +161,10 @@ struct rsi_rdma_region {
 /* Flags from one thread to the other. Each goes from false to true once. */
 struct rsi_rdma_crossing {
     /* Control -> owner. */
-    _Atomic bool is_attaching;  /* rings and region are there: bind and tell the peer */
-    _Atomic bool wants_close;   /* send what is in the outbox, then CLOSE */
-    _Atomic bool is_ending;     /* post nothing more; failures from here on are our own doing */
-    _Atomic bool is_halted;     /* the queue pair is in error: drain, then leave */
+    _Atomic bool is_attaching; /* rings and region are there: bind and tell the peer */
+    _Atomic bool wants_close;  /* send what is in the outbox, then CLOSE */
+    _Atomic bool is_ending;    /* post nothing more; failures from here on are our own doing */
+    _Atomic bool is_halted;    /* the queue pair is in error: drain, then leave */
     /* Owner -> control. */
     _Atomic bool attach_sent;
     _Atomic bool peer_attached; /* link->peer_attach is complete */
@@ -185,10 +185,10 @@ struct rsi_rdma_wake {
 /* The owner thread's part of a link. */
 struct rsi_rdma_data {
     struct ibv_qp *qp;
-    struct rsi_rdma_way way;     /* set by the control thread before ATTACHED */
+    struct rsi_rdma_way way;      /* set by the control thread before ATTACHED */
     struct rsi_words *peer_words; /* our page that the peer writes */
-    uint64_t peer_words_address; /* the peer's page that we write */
-    uint64_t news_ns;            /* when there was something to tell first; 0: nothing */
+    uint64_t peer_words_address;  /* the peer's page that we write */
+    uint64_t news_ns;             /* when there was something to tell first; 0: nothing */
     uint64_t told_consumed_pos;
     uint64_t told_batch_count;
 
@@ -200,7 +200,7 @@ struct rsi_rdma_data {
     /* Batches. */
     uint64_t batch_sent_count;
     uint64_t batch_done_count;
-    uint64_t batch_limit;   /* batches that the peer could take since the link began */
+    uint64_t batch_limit;       /* batches that the peer could take since the link began */
     uint64_t batch_taken_count; /* batches that we could take since the link began */
     uint64_t batch_ends[RSI_RDMA_SEND_COUNT];
     bool is_stalled; /* a flush waits for credit or room */
@@ -209,7 +209,7 @@ struct rsi_rdma_data {
     struct rsi_rdma_credit credit;
     uint64_t record_sent_count;
     uint64_t record_done_count;
-    uint16_t deferred[RSI_RDMA_RECEIVE_COUNT]; /* receive buffers with records not handed over yet */
+    uint16_t deferred[RSI_RDMA_RECEIVE_COUNT]; /* buffers of records not handed over */
     uint32_t deferred_head;
     uint32_t deferred_count;
     struct rsi_rdma_wake asked_by_peer;
@@ -258,16 +258,17 @@ struct rsi_rdma_link {
     struct rsi_link_rings rings;
     struct rsi_attach own_attach;
     bool is_dialled;
-    bool is_listed;      /* in the poller's table until is_drained */
-    bool is_established; /* rdma_cm said so */
+    bool is_listed;       /* in the poller's table until is_drained */
+    bool is_established;  /* rdma_cm said so */
     bool is_disconnected; /* rdma_cm said so */
     bool has_complained;
-    uint64_t deadline_ns; /* of connecting, then of closing, then of draining */
+    uint64_t deadline_ns;  /* of connecting, then of closing, then of draining */
     struct rsi_error loss; /* what becomes link->error once all that arrived is readable */
     bool is_losing;
 
-    /* Owner thread writes before peer_attached is released. */
+    /* Owner thread writes before peer_attached and before peer_closed is released. */
     struct rsi_attach peer_attach;
+    char peer_reason[200]; /* why it closed; empty: it did not say */
     struct rsi_rdma_crossing crossing;
 
     struct rsi_rdma_data data;
@@ -290,11 +291,12 @@ static inline struct rsi_rdma_domain *rsi_rdma_domain_of(struct rsi_domain *doma
 
 static inline void rsi_rdma_wake(struct rsi_waker *waker)
 {
-    if (waker != NULL)
+    if (waker != NULL) {
         rsi_waker_wake(waker);
+    }
 }
 
-/* ---- control.c: domain, devices, pollers, listeners ---------------------------------------------- */
+/* ---- control.c: domain, devices, pollers, listeners ----------------------------------------- */
 
 /* The device of `verbs`, set up on first use. Errors: NO_DEVICE, LIMIT, SYSTEM. */
 RSI_MUST_CHECK rsi_status_t rsi_rdma_device_find(struct rsi_rdma_device **device,
@@ -305,7 +307,7 @@ uint64_t rsi_rdma_connect_timeout_ns(const struct rsi_domain *domain);
 /* After it was taken out of its listener; its id stays. */
 void rsi_rdma_pending_free(struct rsi_rdma_pending *pending);
 
-/* ---- poller.c ------------------------------------------------------------------------------------ */
+/* ---- poller.c ------------------------------------------------------------------------------- */
 
 rsi_status_t rsi_rdma_poller_create(struct rsi_poller **poller, struct rsi_domain *domain,
                                     const struct rsi_poller_options *options,
@@ -320,7 +322,7 @@ RSI_MUST_CHECK rsi_status_t rsi_rdma_queue_find(struct rsi_rdma_queue **queue,
 RSI_MUST_CHECK rsi_status_t rsi_rdma_slot_find(uint32_t *slot, struct rsi_rdma_poller *poller,
                                                struct rsi_error *error);
 
-/* ---- memory.c ------------------------------------------------------------------------------------ */
+/* ---- memory.c ------------------------------------------------------------------------------- */
 
 /* Registers [start, start + bytes). MEMORY_LOCK names what was needed, the limit and the mend. */
 RSI_MUST_CHECK rsi_status_t rsi_rdma_region_init(struct rsi_rdma_region *region,
@@ -346,7 +348,7 @@ rsi_status_t rsi_rdma_memory_lock_fail(struct rsi_error *error, const char *name
                                        uint64_t registered_bytes, uint64_t limit_bytes,
                                        int errno_value);
 
-/* ---- connect.c: the life of a link --------------------------------------------------------------- */
+/* ---- connect.c: the life of a link ---------------------------------------------------------- */
 
 rsi_status_t rsi_rdma_link_accept(struct rsi_link **link, struct rsi_listener *listener,
                                   struct rsi_poller *poller, struct rsi_error *error);
@@ -362,7 +364,7 @@ void rsi_rdma_link_on_event(struct rsi_rdma_link *link, const struct rdma_cm_eve
 /* A greeting of this process, with the credit of this transport. */
 void rsi_rdma_greeting_init(struct rsi_greeting *greeting, const struct rsi_domain *domain);
 
-/* ---- lane.c: the control lane, owner thread -------------------------------------------------------- */
+/* ---- lane.c: the control lane, owner thread ------------------------------------------------- */
 
 /* A record came into receive buffer `index`. */
 void rsi_rdma_lane_on_record(struct rsi_rdma_link *link, uint32_t index, uint32_t bytes);
@@ -374,7 +376,7 @@ void rsi_rdma_lane_answer(struct rsi_rdma_link *link);
 void rsi_rdma_lane_ask(struct rsi_rdma_link *link, uint64_t arrived_at_least,
                        uint64_t consumed_at_least);
 
-/* ---- datapath.c: owner thread ---------------------------------------------------------------------- */
+/* ---- datapath.c: owner thread --------------------------------------------------------------- */
 
 void rsi_rdma_place(struct rsi_link *link, uint64_t bytes);
 rsi_status_t rsi_rdma_flush(struct rsi_link *link);

@@ -1,6 +1,7 @@
 /*
- * What can be shown of the rdma transport without a device: the work requests of a batch, the credit of
- * the control lane, the texts for a machine that lacks something. The rest is machine_test.c.
+ * What can be shown of the rdma transport without a device: the work requests of a batch, the
+ * credit of the control lane, the texts for a machine that lacks something. The rest is
+ * machine_test.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,8 +58,7 @@ static void check_shape(const struct built *built, const struct rsi_rdma_way *wa
         assert_int_equal(request->sg_list->lkey, way->local_key);
         assert_int_equal(request->wr.rdma.remote_addr, way->remote_address + offset);
         assert_int_equal(request->wr.rdma.rkey, way->remote_key);
-        assert_int_equal(request->opcode,
-                         is_last ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE);
+        assert_int_equal(request->opcode, is_last ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE);
         assert_int_equal((request->send_flags & IBV_SEND_SIGNALED) != 0, is_last);
         bool is_inline = (request->send_flags & IBV_SEND_INLINE) != 0;
         assert_int_equal(is_inline, request->sg_list->length <= way->inline_bytes_max);
@@ -174,7 +174,7 @@ static void test_work_ids_keep_their_parts(void **state)
     assert_int_equal(rsi_rdma_count_extend(UINT64_C(0x200000004), 4), UINT64_C(0x200000004));
 }
 
-/* ---- credit -------------------------------------------------------------------------------------- */
+/* ---- credit --------------------------------------------------------------------------------- */
 
 static const struct rsi_rdma_credit fresh_credit = {.peer_limit = 4, .own_limit = 4};
 
@@ -256,8 +256,8 @@ static void lane_pass(struct lane_side *side, struct lane_side *other, uint32_t 
     }
 }
 
-/* Two sides that always have something to send, in every mix of paces: neither ever locks up, and when
- * both are done they fall silent. */
+/* Two sides that always have something to send, in every mix of paces: neither ever locks up, and
+ * when both are done they fall silent. */
 static void test_credit_never_locks_up_nor_echoes(void **state)
 {
     (void)state;
@@ -275,34 +275,38 @@ static void test_credit_never_locks_up_nor_echoes(void **state)
             uint64_t after = a.credit.sent_count + b.credit.sent_count + a.credit.taken_count +
                              b.credit.taken_count;
             idle_count = after == before ? idle_count + 1 : 0;
-            if (++pass_count > 2000)
+            if (++pass_count > 2000) {
                 fail_msg("seed %u: the two sides never fall silent", seed);
+            }
         }
-        if (a.unsent_count > 0 || b.unsent_count > 0)
+        if (a.unsent_count > 0 || b.unsent_count > 0) {
             fail_msg("seed %u: locked up with %u and %u messages unsent", seed, a.unsent_count,
                      b.unsent_count);
+        }
     }
 }
 
-/* ---- texts --------------------------------------------------------------------------------------- */
+/* ---- texts ---------------------------------------------------------------------------------- */
 
 static void test_memory_lock_text_names_need_limit_and_mend(void **state)
 {
     (void)state;
     struct rsi_error error = {0};
-    assert_int_equal(rsi_rdma_memory_lock_fail(&error, "in ring", 64 << 20, 72 << 10, 8 << 20,
-                                               ENOMEM),
-                     RSI_E_NO_MEMORY_LOCK);
-    static const char *const parts[] = {"in ring",      "65536 KiB",     "72 KiB",
-                                        "8192 KiB",     "ulimit -l",     "/etc/security/limits.d",
+    assert_int_equal(
+        rsi_rdma_memory_lock_fail(&error, "in ring", 64 << 20, 72 << 10, 8 << 20, ENOMEM),
+        RSI_E_NO_MEMORY_LOCK);
+    static const char *const parts[] = {"in ring",       "65536 KiB",    "72 KiB",
+                                        "8192 KiB",      "ulimit -l",    "/etc/security/limits.d",
                                         "LimitMEMLOCK=", "rings smaller"};
-    for (size_t i = 0; i < rsi_array_count(parts); i++)
+    for (size_t i = 0; i < rsi_array_count(parts); i++) {
         assert_non_null(strstr(error.text, parts[i]));
+    }
     (void)rsi_rdma_memory_lock_fail(&error, "in ring", 1, 0, UINT64_MAX, EPERM);
     assert_non_null(strstr(error.text, "unlimited"));
 }
 
-/* On a machine without a device this is what the user gets; with one, the device's name is checked. */
+/* On a machine without a device this is what the user gets; with one, the device's name is
+ * checked. */
 static void test_missing_device_names_the_way_out(void **state)
 {
     (void)state;
@@ -311,8 +315,8 @@ static void test_missing_device_names_the_way_out(void **state)
     struct rsi_error error = {0};
     assert_int_equal(rsi_rdma_transport.domain_create(&domain, &options, &error), RSI_E_NO_DEVICE);
     assert_null(domain);
-    bool names_way_out = strstr(error.text, "rdma link add") != NULL &&
-                         strstr(error.text, "--soft-roce") != NULL;
+    bool names_way_out =
+        strstr(error.text, "rdma link add") != NULL && strstr(error.text, "--soft-roce") != NULL;
     bool names_devices = strstr(error.text, "no_such_device") != NULL;
     assert_true(names_way_out || names_devices);
 }
