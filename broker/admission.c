@@ -201,14 +201,24 @@ static void let_go(struct rsi_agent *agent, struct rsi_session *session)
     rsi_waker_wake(agent->plane->options.control_waker);
 }
 
+/* All that arrived was admitted, and no more is to arrive. */
+static bool has_left(const struct rsi_agent *agent, const struct rsi_session *session)
+{
+    const struct rsi_link *link = session->link;
+    if (session->data.is_failed)
+        return true;
+    if (link->consumed_pos != admit_end_pos(agent, session))
+        return false;
+    return link->consumed_pos >= session->data.leave_pos || agent->is_stopping ||
+           rsi_link_state(link) != RSI_LINK_ATTACHED;
+}
+
 void rsi_agent_finish_leaving(struct rsi_agent *agent)
 {
     rsi_assert(agent->dirty_count == 0);
     for (uint32_t i = agent->session_count; i-- > 0 && agent->leaving_count > 0;) {
         struct rsi_session *session = agent->sessions[i];
-        if (session->data.is_leaving &&
-            (session->data.is_failed ||
-             session->link->consumed_pos == admit_end_pos(agent, session)))
+        if (session->data.is_leaving && has_left(agent, session))
             let_go(agent, session);
     }
 }

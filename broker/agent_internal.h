@@ -17,6 +17,8 @@
 #define RSI_ADMIT_BYTES_PER_PASS (128u << 10) /* per session */
 #define RSI_WALK_BYTES_PER_PASS  (512u << 10) /* per log or lagging cursor */
 #define RSI_SKIP_BYTES_PER_PASS  (2u << 20)   /* per dropping cursor */
+/* Polls at a stop, until nothing more has arrived: a bound for peers that never fall silent. */
+#define RSI_ARRIVAL_ROUNDS_MAX 65536u
 
 struct rsi_agent {
     /* Constant after start. */

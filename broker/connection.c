@@ -24,6 +24,7 @@
 
 enum {
     MESSAGES_PER_PASS = 16,
+    LEAVE_TIMEOUT_S = 5, /* for what a client sent before its goodbye to arrive */
     FAREWELL_TIMEOUT_S = 1,
 };
 #define SECOND_NS UINT64_C(1000000000)
@@ -196,6 +197,7 @@ static void take_message(struct rsi_connection *connection,
 {
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_BYE) {
         const char *text = message->bye->text;
+        connection->end_pos = message->bye->end_pos;
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_GOODBYE,
                            "said goodbye%s%.100s", text[0] != '\0' ? ": " : "", text);
         return;
@@ -304,16 +306,22 @@ static uint32_t poll_serving(struct rsi_connection *connection)
     return rsi_requests_poll(connection);
 }
 
-static uint32_t poll_leaving(struct rsi_connection *connection)
+static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
 {
     struct rsi_control_agent *control = connection->control;
     struct rsi_session *session = connection->session;
     if (!connection->is_leave_posted) {
-        const struct rsi_edit edit = {.kind = RSI_EDIT_SESSION_LEAVE, .session = session};
+        const struct rsi_edit edit = {
+            .kind = RSI_EDIT_SESSION_LEAVE, .session = session, .position = connection->end_pos};
         connection->is_leave_posted =
             rsi_data_plane_post(control->plane, &edit, &connection->leave_ticket) == RSI_OK;
         return connection->is_leave_posted;
     }
+    if (connection->deadline_ns == UINT64_MAX)
+        connection->deadline_ns = now_ns + LEAVE_TIMEOUT_S * SECOND_NS;
+    /* Waits for bytes that do not come: a client that named a wrong end, or whose link hangs. */
+    if (now_ns >= connection->deadline_ns)
+        connection->link->transport->link_close(connection->link);
     /* Pairs with the release in let_go(): the home agent is done with session and rings. */
     if (!rsi_load_acquire(&session->left) ||
         !rsi_data_plane_is_applied(control->plane, connection->leave_ticket))
@@ -410,7 +418,7 @@ static uint32_t poll_state(struct rsi_connection *connection, uint64_t now_ns)
     case RSI_CONNECTION_SERVING:
         return poll_serving(connection);
     case RSI_CONNECTION_LEAVING:
-        return poll_leaving(connection);
+        return poll_leaving(connection, now_ns);
     case RSI_CONNECTION_PARTING:
         return poll_parting(connection, now_ns);
     case RSI_CONNECTION_CLOSING:

@@ -111,7 +111,8 @@ struct rsi_connection {
     struct rsi_request requests[RSI_REQUEST_COUNT_MAX]; /* in the order in which they came */
     uint32_t request_count;
 
-    /* Why it ends. */
+    /* Why it ends, and where: position after the last frame that its goodbye speaks of. */
+    uint64_t end_pos;
     Ringside__Control__Reason end_reason;
     char end_text[RSI_FAREWELL_BYTES];
 };

@@ -98,13 +98,14 @@ static void apply_join(struct rsi_agent *agent, struct rsi_session *session)
     agent->sessions[agent->session_count++] = session;
 }
 
-/* Delivers no more; what has arrived is still admitted, and then it is let go. */
-static void apply_leave(struct rsi_agent *agent, struct rsi_session *session)
+/* Delivers no more; what arrives up to leave_pos is still admitted, and then it is let go. */
+static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, uint64_t leave_pos)
 {
     rsi_assert(!session->data.is_leaving);
     rsi_topic_index_remove_session(&agent->topics, session);
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
+    session->data.leave_pos = leave_pos;
     session->data.is_leaving = true;
     agent->leaving_count++;
 }
@@ -197,9 +198,24 @@ static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *ed
     resolve_policy(session);
 }
 
+/*
+ * What has arrived is what the transports have found when they find no more: a poll takes a share
+ * only. Nothing is consumed meanwhile, so full rings end it at the latest.
+ */
+static void take_all_arrivals(struct rsi_agent *agent)
+{
+    uint64_t event_count = 1;
+    for (uint32_t round = 0; round < RSI_ARRIVAL_ROUNDS_MAX && event_count > 0; round++) {
+        event_count = 0;
+        for (uint32_t i = 0; i < agent->poller_count; i++)
+            event_count += rsi_poller_poll(agent->pollers[i], agent->now_ns);
+    }
+}
+
 static void apply_stop(struct rsi_agent *agent)
 {
     agent->is_stopping = true;
+    take_all_arrivals(agent);
     for (uint32_t i = 0; i < agent->session_count; i++)
         agent->sessions[i]->data.stop_pos = agent->sessions[i]->link->arrived_pos;
 }
@@ -213,7 +229,7 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
         break;
     case RSI_EDIT_SESSION_LEAVE:
         if (edit->session->agent == agent->index)
-            apply_leave(agent, edit->session);
+            apply_leave(agent, edit->session, edit->position);
         break;
     case RSI_EDIT_PUBLICATION_OPEN:
         apply_publication_open(agent, edit);

@@ -90,6 +90,7 @@ struct rsi_session_data {
     uint32_t alias_count_max;
     uint32_t closing_count; /* of its publications that wait for their close_pos */
     uint64_t stop_pos;      /* after STOP: nothing beyond is admitted */
+    uint64_t leave_pos;     /* leaving: more may arrive up to here */
     uint64_t blocked_since_ns;
 };
 
@@ -137,10 +138,11 @@ void rsi_session_fini(struct rsi_session *session);
  */
 
 enum rsi_edit_kind {
-    RSI_EDIT_SESSION_JOIN = 1,  /* session: its link is ATTACHED; serve it from here on */
-    RSI_EDIT_SESSION_LEAVE,     /* session: admit what has arrived, then set `left` and forget it */
-    RSI_EDIT_PUBLICATION_OPEN,  /* publication, session (its publisher) */
-    RSI_EDIT_PUBLICATION_CLOSE, /* publication, session; position: admit up to here first */
+    RSI_EDIT_SESSION_JOIN = 1, /* session: its link is ATTACHED; serve it from here on */
+    RSI_EDIT_SESSION_LEAVE, /* session; position: admit all that has arrived, and what arrives up to
+                               here while the link is attached, then set `left` and forget it */
+    RSI_EDIT_PUBLICATION_OPEN,   /* publication, session (its publisher) */
+    RSI_EDIT_PUBLICATION_CLOSE,  /* publication, session; position: admit up to here first */
     RSI_EDIT_PUBLICATION_RETIRE, /* publication: no log holds it any more, all forget its slot */
     RSI_EDIT_SUBSCRIBE,          /* session, subscription, subject, policy, no_echo */
     RSI_EDIT_UNSUBSCRIBE,        /* session, subscription */
