@@ -86,7 +86,8 @@ static void make_schema(cyaml_schema_field_t *fields)
         field->value.type = CYAML_SEQUENCE;
         field->value.data_size = is_token ? sizeof(struct raw_token) : sizeof(char *);
         field->value.sequence.entry = is_token ? &token_entry : &text_entry;
-        field->value.sequence.max = CYAML_UNLIMITED;
+        field->value.sequence.min = (uint32_t)setting->low;
+        field->value.sequence.max = (uint32_t)setting->high;
     }
     memset(&fields[rsi_settings_table_count], 0, sizeof(*fields));
 }
@@ -162,14 +163,19 @@ static rsi_status_t refuse_shape(const struct complaint *complaint, cyaml_err_t 
     } else {
         status = rsi_fail(error, RSI_E_INVALID, "%s", cyaml_strerror(code));
     }
+    bool is_of_one_key = code == CYAML_ERR_INVALID_VALUE ||
+                         code == CYAML_ERR_SEQUENCE_ENTRIES_MIN ||
+                         code == CYAML_ERR_SEQUENCE_ENTRIES_MAX;
     /* Which key it was, where the line begins with one. */
-    for (uint32_t i = 0; code == CYAML_ERR_INVALID_VALUE && i < rsi_settings_table_count; i++) {
+    for (uint32_t i = 0; is_of_one_key && line != 0 && i < rsi_settings_table_count; i++) {
         const struct rsi_setting *setting = &rsi_settings_table[i];
-        if (line != 0 && find_key_line(text, setting->key) == line) {
+        if (find_key_line(text, setting->key) == line) {
             char range[96];
             rsi_setting_describe_range(setting, range, sizeof(range));
-            status = rsi_fail(error, RSI_E_INVALID, "%s: wrong type (%s); valid: %s; example: %s",
-                              setting->key, complaint->text, range, setting->example);
+            status =
+                rsi_fail(error, RSI_E_INVALID, "%s: %s (%s); valid: %s; example: %s", setting->key,
+                         code == CYAML_ERR_INVALID_VALUE ? "wrong type" : "wrong number",
+                         complaint->text, range, setting->example);
         }
     }
     add_place(error, path, line);
