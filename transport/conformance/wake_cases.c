@@ -27,7 +27,8 @@ struct game {
     struct conform *conform;
     uint64_t seed;
     uint64_t round_count;
-    _Atomic uint64_t caught_count; /* rounds whose ball the catcher consumed */
+    _Atomic uint64_t caught_count; /* rounds whose ball the catcher consumed; written by it alone */
+    _Atomic bool is_over;          /* the thrower has played all rounds */
 };
 
 struct player {
@@ -183,7 +184,7 @@ static void *play_catcher(void *arg)
         }
     }
     /* The thrower's last question may still come. */
-    while (rsi_load_acquire(&game->caught_count) != UINT64_MAX) {
+    while (!rsi_load_acquire(&game->is_over)) {
         poll_side(player->side);
         sched_yield();
     }
@@ -221,7 +222,7 @@ static void play_thrower(struct player *player)
             break;
         }
     }
-    rsi_store_release(&game->caught_count, UINT64_MAX);
+    rsi_store_release(&game->is_over, true);
 }
 
 static void play(struct conform *conform, struct conform_side *thrower,
