@@ -21,6 +21,13 @@
 
 enum { RING_BYTES = 65536 };
 
+/* Rounds of the threaded tests: the thread sanitizer makes each of them some ten times longer. */
+enum {
+    PING_PONG_COUNT = RSI_THREAD_SANITIZER ? 2000 : 20000,
+    RACE_COUNT = RSI_THREAD_SANITIZER ? 3000 : 30000,
+    STREAM_COUNT = RSI_THREAD_SANITIZER ? 20000 : 200000,
+};
+
 static const struct rsi_transport *const shm = &rsi_shm_transport;
 
 /* ---- data ----------------------------------------------------------------------------------- */
@@ -281,9 +288,10 @@ static void test_no_wake_is_lost_between_threads(void **state)
     struct shm_pair pair;
     shm_pair_init(&pair);
     shm_pair_attach(&pair, RING_BYTES, RING_BYTES);
-    struct sleeper broker = {.side = &pair.broker, .link = pair.accepted, .round_count = 20000};
+    struct sleeper broker = {
+        .side = &pair.broker, .link = pair.accepted, .round_count = PING_PONG_COUNT};
     struct sleeper client = {
-        .side = &pair.client, .link = pair.dialled, .begins = true, .round_count = 20000};
+        .side = &pair.client, .link = pair.dialled, .begins = true, .round_count = PING_PONG_COUNT};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, sleeper_run, &broker), 0);
     (void)sleeper_run(&client);
@@ -334,7 +342,7 @@ static void test_sleeper_or_sender_sees_the_other(void **state)
     struct shm_pair pair;
     shm_pair_init(&pair);
     shm_pair_attach(&pair, RING_BYTES, RING_BYTES);
-    struct racer sender = {.link = pair.dialled, .seed = seed + 1, .round_count = 30000};
+    struct racer sender = {.link = pair.dialled, .seed = seed + 1, .round_count = RACE_COUNT};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, racer_run, &sender), 0);
     uint64_t slept_count = 0;
@@ -409,8 +417,10 @@ static void test_no_wake_is_lost_when_the_ring_is_full(void **state)
     struct shm_pair pair;
     shm_pair_init(&pair);
     shm_pair_attach(&pair, RING_BYTES, 0);
-    struct sleeper reader = {.side = &pair.broker, .link = pair.accepted, .round_count = 200000};
-    struct sleeper writer = {.side = &pair.client, .link = pair.dialled, .round_count = 200000};
+    struct sleeper reader = {
+        .side = &pair.broker, .link = pair.accepted, .round_count = STREAM_COUNT};
+    struct sleeper writer = {
+        .side = &pair.client, .link = pair.dialled, .round_count = STREAM_COUNT};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, reader_run, &reader), 0);
     (void)writer_run(&writer);
