@@ -12,8 +12,8 @@
  * ringside_subscribe, ringside_unsubscribe, ringside_flush and ringside_close wait up to their
  * time-out. While they do, no callback is called: messages stay in the ring until ringside_poll.
  *
- * Callbacks run inside ringside_poll and nowhere else. In one, publishing and destroying a publisher
- * are legal; whatever waits, and ringside_poll itself, answers RINGSIDE_E_STATE.
+ * Callbacks run inside ringside_poll and nowhere else. In one, publishing and destroying a
+ * publisher are legal; whatever waits, and ringside_poll itself, answers RINGSIDE_E_STATE.
  *
  * Fork: a child must not use its parent's clients; every call there answers RINGSIDE_E_STATE.
  *
@@ -139,7 +139,8 @@ typedef struct ringside_options {
     const char *bind_host;   /* source address; needed for rdma where two devices lead to one net */
     const char *device;      /* rdma: device to insist on */
     /* Together they prove who this is, and the broker must prove that it knows the token too; the
-     * secret never travels. Both NULL: RINGSIDE_TOKEN_NAME and RINGSIDE_TOKEN of the environment. */
+     * secret never travels. Both NULL: RINGSIDE_TOKEN_NAME and RINGSIDE_TOKEN of the environment.
+     */
     const char *token_name;
     const char *token;
     uint64_t connect_timeout_ns; /* default 5 s */
@@ -203,9 +204,9 @@ RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_publish(ringside_pub
 /*
  * Subscribes to a subject, "*" standing for one token and a last ">" for one or more. Returns when
  * every part of the broker knows it: what is published after that is seen. Where another
- * subscription of this client matches too, a few messages published just before may be seen as well.
- * A message that several subscriptions match comes once and goes to each callback, in the order of
- * subscribing.
+ * subscription of this client matches too, a few messages published just before may be seen as
+ * well. A message that several subscriptions match comes once and goes to each callback, in the
+ * order of subscribing.
  */
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_subscribe(
     ringside_subscription_t **subscription, ringside_client_t *client, const char *subject,
