@@ -3,11 +3,11 @@
  *
  * Design notes
  * - Until the greetings are exchanged the socket sits in the domain's epoll set and only the
- * control thread knows the link. Then the owner thread gets it, for good.
+ *   control thread knows the link. Then the owner thread gets it, for good.
  * - Exactly the greeting is read here, never a byte more: what follows is the owner thread's.
- * - Who dials greets first; who accepts answers a greeting that makes sense, and nothing else. So a
- *   stray web browser learns nothing, and a peer of another version learns which versions this side
- *   speaks.
+ * - Who dials greets first; who accepts answers a greeting that makes sense, and nothing else.
+ *   So a stray web browser learns nothing, and a peer of another version learns which versions
+ *   this side speaks.
  * - Nothing here waits; the deadline is looked at in link_poll_control.
  */
 #include "core/clock.h"

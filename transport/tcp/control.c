@@ -1,20 +1,23 @@
 /*
- * The tcp transport's control plane: domain, listeners, attach, closing, and the table.
+ * The tcp transport's control plane: domain, pollers, listeners, attach, closing, and the table.
  *
  * Design notes
- * - Closing a link that the owner thread has: it is asked to leave (REMOVE), and gives the socket
- *   back when the outbox and an end record are sent or RSI_TCP_CLOSE_NS have passed. close() with
- *   unread bytes makes the kernel reset the connection, which destroys what the peer's kernel has
- * not taken yet; so the socket is closed when everything is acknowledged (SIOCOUTQ), or time is up.
+ * - Closing a link that the owner thread has: it is asked to leave (REMOVE), and gives the
+ *   socket back when the outbox and an end record are sent, or RSI_TCP_CLOSE_NS have passed.
+ *   close() with unread bytes makes the kernel reset the connection, which destroys what the
+ *   peer's kernel has not taken yet; so the socket is closed when all is acknowledged
+ *   (SIOCOUTQ), or time is up.
  * - Bytes that the kernel still reads (zero copy): the connection is aborted, so that nothing is
- * sent again, but by connect(AF_UNSPEC), which keeps the socket, so that its error queue can be
- * read to its end before the rings are unmapped. If a device keeps bytes for longer than
- * RSI_TCP_DRAIN_NS, the rings go all the same: the kernel holds references to their pages, so these
- * are not used for anything else before it lets go. The record headers lie on the heap, where the
- * same is not true: that small memory is given up for good, with a warning.
+ *   sent again, but by connect(AF_UNSPEC), which keeps the socket, so that its error queue can
+ *   be read to its end before the rings are unmapped.
+ * - If a device keeps bytes for longer than RSI_TCP_DRAIN_NS, the rings go all the same: the
+ *   kernel holds references to their pages, so these serve nothing else before it lets go. The
+ *   record headers lie on the heap, where the same is not true: that small memory is given up
+ *   for good, with a warning.
  */
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/position.h"
 #include "transport/tcp/tcp_internal.h"
 
 #include <errno.h>
@@ -27,6 +30,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 enum { EVENT_COUNT_MAX = 32 };
@@ -88,6 +92,93 @@ static uint32_t tcp_domain_poll_control(struct rsi_domain *domain, uint64_t now_
         }
     }
     return count > 0 ? (uint32_t)count : 0;
+}
+
+/* ---- poller ---------------------------------------------------------------------------------- */
+
+static void poller_free(struct rsi_tcp_poller *poller)
+{
+    if (poller->timer_fd >= 0) {
+        close(poller->timer_fd);
+    }
+    if (poller->epoll_fd >= 0) {
+        close(poller->epoll_fd);
+    }
+    rsi_mailbox_fini(&poller->commands);
+    free(poller->links);
+    free(poller);
+}
+
+static rsi_status_t poller_init(struct rsi_tcp_poller *poller, struct rsi_error *error)
+{
+    uint32_t link_count_max = poller->base.link_count_max;
+    poller->links = calloc(link_count_max, sizeof(struct rsi_tcp_link *));
+    if (poller->links == NULL) {
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a table of %u links",
+                        link_count_max);
+    }
+    uint32_t slot_count =
+        (uint32_t)rsi_round_up_power_of_two((uint64_t)link_count_max * RSI_TCP_COMMANDS_PER_LINK);
+    rsi_status_t status =
+        rsi_mailbox_init(&poller->commands, sizeof(struct rsi_tcp_command), slot_count, error);
+    if (status != RSI_OK) {
+        return status;
+    }
+    poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+    if (poller->epoll_fd < 0 || poller->timer_fd < 0 ||
+        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->timer_fd, &event) != 0) {
+        return rsi_fail_errno(
+            error, rsi_status_from_errno(errno), errno,
+            "cannot make a tcp poller's descriptors; raise the limit (ulimit -n)");
+    }
+    return RSI_OK;
+}
+
+static rsi_status_t tcp_poller_create(struct rsi_poller **poller, struct rsi_domain *domain,
+                                      const struct rsi_poller_options *options,
+                                      struct rsi_error *error)
+{
+    struct rsi_tcp_poller *made = calloc(1, sizeof(*made));
+    if (made == NULL) {
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a tcp poller");
+    }
+    made->base.transport = domain->transport;
+    made->base.domain = domain;
+    made->base.control_waker = options->control_waker;
+    made->base.owner_waker = options->owner_waker;
+    made->base.link_count_max =
+        options->link_count_max != 0 ? options->link_count_max : RSI_TCP_LINK_COUNT_DEFAULT;
+    made->epoll_fd = -1;
+    made->timer_fd = -1;
+    rsi_status_t status = poller_init(made, error);
+    if (status != RSI_OK) {
+        poller_free(made);
+        return status;
+    }
+    *poller = &made->base;
+    return RSI_OK;
+}
+
+static void tcp_poller_destroy(struct rsi_poller *poller)
+{
+    if (poller == NULL) {
+        return;
+    }
+    rsi_assert(rsi_tcp_poller(poller)->claimed_count == 0);
+    poller_free(rsi_tcp_poller(poller));
+}
+
+void rsi_tcp_poller_push(struct rsi_tcp_link *link, enum rsi_tcp_command_kind kind)
+{
+    struct rsi_tcp_poller *poller = rsi_tcp_poller(link->base.poller);
+    struct rsi_tcp_command command = {.kind = kind, .link = link};
+    rsi_status_t status = rsi_mailbox_push(&poller->commands, &command, sizeof(command));
+    rsi_assert(status == RSI_OK);
+    if (poller->base.owner_waker != NULL) {
+        rsi_waker_wake(poller->base.owner_waker);
+    }
 }
 
 /* ---- listener -------------------------------------------------------------------------------- */
@@ -372,8 +463,8 @@ const struct rsi_transport rsi_tcp_transport = {
     .domain_destroy = tcp_domain_destroy,
     .domain_fd = tcp_domain_fd,
     .domain_poll_control = tcp_domain_poll_control,
-    .poller_create = rsi_tcp_poller_create,
-    .poller_destroy = rsi_tcp_poller_destroy,
+    .poller_create = tcp_poller_create,
+    .poller_destroy = tcp_poller_destroy,
     .listener_create = tcp_listener_create,
     .listener_destroy = tcp_listener_destroy,
     .listener_url = tcp_listener_url,

@@ -2,27 +2,26 @@
  * The poller: which link has work, how links join and leave.
  *
  * Design notes
- * - Sockets are in the epoll set once and for all, edge-triggered, for both directions. What epoll
- *   told stands in receive.is_readable and send.is_blocked until a short receive or a full socket
- *   takes it back; no epoll_ctl follows, and a link whose socket is full does not spin.
- * - One epoll_wait per pass, however many links. A thread that spins with one link skips even that
- *   and reads the socket directly: one system call less before a message is seen. It is one more
- * for a thread that sleeps, so the first poller_arm ends it.
+ * - Sockets are in the epoll set once and for all, edge-triggered, for both directions. What
+ *   epoll told stands in receive.is_readable and send.is_blocked until a short receive or a full
+ *   socket takes it back; no epoll_ctl follows, and a link whose socket is full does not spin.
+ * - One epoll_wait per pass, however many links. A thread that spins with one link skips even
+ *   that and reads the socket directly: one system call less before a message is seen. It is one
+ *   more for a thread that sleeps, so the first poller_arm ends it.
  * - The socket options for silent peers are not enough. TCP_USER_TIMEOUT also ends a connection
- *   whose peer answers, but keeps its window shut: a stopped process, which is not dead. Keepalive
- *   sleeps while bytes are on their way. So every RSI_TCP_ALIVE_INTERVAL_NS the owner thread looks
- *   into TCP_INFO for bytes on their way that nobody has answered for RSI_TCP_SILENCE_MS.
+ *   whose peer answers, but keeps its window shut: a stopped process, which is not dead.
+ *   Keepalive sleeps while bytes are on their way. So every RSI_TCP_ALIVE_INTERVAL_NS the owner
+ *   thread looks into TCP_INFO for bytes on their way that nobody has answered for
+ *   RSI_TCP_SILENCE_MS.
  * - Leaving: what the outbox holds and an end record go out, completions come in, or time is up;
- *   then the link is out of the list and crossing.released gives it back. Nothing touches it after.
+ *   then the link is out of the list and crossing.released gives it back. Nothing touches it
+ *   after.
  */
 #include "transport/tcp/tcp_internal.h"
-
-#include "core/position.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -33,93 +32,6 @@ enum {
     EVENT_COUNT_MAX = 64, /* per pass; what is left over stays in the epoll set */
     SPIN_PASS_COUNT = 64, /* passes without a sleep after which a thread counts as spinning */
 };
-
-/* ---- making and freeing (control thread) ----------------------------------------------------- */
-
-static void poller_free(struct rsi_tcp_poller *poller)
-{
-    if (poller->timer_fd >= 0) {
-        close(poller->timer_fd);
-    }
-    if (poller->epoll_fd >= 0) {
-        close(poller->epoll_fd);
-    }
-    rsi_mailbox_fini(&poller->commands);
-    free(poller->links);
-    free(poller);
-}
-
-static rsi_status_t poller_init(struct rsi_tcp_poller *poller, struct rsi_error *error)
-{
-    uint32_t link_count_max = poller->base.link_count_max;
-    poller->links = calloc(link_count_max, sizeof(struct rsi_tcp_link *));
-    if (poller->links == NULL) {
-        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a table of %u links",
-                        link_count_max);
-    }
-    uint32_t slot_count =
-        (uint32_t)rsi_round_up_power_of_two((uint64_t)link_count_max * RSI_TCP_COMMANDS_PER_LINK);
-    rsi_status_t status =
-        rsi_mailbox_init(&poller->commands, sizeof(struct rsi_tcp_command), slot_count, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
-    if (poller->epoll_fd < 0 || poller->timer_fd < 0 ||
-        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->timer_fd, &event) != 0) {
-        return rsi_fail_errno(
-            error, rsi_status_from_errno(errno), errno,
-            "cannot make a tcp poller's descriptors; raise the limit (ulimit -n)");
-    }
-    return RSI_OK;
-}
-
-rsi_status_t rsi_tcp_poller_create(struct rsi_poller **poller, struct rsi_domain *domain,
-                                   const struct rsi_poller_options *options,
-                                   struct rsi_error *error)
-{
-    struct rsi_tcp_poller *made = calloc(1, sizeof(*made));
-    if (made == NULL) {
-        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a tcp poller");
-    }
-    made->base.transport = domain->transport;
-    made->base.domain = domain;
-    made->base.control_waker = options->control_waker;
-    made->base.owner_waker = options->owner_waker;
-    made->base.link_count_max =
-        options->link_count_max != 0 ? options->link_count_max : RSI_TCP_LINK_COUNT_DEFAULT;
-    made->epoll_fd = -1;
-    made->timer_fd = -1;
-    rsi_status_t status = poller_init(made, error);
-    if (status != RSI_OK) {
-        poller_free(made);
-        return status;
-    }
-    *poller = &made->base;
-    return RSI_OK;
-}
-
-void rsi_tcp_poller_destroy(struct rsi_poller *poller)
-{
-    if (poller == NULL) {
-        return;
-    }
-    rsi_assert(rsi_tcp_poller(poller)->claimed_count == 0);
-    poller_free(rsi_tcp_poller(poller));
-}
-
-void rsi_tcp_poller_push(struct rsi_tcp_link *link, enum rsi_tcp_command_kind kind)
-{
-    struct rsi_tcp_poller *poller = rsi_tcp_poller(link->base.poller);
-    struct rsi_tcp_command command = {.kind = kind, .link = link};
-    rsi_status_t status = rsi_mailbox_push(&poller->commands, &command, sizeof(command));
-    rsi_assert(status == RSI_OK);
-    if (poller->base.owner_waker != NULL) {
-        rsi_waker_wake(poller->base.owner_waker);
-    }
-}
 
 /* ---- joining and leaving --------------------------------------------------------------------- */
 

@@ -2,18 +2,20 @@
  * What comes out of the socket: batches straight into the in ring, and small records.
  *
  * Design notes
- * - One recvmsg per batch, and no copy of its bytes. The call takes up to three parts: the rest of
- *   the batch that is being received; the 16 bytes of the next record's header (`carry`); and then,
- *   on the guess that this next record is a batch, what follows into the ring just where such a
- *   batch belongs. If the guess was wrong, or several records came at once, the bytes that stand in
- *   the wrong place are moved down (memmove towards the ring's readable end) or understood where
- *   they stand. The ring's free space belongs to nobody else, so what is written there ahead of
- * time does no harm; where it is too small, the `spare` buffer takes its place.
+ * - One recvmsg per batch, and no copy of its bytes. The call takes up to three parts: the rest
+ *   of the batch that is being received; the 16 bytes of the next record's header (`carry`); and
+ *   then, on the guess that this next record is a batch, what follows into the ring just where
+ *   such a batch belongs. If the guess was wrong, or several records came at once, the bytes
+ *   that stand in the wrong place are moved down (memmove towards the ring's readable end) or
+ *   understood where they stand. The ring's free space belongs to nobody else, so what is
+ *   written there ahead of time does no harm; where it is too small, the `spare` buffer takes
+ *   its place.
  * - Nothing read ahead is ever more than RSI_TCP_AHEAD_BYTES_MAX: that bounds what is moved.
  * - arrived_pos moves at the end of a batch only, because only there a frame is sure to end.
  * - Control messages have credit, so the inbox has room for every one that comes; one that finds
  *   none was sent without credit. Reading never stops for anything but the end.
- * - Everything is a peer's word. What breaks the protocol fails the link with a text that names it.
+ * - Everything is a peer's word. What breaks the protocol fails the link with a text that names
+ *   it.
  */
 #include "core/position.h"
 #include "transport/tcp/tcp_internal.h"

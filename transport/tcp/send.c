@@ -3,20 +3,20 @@
  *
  * Design notes
  * - One sendmsg takes a batch's record header, its bytes (contiguous in the ring, thanks to the
- *   second mapping) and whatever small records are owed just then. The batch stands first: so the
- *   reader, who guesses that the next record is a batch, receives it in place (receive.c).
- * - The socket may take any part. What was composed goes out to its last byte before anything else
- *   is composed, because a record once begun must be finished. Nothing is composed for a full
- *   socket: what is placed meanwhile becomes one larger batch.
- * - Positions go along with any other send, and by themselves only when rsi_tcp_report_is_due() or
- *   the peer asked to be woken. A report per batch would double the sends.
+ *   second mapping) and whatever small records are owed just then. The batch stands first: so
+ *   the reader, who guesses that the next record is a batch, receives it in place (receive.c).
+ * - The socket may take any part. What was composed goes out to its last byte before anything
+ *   else is composed, because a record once begun must be finished. Nothing is composed for a
+ *   full socket: what is placed meanwhile becomes one larger batch.
+ * - Positions go along with any other send, and by themselves only when rsi_tcp_report_is_due()
+ *   or the peer asked to be woken. A report per batch would double the sends.
  * - Control messages wait in the outbox until the peer has room for them, so that reading never
  *   stops: the credit comes with the peer's positions.
- * - By reference (MSG_ZEROCOPY): the kernel reads header and bytes until it says that it is done,
- * so the header lies in the tracker, and small records, whose memory is used again at once, go with
- * a send of their own.
- * - A failed send is not yet the end: the peer may have sent things before it went, and these are
- *   read first. The reading side then meets the end itself and reports it.
+ * - By reference (MSG_ZEROCOPY): the kernel reads header and bytes until it says that it is
+ *   done, so the header lies in the tracker, and small records, whose memory is used again at
+ *   once, go with a send of their own.
+ * - A failed send is not yet the end: the peer may have sent things before it went, and these
+ *   are read first. The reading side then meets the end itself and reports it.
  */
 #include "core/position.h"
 #include "transport/tcp/tcp_internal.h"

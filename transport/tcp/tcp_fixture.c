@@ -1,8 +1,8 @@
 /*
  * Design notes
  * - Both threads of both ends are one, as in a client. Every pass also arms the pollers, so that
- * the path without epoll, which a spinning thread takes, is not taken here unless a test asks for
- * it.
+ *   the path without epoll, which a spinning thread takes, is not taken here unless a test asks
+ *   for it.
  */
 #include "transport/tcp/tcp_fixture.h"
 

@@ -1,7 +1,7 @@
 /*
  * What the files of the tcp transport share.
  *
- *     control.c   domain, listeners, attach, closing                           control thread
+ *     control.c   domain, pollers, listeners, attach, closing                  control thread
  *     connect.c   dialling, accepting, greeting                                control thread
  *     datapath.c  the poller: which link has work, joining, leaving            owner thread
  *     send.c      what goes into the socket                                    owner thread
@@ -12,7 +12,7 @@
  * - A socket has one user at a time. The control thread connects and greets; RSI_TCP_COMMAND_ADD
  *   hands it to the owner thread, which alone reads and writes it until it releases the link
  *   (crossing.released); from there on it is the control thread's again. The mailbox and the
- * release store carry everything that the one wrote before to the other.
+ *   release store carry everything that the one wrote before to the other.
  * - The poller's list of links is changed by the owner thread alone, in poll_data.
  */
 #ifndef RSI_TRANSPORT_TCP_INTERNAL_H
@@ -251,6 +251,11 @@ static inline struct rsi_tcp_domain *rsi_tcp_domain(struct rsi_domain *domain)
     return (struct rsi_tcp_domain *)(void *)domain;
 }
 
+/* ---- control.c ------------------------------------------------------------------------------- */
+
+/* Control thread: cannot fail, there is room for every command of every link. */
+void rsi_tcp_poller_push(struct rsi_tcp_link *link, enum rsi_tcp_command_kind kind);
+
 /* ---- connect.c ------------------------------------------------------------------------------- */
 
 rsi_status_t rsi_tcp_link_dial(struct rsi_link **link, struct rsi_poller *poller,
@@ -267,13 +272,6 @@ void rsi_tcp_connect_stop(struct rsi_tcp_link *tcp);
 void rsi_tcp_link_destroy(struct rsi_link *link);
 
 /* ---- datapath.c ------------------------------------------------------------------------------ */
-
-rsi_status_t rsi_tcp_poller_create(struct rsi_poller **poller, struct rsi_domain *domain,
-                                   const struct rsi_poller_options *options,
-                                   struct rsi_error *error);
-void rsi_tcp_poller_destroy(struct rsi_poller *poller);
-/* Control thread: cannot fail, there is room for every command of every link. */
-void rsi_tcp_poller_push(struct rsi_tcp_link *link, enum rsi_tcp_command_kind kind);
 
 void rsi_tcp_place(struct rsi_link *link, uint64_t bytes);
 rsi_status_t rsi_tcp_flush(struct rsi_link *link);

@@ -2,12 +2,12 @@
  * Over a wire that can be cut: a veth pair between two network namespaces. Root only.
  *
  * Design notes
- * - Both namespaces are this process's own and end with it, and the pair with them: nothing is left
- *   behind, however the test ends. A socket stays in the namespace in which it was made, so one
- *   thread serves both ends.
+ * - Both namespaces are this process's own and end with it, and the pair with them: nothing is
+ *   left behind, however the test ends. A socket stays in the namespace in which it was made, so
+ *   one thread serves both ends.
  * - A veth hands a packet to the receiving side of the same kernel, which copies bytes that were
- * sent by reference, as loopback does. On a cut wire nothing is received: there the bytes stay in
- * the kernel by reference, which is what closing has to cope with.
+ *   sent by reference, as loopback does. On a cut wire nothing is received: there the bytes stay
+ *   in the kernel by reference, which is what closing has to cope with.
  */
 #include "core/clock.h"
 #include "transport/tcp/tcp_fixture.h"
