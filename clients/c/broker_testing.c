@@ -31,6 +31,8 @@ void broker_testing_init(struct broker_testing *testing)
     settings->listen_is_default = false;
     add_listen(settings, "tcp://127.0.0.1:0");
     add_listen(settings, testing->shm_url);
+    snprintf(testing->sim_url, sizeof(testing->sim_url), "sim://client-%d", (int)getpid());
+    add_listen(settings, testing->sim_url);
     settings->counters_path[0] = 0;
     settings->log_level = RSI_LOG_ERROR;
     rsi_log_set_level(RSI_LOG_ERROR);

@@ -20,6 +20,7 @@ struct broker_testing {
     char directory[64];
     char shm_url[RSI_SETTING_TEXT_BYTES];
     char tcp_url[RSI_SETTING_TEXT_BYTES];
+    char sim_url[RSI_SETTING_TEXT_BYTES];
 };
 
 /* Settings with defaults fit for a test: a socket in a new directory and a free tcp port. */

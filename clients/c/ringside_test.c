@@ -1,6 +1,6 @@
 /*
  * The public interface against a whole broker in this process, the same tests over every transport
- * that a laptop has: shm and tcp.
+ * that needs no device: shm, tcp, and the simulated one, whose wire delays and cuts.
  *
  * Design notes
  * - Everything is awaited by its effect, with a deadline that only a hang reaches.
@@ -9,8 +9,12 @@
  * arrive.
  */
 #include "clients/c/broker_testing.h"
+#include "clients/c/client.h"
+#include "transport/sim/sim.h"
 
+#include <arpa/inet.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define SECOND_NS UINT64_C(1000000000)
@@ -22,7 +26,15 @@ struct fixture {
     struct recorder other;
 };
 
-static bool use_tcp;
+/* The transport of the pass under way: the tests run once over each. */
+static const char *transport;
+
+static const char *url_of(const struct broker_testing *testing)
+{
+    if (strcmp(transport, "tcp") == 0)
+        return testing->tcp_url;
+    return strcmp(transport, "shm") == 0 ? testing->shm_url : testing->sim_url;
+}
 
 static int setup(void **state)
 {
@@ -30,7 +42,7 @@ static int setup(void **state)
     assert_non_null(fixture);
     broker_testing_init(&fixture->testing);
     broker_testing_start(&fixture->testing);
-    fixture->url = use_tcp ? fixture->testing.tcp_url : fixture->testing.shm_url;
+    fixture->url = url_of(&fixture->testing);
     *state = fixture;
     return 0;
 }
@@ -91,7 +103,7 @@ static void test_roundtrip(void **state)
     ringside_client_t *client = connect_as(fixture, "writer", NULL);
     subscribe_to(subscriber, "md.XNAS.AAPL", false, recorder);
     ringside_publisher_t *publisher = publisher_on(client, "md.XNAS.AAPL");
-    assert_string_equal(ringside_transport(client), use_tcp ? "tcp" : "shm");
+    assert_string_equal(ringside_transport(client), transport);
     assert_non_null(strstr(ringside_transport_why(client), "asked for by the URL"));
     assert_true(ringside_message_bytes_max(client) >= 65536);
 
@@ -561,6 +573,37 @@ static void test_broker_goes(void **state)
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
+/* A cable is pulled: said as such, and what had arrived is still handed over. */
+static void test_link_lost(void **state)
+{
+    struct fixture *fixture = *state;
+    struct recorder *events = &fixture->other;
+    ringside_client_t *client = connect_as(fixture, "cut", events);
+    subscribe_to(client, "w", false, &fixture->recorder);
+    ringside_publisher_t *publisher = publisher_on(client, "w");
+    publish_text(client, publisher, "before the cut");
+    poll_until(client, fixture->recorder.count == 1);
+
+    rsi_sim_cut(client->link, 0);
+    publish_text(client, publisher, "into the void");
+    uint64_t deadline_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS;
+    ringside_status_t status = RINGSIDE_OK;
+    while (status == RINGSIDE_OK) {
+        status = ringside_poll(client, 0, 10000000, NULL);
+        assert_true(rsi_test_now_ns() < deadline_ns);
+    }
+    assert_int_equal(status, RINGSIDE_E_LOST);
+    assert_int_equal(events->last_event, RINGSIDE_EVENT_LOST);
+    ringside_subscription_t *subscription = NULL;
+    assert_int_equal(
+        ringside_subscribe(&subscription, client, "w", NULL, recorder_on_message, NULL),
+        RINGSIDE_E_LOST);
+    assert_int_equal(ringside_publish(publisher, "x", 1), RINGSIDE_E_LOST);
+    /* Something was published that never arrived: closing says so. */
+    assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_E_LOST);
+    assert_non_null(strstr(ringside_last_error(), "had not arrived"));
+}
+
 static void test_fork(void **state)
 {
     struct fixture *fixture = *state;
@@ -594,7 +637,7 @@ static int setup_with_token(void **state)
     assert_int_equal(
         rsi_settings_add_token(&fixture->testing.settings, "desk", "a long secret", NULL), RSI_OK);
     broker_testing_start(&fixture->testing);
-    fixture->url = use_tcp ? fixture->testing.tcp_url : fixture->testing.shm_url;
+    fixture->url = url_of(&fixture->testing);
     *state = fixture;
     return 0;
 }
@@ -673,6 +716,29 @@ static void test_wrong_urls(void **state)
     assert_non_null(strstr(ringside_last_error(), "broker.sock.not"));
 }
 
+/* Somebody listens and never says a word: the time-out holds, and the text says what was done. */
+static void test_silent_listener(void **state)
+{
+    (void)state;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t address_bytes = sizeof(address);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &address_bytes), 0);
+    char url[64];
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", ntohs(address.sin_port));
+    const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .connect_timeout_ns = SECOND_NS / 5};
+    ringside_client_t *client = NULL;
+    assert_int_equal(ringside_connect(&client, url, &options), RINGSIDE_E_TIMED_OUT);
+    assert_null(client);
+    assert_non_null(strstr(ringside_last_error(), url));
+    close(fd);
+}
+
 /* auto:// takes shm when the broker's socket is there, and says why when it does not. */
 static void test_auto(void **state)
 {
@@ -728,12 +794,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tokens, setup_with_token, teardown),
         TEST(test_token_unasked),
         TEST(test_wrong_urls),
+        TEST(test_silent_listener),
         TEST(test_auto),
     };
+    static const char *const transports[] = {"shm", "tcp", "sim"};
     int failed_count = 0;
-    for (uint32_t pass = 0; pass < 2; pass++) {
-        use_tcp = pass == 1;
-        failed_count += cmocka_run_group_tests_name(use_tcp ? "tcp" : "shm", tests, NULL, NULL);
+    for (size_t index = 0; index < rsi_array_count(transports); index++) {
+        transport = transports[index];
+        failed_count += cmocka_run_group_tests_name(transport, tests, NULL, NULL);
     }
+    /* Only the simulated wire can be cut from here. */
+    const struct CMUnitTest cut_tests[] = {TEST(test_link_lost)};
+    failed_count += cmocka_run_group_tests_name("sim, cut", cut_tests, NULL, NULL);
     return failed_count;
 }
