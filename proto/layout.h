@@ -198,8 +198,7 @@ _Static_assert(offsetof(struct rsi_greeting, nonce) == 24, "nonce");
 _Static_assert(offsetof(struct rsi_greeting, incarnation) == 32, "incarnation");
 _Static_assert(offsetof(struct rsi_greeting, reserved) == 40, "reserved");
 
-/* ---- record: one unit on a byte stream (tcp), and the head of a control message (rdma) ---------
- */
+/* ---- record: one unit on a byte stream (tcp), head of a packet (shm, rdma) -------------------- */
 
 enum rsi_record_kind {
     RSI_RECORD_GREETING = 1,     /* struct rsi_greeting */
@@ -308,11 +307,9 @@ _Static_assert(offsetof(struct rsi_words, wake_consumed_at_least) == 136, "wake_
 _Static_assert(offsetof(struct rsi_words, wake_generation) == 144, "wake_generation");
 _Static_assert(offsetof(struct rsi_words, packets_sent) == 152, "packets_sent");
 
-/* ---- rdma immediate ---------------------------------------------------------------------------
- */
+/* ---- rdma immediate -------------------------------------------------------------------------- */
 
-/* The immediate of a batch's last WRITE: the low 32 bits of its end position in units of 8 bytes.
- */
+/* The immediate of a batch's last WRITE: the low 32 bits of its end position / 8. */
 static inline uint32_t rsi_immediate(uint64_t end_pos)
 {
     return (uint32_t)(end_pos >> 3);

@@ -308,8 +308,7 @@ uint32_t rsi_poller_poll(struct rsi_poller *poller, uint64_t now_ns);
 /* Waiting bytes from which flush_clocked emits although a batch is under way. */
 #define RSI_FLUSH_BYTES (32u << 10)
 
-/* ---- control plane helpers common to all ------------------------------------------------------
- */
+/* ---- control plane helpers common to all ----------------------------------------------------- */
 
 static inline enum rsi_link_state rsi_link_state(const struct rsi_link *link)
 {
