@@ -198,7 +198,7 @@ _Static_assert(offsetof(struct rsi_greeting, nonce) == 24, "nonce");
 _Static_assert(offsetof(struct rsi_greeting, incarnation) == 32, "incarnation");
 _Static_assert(offsetof(struct rsi_greeting, reserved) == 40, "reserved");
 
-/* ---- record: one unit on a byte stream (tcp), head of a packet (shm, rdma) -------------------- */
+/* ---- record: one unit on a byte stream (tcp), head of a packet (shm, rdma) ------------------ */
 
 enum rsi_record_kind {
     RSI_RECORD_GREETING = 1,     /* struct rsi_greeting */

@@ -283,7 +283,6 @@ static void check_all_in(const struct item *items, size_t count, const char *her
             fail_msg("%s %s is in %s and not in %s", items[i].owner, items[i].name, here, there);
         }
     }
-    assert_int_equal(count, other_count);
 }
 
 static void test_header_and_this_test_name_the_same(void **state)
@@ -293,6 +292,7 @@ static void test_header_and_this_test_name_the_same(void **state)
     read_header(&header);
     check_all_in(header.items, header.count, "layout.h", compiled, COMPILED_COUNT, "this test");
     check_all_in(compiled, COMPILED_COUNT, "this test", header.items, header.count, "layout.h");
+    assert_int_equal(header.count, COMPILED_COUNT); /* none twice */
 }
 
 static void test_document_shows_the_header(void **state)
@@ -302,6 +302,7 @@ static void test_document_shows_the_header(void **state)
     read_document(&document);
     check_all_in(compiled, COMPILED_COUNT, "layout.h", document.items, document.count, "LAYOUT.md");
     check_all_in(document.items, document.count, "LAYOUT.md", compiled, COMPILED_COUNT, "layout.h");
+    assert_int_equal(document.count, COMPILED_COUNT); /* none twice */
     for (uint32_t i = 0; i < document.count; i++) {
         const struct item *shown = &document.items[i];
         const struct item *truth = find_item(compiled, COMPILED_COUNT, shown);
