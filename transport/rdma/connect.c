@@ -46,13 +46,22 @@ static rsi_status_t link_create(struct rsi_rdma_link **link, struct rsi_poller *
     }
     rsi_status_t status = rsi_link_init(&made->base, &rsi_rdma_transport, poller, error);
     if (status != RSI_OK) {
-        rsi_link_free(made);
-        return status;
+        goto free_link;
+    }
+    status = rsi_rdma_slot_reserve(rsi_rdma_poller_of(poller), error);
+    if (status != RSI_OK) {
+        goto fini_link;
     }
     made->context.kind = RSI_RDMA_CONTEXT_LINK;
     made->deadline_ns = rsi_clock_now_ns() + rsi_rdma_connect_timeout_ns(poller->domain);
     *link = made;
     return RSI_OK;
+
+fini_link:
+    rsi_link_fini(&made->base);
+free_link:
+    rsi_link_free(made);
+    return status;
 }
 
 /* Gives back all that the device and rdma_cm have of the link. The owner thread has let go of
@@ -73,6 +82,7 @@ static void link_unmake(struct rsi_rdma_link *link)
         link->queue->link_count--;
     }
     link->queue = NULL;
+    rsi_rdma_poller_of(link->base.poller)->link_count--;
 }
 
 void rsi_rdma_link_destroy(struct rsi_link *base)
@@ -173,10 +183,7 @@ static rsi_status_t link_equip(struct rsi_rdma_link *link, struct rsi_error *err
     if (status != RSI_OK) {
         return status;
     }
-    status = rsi_rdma_slot_find(&link->slot, poller, error);
-    if (status != RSI_OK) {
-        return status;
-    }
+    link->slot = rsi_rdma_slot_find(poller);
     status = rsi_rdma_queue_find(&link->queue, poller, link->device, error);
     if (status != RSI_OK) {
         return status;
@@ -513,6 +520,14 @@ rsi_status_t rsi_rdma_link_accept(struct rsi_link **link, struct rsi_listener *b
     struct rsi_rdma_pending *pending = pending_take(listener);
     if (pending == NULL) {
         return RSI_WOULD_BLOCK;
+    }
+    if (pending->id == NULL) {
+        if (error != NULL) {
+            *error = pending->refusal;
+        }
+        rsi_status_t refusal = pending->refusal.status;
+        rsi_rdma_pending_free(pending);
+        return refusal;
     }
     struct rsi_rdma_link *made = NULL;
     rsi_status_t status = link_create(&made, poller, error);

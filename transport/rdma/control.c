@@ -257,46 +257,21 @@ void rsi_rdma_pending_free(struct rsi_rdma_pending *pending)
     free(pending);
 }
 
-static struct rsi_rdma_pending *pending_create(struct rsi_rdma_listener *listener,
-                                               struct rdma_cm_id *id,
-                                               const struct rdma_conn_param *request)
+/* Reads the greeting in a request; what is wrong with it goes into `pending->refusal`. */
+static void pending_read(struct rsi_rdma_pending *pending, const struct rdma_conn_param *request,
+                         const struct rsi_domain_options *options)
 {
-    struct rsi_error error = {0};
-    struct rsi_greeting greeting = {0};
     uint32_t bytes = request->private_data == NULL ? 0 : request->private_data_len;
-    if (bytes >= sizeof(greeting)) {
-        memcpy(&greeting, request->private_data, sizeof(greeting));
+    if (bytes >= sizeof(pending->greeting)) {
+        memcpy(&pending->greeting, request->private_data, sizeof(pending->greeting));
     }
-    if (rsi_greeting_check(&greeting, bytes, &listener->base.domain->options, &error) != RSI_OK) {
-        rsi_log_distinct(RSI_LOG_WARNING, "rdma", "refused a connection: %s", error.text);
-        return NULL;
+    if (rsi_greeting_check(&pending->greeting, bytes, options, &pending->refusal) != RSI_OK) {
+        rsi_error_context(&pending->refusal, "refused a connection");
     }
-    if (listener->pending_count == RSI_RDMA_PENDING_MAX) {
-        rsi_log_distinct(RSI_LOG_WARNING, "rdma", "refused a connection: %u wait already",
-                         RSI_RDMA_PENDING_MAX);
-        return NULL;
-    }
-    struct rsi_rdma_pending *pending = calloc(1, sizeof(*pending));
-    if (pending == NULL) {
-        return NULL;
-    }
-    pending->context.kind = RSI_RDMA_CONTEXT_PENDING;
-    pending->id = id;
-    pending->greeting = greeting;
-    id->context = &pending->context;
-    return pending;
 }
 
-/* Takes the request, or says no; returns an id that must be destroyed once its event is
- * acknowledged. */
-static struct rdma_cm_id *on_request(struct rsi_rdma_listener *listener,
-                                     const struct rdma_cm_event *event)
+static void pending_append(struct rsi_rdma_listener *listener, struct rsi_rdma_pending *pending)
 {
-    struct rsi_rdma_pending *pending = pending_create(listener, event->id, &event->param.conn);
-    if (pending == NULL) {
-        reject(event->id, listener->base.domain);
-        return event->id;
-    }
     if (listener->last != NULL) {
         listener->last->next = pending;
     } else {
@@ -304,6 +279,33 @@ static struct rdma_cm_id *on_request(struct rsi_rdma_listener *listener,
     }
     listener->last = pending;
     listener->pending_count++;
+}
+
+/* Takes the request, or says no; returns an id that must be destroyed once its event is
+ * acknowledged. A refusal waits to be accepted too: so the layer above hears of it. */
+static struct rdma_cm_id *on_request(struct rsi_rdma_listener *listener,
+                                     const struct rdma_cm_event *event)
+{
+    const struct rsi_domain *domain = listener->base.domain;
+    struct rsi_rdma_pending *pending = NULL;
+    if (listener->pending_count < RSI_RDMA_PENDING_MAX) {
+        pending = calloc(1, sizeof(*pending));
+    }
+    if (pending == NULL) {
+        rsi_log_distinct(RSI_LOG_WARNING, "rdma", "refused a connection: %u wait already",
+                         RSI_RDMA_PENDING_MAX);
+        reject(event->id, domain);
+        return event->id;
+    }
+    pending->context.kind = RSI_RDMA_CONTEXT_PENDING;
+    pending_read(pending, &event->param.conn, &domain->options);
+    pending_append(listener, pending);
+    if (pending->refusal.status != RSI_OK) {
+        reject(event->id, domain);
+        return event->id;
+    }
+    pending->id = event->id;
+    event->id->context = &pending->context;
     return NULL;
 }
 
@@ -405,10 +407,12 @@ static void pending_refuse_all(struct rsi_rdma_listener *listener)
     while (listener->first != NULL) {
         struct rsi_rdma_pending *pending = listener->first;
         listener->first = pending->next;
-        if (!pending->is_gone) {
+        if (pending->id != NULL && !pending->is_gone) {
             reject(pending->id, listener->base.domain);
         }
-        (void)rdma_destroy_id(pending->id);
+        if (pending->id != NULL) {
+            (void)rdma_destroy_id(pending->id);
+        }
         rsi_rdma_pending_free(pending);
     }
     listener->last = NULL;

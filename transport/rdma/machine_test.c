@@ -475,6 +475,7 @@ static void test_another_version_is_named_on_both_sides(void **state)
     (void)state;
     struct pair pair;
     pair_listen(&pair);
+    pair.expects_refusal = true;
     pair.client.domain->options.version_min = 7;
     pair.client.domain->options.version_max = 9;
     struct rsi_url url;
@@ -485,6 +486,9 @@ static void test_another_version_is_named_on_both_sides(void **state)
     print_message("other version: %s\n", pair.client.link->error.text);
     assert_int_equal(pair.client.link->error.status, RSI_E_VERSION);
     assert_non_null(strstr(pair.client.link->error.text, "7 to 9"));
+    PAIR_WAIT(&pair, pair.refusal.status != RSI_OK);
+    assert_int_equal(pair.refusal.status, RSI_E_VERSION);
+    assert_non_null(strstr(pair.refusal.text, "7 to 9"));
     pair_close(&pair);
 }
 

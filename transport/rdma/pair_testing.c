@@ -87,8 +87,11 @@ void pair_drive(struct pair *pair)
     struct rsi_error error = {0};
     rsi_status_t status =
         rdma->link_accept(&pair->server.link, pair->listener, pair->server.poller, &error);
-    if (rsi_failed(status)) {
+    if (rsi_failed(status) && !pair->expects_refusal) {
         fail_msg("accept: %s", error.text);
+    }
+    if (rsi_failed(status)) {
+        pair->refusal = error;
     }
 }
 

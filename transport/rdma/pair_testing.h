@@ -21,6 +21,8 @@ struct pair {
     struct pair_end server;
     struct pair_end client;
     struct rsi_listener *listener;
+    bool expects_refusal;     /* an accept that fails does not fail the test */
+    struct rsi_error refusal; /* of the last accept that failed */
 };
 
 /* The addresses of the machine of tests/vm, unless the environment names others. */

@@ -11,6 +11,7 @@
  */
 #include "transport/rdma/rdma_internal.h"
 
+#include "core/assert.h"
 #include "core/log.h"
 
 #include <errno.h>
@@ -115,18 +116,25 @@ rsi_status_t rsi_rdma_queue_find(struct rsi_rdma_queue **queue, struct rsi_rdma_
     return RSI_OK;
 }
 
-rsi_status_t rsi_rdma_slot_find(uint32_t *slot, struct rsi_rdma_poller *poller,
-                                struct rsi_error *error)
+rsi_status_t rsi_rdma_slot_reserve(struct rsi_rdma_poller *poller, struct rsi_error *error)
 {
-    for (uint32_t i = 0; i < poller->base.link_count_max; i++) {
-        /* Pairs with the release of the owner thread that emptied it. */
-        if (rsi_load_acquire(&poller->slots[i]) == NULL) {
-            *slot = i;
-            return RSI_OK;
-        }
+    if (poller->link_count == poller->base.link_count_max) {
+        return rsi_fail(error, RSI_E_LIMIT, "this thread serves %u links already, its limit",
+                        poller->base.link_count_max);
     }
-    return rsi_fail(error, RSI_E_LIMIT, "this thread serves %u links already, its limit",
-                    poller->base.link_count_max);
+    poller->link_count++;
+    return RSI_OK;
+}
+
+uint32_t rsi_rdma_slot_find(struct rsi_rdma_poller *poller)
+{
+    uint32_t slot = 0;
+    /* Pairs with the release of the owner thread that emptied it. */
+    while (rsi_load_acquire(&poller->slots[slot]) != NULL) {
+        slot++;
+        rsi_assert(slot < poller->base.link_count_max); /* a place was reserved */
+    }
+    return slot;
 }
 
 void rsi_rdma_poller_destroy(struct rsi_poller *base)

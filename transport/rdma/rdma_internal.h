@@ -117,9 +117,10 @@ struct rsi_rdma_listener {
 struct rsi_rdma_pending {
     struct rsi_rdma_context context;
     struct rsi_rdma_pending *next;
-    struct rdma_cm_id *id;
+    struct rdma_cm_id *id; /* NULL: it was refused already, see refusal */
     struct rsi_greeting greeting;
-    bool is_gone; /* it gave up, or its device went away */
+    struct rsi_error refusal; /* what link_accept says of it */
+    bool is_gone;             /* it gave up, or its device went away */
 };
 
 /* A completion queue with its channel, shared by up to link_limit links of one device. */
@@ -137,7 +138,8 @@ struct rsi_rdma_queue {
 
 struct rsi_rdma_poller {
     struct rsi_poller base;
-    int epoll_fd; /* the channels of all queues */
+    int epoll_fd;        /* the channels of all queues */
+    uint32_t link_count; /* control thread: places reserved in the table */
     /* Written by the control thread; a queue is complete before the count is released. */
     struct rsi_rdma_queue queues[RSI_RDMA_QUEUE_COUNT_MAX];
     _Atomic uint32_t queue_count;
@@ -318,9 +320,11 @@ RSI_MUST_CHECK rsi_status_t rsi_rdma_queue_find(struct rsi_rdma_queue **queue,
                                                 struct rsi_rdma_poller *poller,
                                                 struct rsi_rdma_device *device,
                                                 struct rsi_error *error);
-/* A free place in the poller's table; stays free until a link is stored there. */
-RSI_MUST_CHECK rsi_status_t rsi_rdma_slot_find(uint32_t *slot, struct rsi_rdma_poller *poller,
-                                               struct rsi_error *error);
+/* A place in the poller's table for one link, from its creation until it is unmade. */
+RSI_MUST_CHECK rsi_status_t rsi_rdma_slot_reserve(struct rsi_rdma_poller *poller,
+                                                  struct rsi_error *error);
+/* A free place, one of those reserved; stays free until a link is stored there. */
+uint32_t rsi_rdma_slot_find(struct rsi_rdma_poller *poller);
 
 /* ---- memory.c ------------------------------------------------------------------------------- */
 
