@@ -324,6 +324,35 @@ static void test_messages_then_goodbye(void **arg)
     rsi_testing_client_close(subscriber);
 }
 
+/* A reader that asked for it loses its session when it lags half a window, and is told why. */
+static void test_slow_reader_is_disconnected(void **arg)
+{
+    struct state *state = *arg;
+    start_and_join(state);
+    struct rsi_testing_client *publisher = &state->client;
+    struct rsi_testing_client *subscriber = &state->other;
+    uint64_t number = 0;
+    rsi_testing_client_join(subscriber, &state->broker, "sleepy");
+    rsi_testing_client_expect_subscribed(
+        subscriber, rsi_testing_client_subscribe(subscriber, 1, ">",
+                                                 RINGSIDE__CONTROL__POLICY__POLICY_DISCONNECT));
+    rsi_testing_client_expect_opened(publisher,
+                                     rsi_testing_client_open_publisher(publisher, 1, "much"));
+    /* Its ring, half of the log, and some more. */
+    while (number < 30000)
+        rsi_testing_client_publish(publisher, 1, number++);
+    Ringside__Control__Control *message = rsi_testing_client_receive(subscriber);
+    assert_non_null(message);
+    assert_int_equal(message->body_case, RINGSIDE__CONTROL__CONTROL__BODY_BYE);
+    assert_int_equal(message->bye->reason, RINGSIDE__CONTROL__REASON__REASON_SLOW);
+    assert_non_null(strstr(message->bye->text, "sleepy"));
+    assert_non_null(strstr(message->bye->text, "log_bytes"));
+    rsi_control_free(message);
+    rsi_testing_client_expect_end(subscriber);
+    rsi_testing_client_close(subscriber);
+    rsi_testing_client_close(publisher);
+}
+
 /* A goodbye names the end of what was published; it may come before the bytes do. */
 static void test_goodbye_overtakes_nothing(void **arg)
 {
@@ -384,6 +413,7 @@ int main(int argc, char **argv)
         CASE(test_wrong_requests_end_the_session),
         CASE(test_wrong_frame_ends_the_session),
         CASE(test_messages_then_goodbye),
+        CASE(test_slow_reader_is_disconnected),
         CASE(test_goodbye_overtakes_nothing),
         CASE(test_goodbye_with_wrong_end),
     };
