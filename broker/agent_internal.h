@@ -66,8 +66,8 @@ struct rsi_agent {
 struct rsi_data_plane {
     struct rsi_data_options options;
     struct rsi_agent *agents[RSI_AGENT_COUNT_MAX];
-    struct rsi_publication *
-        *publications; /* by slot; written by the control agent before the edit */
+    /* By slot; the control agent stores before it posts the edit. */
+    _Atomic(struct rsi_publication *) *publications;
     _Atomic uint32_t must_end;
 
     RSI_SEPARATOR(before_edits);
@@ -83,7 +83,7 @@ struct rsi_data_plane {
 static inline struct rsi_publication *rsi_plane_publication(const struct rsi_data_plane *plane,
                                                             uint32_t id)
 {
-    return plane->publications[id & (plane->options.publication_count_max - 1)];
+    return rsi_load_relaxed(&plane->publications[id & (plane->options.publication_count_max - 1)]);
 }
 
 static inline bool rsi_bit_get(const uint64_t *bits, uint32_t at)

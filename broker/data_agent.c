@@ -178,7 +178,8 @@ static void forget_announced(void *arg, struct rsi_session *session, const struc
 {
     struct rsi_agent *agent = arg;
     for (uint32_t slot = 0; slot < agent->plane->options.publication_count_max; slot++) {
-        const struct rsi_publication *publication = agent->plane->publications[slot];
+        const struct rsi_publication *publication =
+            rsi_load_relaxed(&agent->plane->publications[slot]);
         if (publication && rsi_bit_get(session->data.announced, slot) &&
             publication->topic == topic->id)
             rsi_bit_clear(session->data.announced, slot);
@@ -518,7 +519,7 @@ rsi_status_t rsi_data_plane_create(struct rsi_data_plane **created,
     if (!plane)
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the data plane");
     plane->options = *options;
-    plane->publications = calloc(options->publication_count_max, sizeof(struct rsi_publication *));
+    plane->publications = calloc(options->publication_count_max, sizeof(*plane->publications));
     if (!plane->publications) {
         rsi_data_plane_destroy(plane);
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u publications",
@@ -634,8 +635,9 @@ rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane, const struct rsi_
         struct rsi_publication *publication = edit->publication;
         publication->home_agent = edit->session->agent;
         publication->next_sequence = 1;
-        plane->publications[publication->id & (plane->options.publication_count_max - 1)] =
-            publication;
+        rsi_store_relaxed(
+            &plane->publications[publication->id & (plane->options.publication_count_max - 1)],
+            publication);
     }
     plane->edits[edit_count & (RSI_EDIT_COUNT - 1)] = *edit;
     rsi_store_release(&plane->edit_count, edit_count + 1);

@@ -71,7 +71,7 @@ static RSI_NOINLINE bool put_announce(struct rsi_agent *agent, struct rsi_sessio
 
 static void forget_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
 {
-    struct rsi_publication *publication = agent->plane->publications[slot];
+    struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
     rsi_bit_clear(session->data.gap_pending, slot);
     rsi_fetch_add_acq_rel(&publication->gap_pending_count, UINT32_MAX);
     if (--session->data.gap_pending_count == 0)
@@ -90,7 +90,7 @@ void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
 /* Stages one gap record. False: no room. */
 static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
 {
-    struct rsi_publication *publication = agent->plane->publications[slot];
+    struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
     if (!rsi_bit_get(session->data.announced, slot) &&
         !put_announce(agent, session, publication, session->data.gap_first[slot]))
         return false;
