@@ -240,24 +240,26 @@ static void control_beside_data(struct conform *conform)
 /* What was sent before close still arrives, and before the end is told. */
 static void control_sent_before_close_arrives(struct conform *conform)
 {
+    enum { MESSAGE_COUNT = 40 }; /* more than go out at once on most transports */
     for (uint32_t round = 0; round < 10; round++) {
         conform_open(conform, NULL);
         conform_connect(conform, 1);
         struct conform_side *closer = round % 2 == 0 ? &conform->client : &conform->server;
         struct conform_side *other = round % 2 == 0 ? &conform->server : &conform->client;
-        for (uint32_t i = 0; i < 5; i++) {
+        for (uint32_t i = 0; i < MESSAGE_COUNT; i++) {
             conform_equal(conform, send_message(closer->links[0], 7, i), RSI_OK);
         }
         conform->transport->link_close(closer->links[0]);
-        conform_equal(conform, send_message(closer->links[0], 7, 9), RSI_E_LINK_CLOSED);
+        conform_equal(conform, send_message(closer->links[0], 7, 99), RSI_E_LINK_CLOSED);
         conform_wait_until(conform, rsi_link_state(other->links[0]) == RSI_LINK_LOST);
-        for (uint32_t i = 0; i < 5; i++) {
+        for (uint32_t i = 0; i < MESSAGE_COUNT; i++) {
             if (!receive_message(conform, other->links[0], 7, i)) {
-                conform_fail(conform, "message %u of 5 sent before close did not arrive", i);
+                conform_fail(conform, "message %u of %d sent before close did not arrive", i,
+                             MESSAGE_COUNT);
             }
         }
         conform_check_lost(other, 0);
-        conform_equal(conform, send_message(other->links[0], 7, 9), RSI_E_LINK_LOST);
+        conform_equal(conform, send_message(other->links[0], 7, 99), RSI_E_LINK_LOST);
         conform_shut(conform);
     }
 }

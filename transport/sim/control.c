@@ -181,8 +181,8 @@ static void join_wire(struct sim_link *sim, struct sim_wire *wire, uint32_t side
     }
 }
 
-/* Afterwards neither the own poller nor the other end refers to the link. The wire itself stays until
- * destroy: the owner thread may be on its way into a call. */
+/* Afterwards neither the own poller nor the other end refers to the link. The wire itself stays
+ * until destroy: the owner thread may be on its way into a call. */
 static void leave_wire(struct sim_link *sim)
 {
     struct sim_poller *poller = (struct sim_poller *)(void *)sim->link.poller;
