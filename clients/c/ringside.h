@@ -196,8 +196,11 @@ RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_commit(ringside_publ
                                                                    size_t bytes);
 RINGSIDE_API void ringside_abort(ringside_publisher_t *publisher);
 
-/* Copies one message into the ring and sends it: at once on an idle link, with others on a busy
- * one. */
+/*
+ * Copies one message into the ring and sends it: at once on an idle link, with others on a busy
+ * one. What waits behind a batch under way goes with the next call of publish, poll or flush: a
+ * program that pauses after a burst calls ringside_poll (or ringside_flush) before it does.
+ */
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_publish(ringside_publisher_t *publisher,
                                                                     const void *data, size_t bytes);
 

@@ -10,6 +10,7 @@
  */
 #include "clients/c/broker_testing.h"
 #include "clients/c/client.h"
+#include "core/counters.h"
 #include "transport/sim/sim.h"
 
 #include <arpa/inet.h>
@@ -687,6 +688,35 @@ static void test_token_unasked(void **state)
     assert_non_null(strstr(ringside_last_error(), "does not know tokens"));
 }
 
+/* The client's counters in a file that anybody may read while it runs, and that goes with it. */
+static void test_counters(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[128];
+    snprintf(path, sizeof(path), "%s/counters", fixture->testing.directory);
+    const ringside_options_t options = {
+        .struct_bytes = sizeof(options), .client_name = "counted", .counters_path = path};
+    ringside_client_t *client = NULL;
+    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK)
+        fail_msg("connect: %s", ringside_last_error());
+    ringside_publisher_t *publisher = publisher_on(client, "n");
+    publish_text(client, publisher, "one");
+    publish_text(client, publisher, "two");
+
+    struct rsi_counters_reader *reader = NULL;
+    struct rsi_counter_view view = {0};
+    assert_int_equal(rsi_counters_open(&reader, path, NULL), RSI_OK);
+    poll_until(client, rsi_counters_find(reader, "published_messages", "counted", &view) &&
+                           view.value == 2);
+    assert_true(rsi_counters_find(reader, "published_bytes", "counted", &view));
+    assert_int_equal(view.value, 6);
+    assert_true(rsi_counters_find(reader, "transport", "counted", &view));
+    assert_non_null(strstr(view.text, transport));
+    rsi_counters_close(reader);
+    assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
 /* ---- connecting --------------------------------------------------------------------------------
  */
 
@@ -793,6 +823,7 @@ int main(void)
         TEST(test_fork),
         cmocka_unit_test_setup_teardown(test_tokens, setup_with_token, teardown),
         TEST(test_token_unasked),
+        TEST(test_counters),
         TEST(test_wrong_urls),
         TEST(test_silent_listener),
         TEST(test_auto),
