@@ -16,6 +16,8 @@ const struct rsi_command rsi_commands[] = {
     {"pub", "publish messages from arguments, lines, or generated", rsi_command_pub},
     {"sub", "print messages of subjects that match patterns", rsi_command_sub},
     {"ping", "measure the round trip through the broker", rsi_command_ping},
+    {"bench", "measure latency, throughput or fan-out with processes of its own",
+     rsi_command_bench},
     {"replay", "publish a pcap file or a recorded feed at its pace", rsi_command_replay},
     {"feed", "write a generated market-data feed", rsi_command_feed},
     {"verify", "compare what arrives with a recording, message by message", rsi_command_verify},
