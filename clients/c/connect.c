@@ -296,6 +296,27 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
     return status;
 }
 
+/*
+ * A library writes to standard error what its user asked for: errors alone, unless RINGSIDE_LOG
+ * says otherwise. Once per process, so that it does not undo what a program sets later.
+ */
+static rsi_status_t set_log_level(struct rsi_error *error)
+{
+    static _Atomic uint32_t is_set;
+    const char *text = getenv("RINGSIDE_LOG");
+    rsi_log_level_t level = RSI_LOG_ERROR;
+    if (text != NULL) {
+        rsi_status_t status = rsi_log_level_parse(&level, text, error);
+        if (status != RSI_OK) {
+            rsi_error_context(error, "RINGSIDE_LOG in the environment");
+            return status;
+        }
+    }
+    if (rsi_exchange_acq_rel(&is_set, 1u) == 0)
+        rsi_log_set_level(level);
+    return RSI_OK;
+}
+
 ringside_status_t ringside_connect(ringside_client_t **client, const char *url,
                                    const ringside_options_t *options)
 {
@@ -306,6 +327,8 @@ ringside_status_t ringside_connect(ringside_client_t **client, const char *url,
         return rsi_client_fail_globally(&error);
     }
     *client = NULL;
+    if (set_log_level(&error) != RSI_OK)
+        return rsi_client_fail_globally(&error);
     rsi_client_watch_forks();
     rsi_clock_prepare();
     struct ringside_client *made = calloc(1, sizeof(*made));

@@ -17,6 +17,9 @@
  *
  * Fork: a child must not use its parent's clients; every call there answers RINGSIDE_E_STATE.
  *
+ * Log: the library writes errors that no call can return to standard error; RINGSIDE_LOG=error,
+ * warning, info or debug in the environment says how much.
+ *
  * Times are nanoseconds, sizes bytes. Functions return RINGSIDE_OK, a positive code for "not
  * now", or a negative code; ringside_error_text() then says what happened and what to do.
  */
