@@ -294,10 +294,10 @@ static void begin_loss(struct rsi_rdma_link *link, const struct rsi_error *reaso
     }
     link->loss = *reason;
     link->is_losing = true;
-    halt(link, now_ns);
-    if (!link->is_listed) {
-        rsi_link_lose_error(&link->base, reason);
+    if (rsi_link_state(&link->base) == RSI_LINK_CONNECTING) {
+        rsi_link_lose_error(&link->base, reason); /* nothing can have arrived */
     }
+    halt(link, now_ns);
 }
 
 static void lose(struct rsi_rdma_link *link, rsi_status_t status, const char *text)
@@ -715,6 +715,8 @@ static void attach_step(struct rsi_rdma_link *link, uint64_t now_ns)
     }
     struct rsi_error error = {0};
     if (rsi_attach_check(&link->peer_attach, &link->rings, &error) != RSI_OK) {
+        /* At once: the side that knows the reason says it before the other sees the link gone. */
+        rsi_link_lose_error(&link->base, &error);
         begin_loss(link, &error, now_ns);
         return;
     }
@@ -724,6 +726,9 @@ static void attach_step(struct rsi_rdma_link *link, uint64_t now_ns)
 static void working_step(struct rsi_rdma_link *link, uint64_t now_ns)
 {
     struct rsi_link *base = &link->base;
+    if (rsi_link_state(base) == RSI_LINK_ATTACHING) {
+        attach_step(link, now_ns);
+    }
     if (rsi_load_acquire(&base->failed)) {
         begin_loss(link, &base->failure, now_ns);
     } else if (rsi_load_acquire(&link->crossing.peer_closed)) {
@@ -731,8 +736,6 @@ static void working_step(struct rsi_rdma_link *link, uint64_t now_ns)
     } else if (link->is_disconnected) {
         lose(link, RSI_E_LINK_LOST,
              "the peer ended the connection without a word: its process is gone");
-    } else if (rsi_link_state(base) == RSI_LINK_ATTACHING) {
-        attach_step(link, now_ns);
     }
 }
 
