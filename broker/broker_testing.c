@@ -40,7 +40,7 @@ void rsi_testing_broker_init(struct rsi_testing_broker *broker)
 {
     memset(broker, 0, sizeof(*broker));
     rsi_settings_init(&broker->settings);
-    strcpy(broker->directory, "/tmp/ringside-broker-XXXXXX");
+    snprintf(broker->directory, sizeof(broker->directory), "/tmp/ringside-broker-XXXXXX");
     assert_non_null(mkdtemp(broker->directory));
     char url[128] = "tcp://127.0.0.1:0";
     if (strcmp(transport_name, "shm") == 0)

@@ -233,20 +233,21 @@ static void *wiping_memory(void *context, void *pointer, size_t bytes)
 {
     (void)context;
     size_t *block = pointer != NULL ? (size_t *)pointer - 2 : NULL;
-    size_t *grown = NULL;
+    void *given = NULL;
     if (bytes > 0) {
-        grown = malloc(bytes + 2 * sizeof(size_t));
+        size_t *grown = malloc(bytes + 2 * sizeof(size_t));
         if (grown == NULL)
             return NULL;
         grown[0] = bytes;
+        given = grown + 2;
         if (block != NULL)
-            memcpy(grown + 2, pointer, block[0] < bytes ? block[0] : bytes);
+            memcpy(given, pointer, block[0] < bytes ? block[0] : bytes);
     }
     if (block != NULL) {
         explicit_bzero(pointer, block[0]);
         free(block);
     }
-    return grown != NULL ? grown + 2 : NULL;
+    return given;
 }
 
 static rsi_status_t parse_file(struct rsi_settings *settings, const char *path, const char *text,

@@ -15,7 +15,7 @@ static int set_up(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     assert_non_null(fixture);
-    strcpy(fixture->directory, "/tmp/ringside-counters-XXXXXX");
+    snprintf(fixture->directory, sizeof fixture->directory, "/tmp/ringside-counters-XXXXXX");
     assert_non_null(mkdtemp(fixture->directory));
     snprintf(fixture->path, sizeof fixture->path, "%s/counters", fixture->directory);
     *state = fixture;

@@ -192,8 +192,9 @@ static void the_table_ends_with_all_values(void **state)
     uint64_t last_count = 0;
     unsigned line_count = 0;
     char *cursor = strchr(text, '\n');
-    for (char *line = strtok(cursor, "\n"); line != NULL && line[0] != '#';
-         line = strtok(NULL, "\n")) {
+    char *rest = NULL;
+    for (char *line = strtok_r(cursor, "\n", &rest); line != NULL && line[0] != '#';
+         line = strtok_r(NULL, "\n", &rest)) {
         double value = 0;
         double fraction = 0;
         uint64_t count = 0;
