@@ -16,7 +16,9 @@
 /* Work of one pass is bounded, so that no session and no log waits long for its turn. */
 #define RSI_ADMIT_BYTES_PER_PASS (128u << 10) /* per session */
 #define RSI_WALK_BYTES_PER_PASS  (512u << 10) /* per log or lagging cursor */
-#define RSI_SKIP_BYTES_PER_PASS  (2u << 20)   /* per dropping cursor */
+/* An idle poller whose look costs a system call is polled once in so many passes, beside others. */
+#define RSI_PASSES_PER_COSTLY_POLL 8u
+#define RSI_SKIP_BYTES_PER_PASS    (2u << 20) /* per dropping cursor */
 /* Polls at a stop, until nothing more has arrived: a bound for peers that never fall silent. */
 #define RSI_ARRIVAL_ROUNDS_MAX 65536u
 
@@ -47,9 +49,10 @@ struct rsi_agent {
     uint64_t common_pos[RSI_AGENT_COUNT_MAX]; /* the common walk of each log */
     uint64_t random;                          /* order of logs; 0: by number */
     bool is_stopping;
-    bool has_stalled_input;    /* admission stood still with frames waiting */
-    uint64_t admit_needed_pos; /* what the log's window ended at when it was full */
-    uint64_t now_ns;           /* of this pass */
+    bool has_stalled_input;                 /* admission stood still with frames waiting */
+    uint64_t admit_needed_pos;              /* what the log's window ended at when it was full */
+    uint64_t now_ns;                        /* of this pass */
+    bool was_busy[RSI_TRANSPORT_COUNT_MAX]; /* pollers that found something when last polled */
     struct rsi_idle idle;
     struct rsi_agent_counts counts;
 

@@ -315,12 +315,27 @@ static void report_drained(struct rsi_agent *agent)
     }
 }
 
+static uint64_t poll_links(struct rsi_agent *agent)
+{
+    bool is_turn = rsi_load_relaxed(&agent->counts.passes) % RSI_PASSES_PER_COSTLY_POLL == 0;
+    uint64_t work_count = 0;
+    for (uint32_t i = 0; i < agent->poller_count; i++) {
+        struct rsi_poller *poller = agent->pollers[i];
+        if (poller->transport->polls_by_system_call && !agent->was_busy[i] && !is_turn &&
+            agent->poller_count > 1)
+            continue;
+        uint32_t count = rsi_poller_poll(poller, agent->now_ns);
+        agent->was_busy[i] = count > 0;
+        work_count += count;
+    }
+    return work_count;
+}
+
 static uint64_t run_pass(struct rsi_agent *agent)
 {
     agent->now_ns = rsi_clock_now_ns();
     uint64_t work_count = apply_edits(agent);
-    for (uint32_t i = 0; i < agent->poller_count; i++)
-        work_count += rsi_poller_poll(agent->pollers[i], agent->now_ns);
+    work_count += poll_links(agent);
     work_count += rsi_agent_admit(agent);
     work_count += rsi_agent_catch_up(agent);
     work_count += rsi_agent_walk(agent);
@@ -396,6 +411,8 @@ static void sleep_until_work(struct rsi_agent *agent)
     }
     for (uint32_t i = 0; i < armed_count; i++)
         agent->pollers[i]->transport->poller_disarm(agent->pollers[i]);
+    for (uint32_t i = 0; i < agent->poller_count; i++)
+        agent->was_busy[i] = true; /* whichever it was that ended the wait: look at all */
     rsi_waker_finish(&agent->waker);
 }
 

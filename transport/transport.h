@@ -188,9 +188,10 @@ struct rsi_link_rings {
  * poll_control. All text in errors names the thing and the way out.
  */
 struct rsi_transport {
-    const char *name;         /* also the URL scheme */
-    uint64_t batch_bytes_max; /* most bytes that one flush emits as one batch */
-    bool peer_is_local;       /* both sides run on one host (shm, sim) */
+    const char *name;          /* also the URL scheme */
+    uint64_t batch_bytes_max;  /* most bytes that one flush emits as one batch */
+    bool peer_is_local;        /* both sides run on one host (shm, sim) */
+    bool polls_by_system_call; /* an empty poll_data costs a system call (tcp) */
 
     /* -- control thread -- */
 

@@ -458,6 +458,7 @@ const struct rsi_transport rsi_tcp_transport = {
     .name = "tcp",
     .batch_bytes_max = RSI_RING_BYTES_MAX,
     .peer_is_local = false,
+    .polls_by_system_call = true,
 
     .domain_create = tcp_domain_create,
     .domain_destroy = tcp_domain_destroy,

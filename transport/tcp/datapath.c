@@ -275,7 +275,7 @@ uint32_t rsi_tcp_poll_data(struct rsi_poller *base, uint64_t now_ns)
     if (can_skip_epoll(poller)) {
         poller->links[0]->receive.is_readable = true;
         poller->has_skipped_epoll = true;
-    } else {
+    } else if (poller->link_count > 0) {
         count += take_events(poller);
         poller->has_skipped_epoll = false;
     }
