@@ -255,8 +255,8 @@ ringside_client_t *rsi_connection_open(const struct rsi_connection_options *opti
     ringside_client_t *client = NULL;
     ringside_status_t status = ringside_connect(&client, options->url, &client_options);
     if (status != RINGSIDE_OK) {
-        rsi_cli_fail("%s: %s (%s)", options->url, ringside_last_error(),
-                     ringside_status_name(status));
+        /* The text names the URL. */
+        rsi_cli_fail("%s (%s)", ringside_last_error(), ringside_status_name(status));
         return NULL;
     }
     return client;

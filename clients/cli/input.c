@@ -61,6 +61,10 @@ static ssize_t source_read(void *cookie, char *buffer, size_t bytes)
     }
     unsigned wanted_bytes = bytes > (1u << 30) ? 1u << 30 : (unsigned)bytes;
     int got_bytes = gzread(input->file, buffer, wanted_bytes);
+    int zlib_status = Z_OK;
+    /* gzip'ed data that ends too early reads like an end, apart from this. */
+    if (got_bytes == 0 && gzerror(input->file, &zlib_status) != NULL && zlib_status == Z_BUF_ERROR)
+        got_bytes = -1;
     if (got_bytes < 0)
         errno = errno == 0 ? EIO : errno;
     return got_bytes;

@@ -137,7 +137,8 @@ rsi_status_t rsi_template_parse(struct rsi_template *template, const char *text,
     if (status == RSI_OK)
         status = check_with_short_values(template, error);
     if (status != RSI_OK)
-        rsi_error_context(error, "subject template '%s'", text);
+        rsi_error_context(error, "subject template '%.64s%s'", text,
+                          strlen(text) > 64 ? "..." : "");
     return status;
 }
 
