@@ -12,7 +12,7 @@
 enum {
     BURST_COUNT = 1000,
     BURST_COST_MAX = 40,
-    ROUND_COUNT = 5,
+    ROUND_COUNT_MAX = 5,
     STEP_SUBSCRIBED = 1,
     STEP_CONNECTED = 1,
 };
@@ -62,7 +62,7 @@ static void publish_bursts(struct actor *self, void *arg)
     publishers[0] = actor_publisher(client, "system.burst.even");
     publishers[1] = actor_publisher(client, "system.burst.odd");
     actor_reach(self, STEP_CONNECTED);
-    for (uint64_t round = 0; round < ROUND_COUNT; round++) {
+    for (uint64_t round = 0; round < scaled(ROUND_COUNT_MAX, 1); round++) {
         actor_await_allowed(self, 2 * round + 1);
         actor_flush(client);
         ringside_link_stats_t before = actor_stats(client);
@@ -101,7 +101,7 @@ static void run_rounds(struct broker *broker, struct actor *publisher, struct ac
                        unsigned stride)
 {
     uint64_t taken_count = 0;
-    for (uint64_t round = 0; round < ROUND_COUNT; round++) {
+    for (uint64_t round = 0; round < scaled(ROUND_COUNT_MAX, 1); round++) {
         uint64_t before = broker_counter(broker, "link.sends", "reader");
         actor_allow(publisher, 2 * round + 1);
         actor_await_step(publisher, 2 * round + 2);
