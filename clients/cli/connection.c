@@ -340,14 +340,13 @@ void rsi_print_link_stats(FILE *stream, const ringside_client_t *client, uint64_
     double per_message = message_count == 0 ? 0 : 1.0 / (double)message_count;
     fprintf(stream, "link %s: ", ringside_transport(client));
     if (stats.placed_bytes > 0)
-        fprintf(stream, "%" PRIu64 " batches out (%.4g per message), %" PRIu64 " sends (%.4g)",
+        fprintf(stream, "%" PRIu64 " batches out (%.4g per message), %" PRIu64 " sends (%.4g); ",
                 stats.batches_sent, (double)stats.batches_sent * per_message, stats.sends,
                 (double)stats.sends * per_message);
     if (stats.arrived_bytes > 0)
-        fprintf(stream, "%s%" PRIu64 " batches in (%.4g per message), %" PRIu64 " receives (%.4g)",
-                stats.placed_bytes > 0 ? "; " : "", stats.batches_arrived,
-                (double)stats.batches_arrived * per_message, stats.receives,
+        fprintf(stream, "%" PRIu64 " batches in (%.4g per message), %" PRIu64 " receives (%.4g); ",
+                stats.batches_arrived, (double)stats.batches_arrived * per_message, stats.receives,
                 (double)stats.receives * per_message);
-    fprintf(stream, "; %" PRIu64 " sleeps, %" PRIu64 " credit stalls\n", stats.sleeps,
+    fprintf(stream, "%" PRIu64 " sleeps, %" PRIu64 " credit stalls\n", stats.sleeps,
             stats.credit_stalls);
 }
