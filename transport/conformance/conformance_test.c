@@ -15,6 +15,7 @@
 #include "transport/conformance/harness.h"
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/text.h"
 
 #include <getopt.h>
@@ -209,6 +210,7 @@ int main(int argc, char **argv)
         usage();
         return EXIT_BAD_USAGE;
     }
+    rsi_log_set_level(options.is_verbose ? RSI_LOG_DEBUG : RSI_LOG_WARNING);
     char directory[] = "/tmp/ringside-conformance-XXXXXX";
     if (mkdtemp(directory) == NULL) {
         perror(directory);
