@@ -5,9 +5,14 @@
  *   differs by agent, the decision does not, and can so be tested without any of it.
  * - An adaptive agent that was woken for nothing goes back to sleep at once. Else a wake-up per
  *   millisecond would cost a whole spin each time, and an idle agent more than 1 % of its core.
+ * - Spinning pays where the other side works on another core meanwhile. Where both share one, or
+ *   work comes seldom, every spin is for nothing and keeps the other from working: the round trip
+ * of two spinning clients and a spinning broker on one core was 119 us, of sleeping ones 22 us. So
+ * an adaptive agent counts what its spins brought, and stops spinning while they bring nothing.
  */
 #include "core/idle.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "core/assert.h"
@@ -21,6 +26,7 @@ void rsi_idle_init(struct rsi_idle *idle, rsi_idle_strategy_t strategy, uint64_t
     *idle = (struct rsi_idle){
         .strategy = strategy,
         .spin_ns = spin_ns != 0 ? spin_ns : RSI_IDLE_SPIN_NS,
+        .credit = RSI_IDLE_CREDIT_MAX,
     };
 }
 
@@ -38,21 +44,52 @@ static rsi_idle_action_t go_to_sleep(struct rsi_idle *idle)
     return RSI_IDLE_SLEEP;
 }
 
+/* Whether this idle phase begins with a spin. */
+static bool may_spin(struct rsi_idle *idle)
+{
+    if (idle->credit > 0) {
+        return true;
+    }
+    if (++idle->unspun_count < RSI_IDLE_PROBE_COUNT) {
+        return false;
+    }
+    idle->unspun_count = 0;
+    return true;
+}
+
 static rsi_idle_action_t step_adaptive(struct rsi_idle *idle)
 {
     if (idle->is_spent != 0) {
         return go_to_sleep(idle);
     }
-    uint64_t now_ns = rsi_clock_now_ns();
     if (idle->idle_since_ns == 0) {
-        idle->idle_since_ns = now_ns;
+        if (!may_spin(idle)) {
+            return go_to_sleep(idle);
+        }
+        idle->idle_since_ns = rsi_clock_now_ns();
+        return poll_again(idle);
     }
-    return now_ns - idle->idle_since_ns < idle->spin_ns ? poll_again(idle) : go_to_sleep(idle);
+    if (rsi_clock_now_ns() - idle->idle_since_ns < idle->spin_ns) {
+        return poll_again(idle);
+    }
+    if (idle->credit > 0) {
+        idle->credit--;
+    }
+    return go_to_sleep(idle);
+}
+
+/* Work came while the agent was spinning: that paid for two that do not. */
+static void reward_spin(struct rsi_idle *idle)
+{
+    idle->credit = idle->credit + 2 < RSI_IDLE_CREDIT_MAX ? idle->credit + 2 : RSI_IDLE_CREDIT_MAX;
 }
 
 rsi_idle_action_t rsi_idle_step(struct rsi_idle *idle, uint64_t work_count)
 {
     if (work_count > 0) {
+        if (idle->idle_since_ns != 0 && idle->is_spent == 0) {
+            reward_spin(idle);
+        }
         idle->idle_since_ns = 0;
         idle->is_spent = 0;
         return RSI_IDLE_POLL;

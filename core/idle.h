@@ -11,7 +11,7 @@
  */
 typedef enum rsi_idle_strategy {
     RSI_IDLE_BUSY,     /* never sleeps: lowest latency, one core */
-    RSI_IDLE_ADAPTIVE, /* polls on for spin_ns after the last work, then sleeps */
+    RSI_IDLE_ADAPTIVE, /* polls on for spin_ns after the last work while that pays, then sleeps */
     RSI_IDLE_BLOCKING, /* sleeps at the first pass without work */
 } rsi_idle_strategy_t;
 
@@ -22,11 +22,18 @@ typedef enum rsi_idle_action {
 
 #define RSI_IDLE_SPIN_NS UINT64_C(50000)
 
+/* What an adaptive agent starts with and can have at most: so many spins for nothing in a row, and
+ * it sleeps at once; then every so many idle phases it spins once more, to see whether it pays now.
+ */
+enum { RSI_IDLE_CREDIT_MAX = 8, RSI_IDLE_PROBE_COUNT = 64 };
+
 struct rsi_idle {
     rsi_idle_strategy_t strategy;
     uint64_t spin_ns;       /* of ADAPTIVE */
     uint64_t idle_since_ns; /* first pass without work; 0: the last pass had work */
     uint32_t is_spent;      /* 1: the spinning is used up until there is work again */
+    uint32_t credit;        /* of ADAPTIVE: spins for nothing that it still allows itself */
+    uint32_t unspun_count;  /* idle phases since the last spin, while there is no credit */
     uint64_t spin_count;    /* passes without work answered with POLL */
     uint64_t sleep_count;   /* answered with SLEEP */
 };

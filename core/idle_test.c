@@ -65,6 +65,40 @@ static void only_work_earns_new_spinning(void **state)
     assert_true(idle.spin_count > spin_count);
 }
 
+/* One idle phase after some work: whether it began with a spin. */
+static bool phase_spins(struct rsi_idle *idle)
+{
+    assert_int_equal(rsi_idle_step(idle, 1), RSI_IDLE_POLL);
+    uint64_t spin_count = idle->spin_count;
+    spin_until_sleep(idle);
+    return idle->spin_count > spin_count;
+}
+
+static void an_adaptive_agent_stops_spinning_while_it_brings_nothing(void **state)
+{
+    (void)state;
+    struct rsi_idle idle;
+    rsi_idle_init(&idle, RSI_IDLE_ADAPTIVE, 1000);
+    for (int i = 0; i < RSI_IDLE_CREDIT_MAX; i++) {
+        assert_true(phase_spins(&idle));
+    }
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < RSI_IDLE_PROBE_COUNT - 1; i++) {
+            assert_false(phase_spins(&idle));
+        }
+        assert_true(phase_spins(&idle));
+    }
+    /* A probe that brings work earns two more spins. */
+    for (int i = 0; i < RSI_IDLE_PROBE_COUNT - 1; i++) {
+        assert_false(phase_spins(&idle));
+    }
+    assert_int_equal(rsi_idle_step(&idle, 1), RSI_IDLE_POLL);
+    assert_int_equal(rsi_idle_step(&idle, 0), RSI_IDLE_POLL);
+    assert_true(phase_spins(&idle));
+    assert_true(phase_spins(&idle));
+    assert_false(phase_spins(&idle));
+}
+
 static void names_are_read_and_written(void **state)
 {
     (void)state;
@@ -92,6 +126,7 @@ int main(void)
         cmocka_unit_test(blocking_sleeps_at_once),
         cmocka_unit_test(adaptive_spins_for_its_time_and_then_sleeps),
         cmocka_unit_test(only_work_earns_new_spinning),
+        cmocka_unit_test(an_adaptive_agent_stops_spinning_while_it_brings_nothing),
         cmocka_unit_test(names_are_read_and_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
