@@ -40,9 +40,12 @@
  * Messages that wait behind a batch under way are emitted by the next pass. A publisher that makes
  * no pass, because it only publishes, would keep them back for as long as the transport calls the
  * batch under way (tcp: until somebody polls). So a publish that finds the last emission this long
- * ago makes the poller's part of a pass itself.
+ * ago makes the poller's part of a pass itself. Where emitting is slow (emulated devices) it waits
+ * for a multiple of what that took, so that a burst is not torn into as many batches as messages.
  */
-#define RSI_CLIENT_EMIT_INTERVAL_NS UINT64_C(100000)
+#define RSI_CLIENT_EMIT_INTERVAL_NS     UINT64_C(100000)
+#define RSI_CLIENT_EMIT_INTERVAL_MAX_NS UINT64_C(2000000)
+#define RSI_CLIENT_EMIT_COST_FACTOR     8u
 
 /* The in ring is given back in steps of this, and at the end of each delivery. */
 #define RSI_CLIENT_CONSUME_BYTES UINT64_C(16384)
@@ -132,7 +135,7 @@ struct ringside_client {
     uint64_t message_bytes_max;
     uint32_t fork_count;  /* forks of the process when this client was made */
     bool refuses_publish; /* any reason not to publish: slow path finds out which */
-    uint64_t emitted_ns;  /* when the out ring was last seen without anything unemitted */
+    uint64_t emit_due_ns; /* from then on a publish emits what waits behind a batch under way */
     struct ringside_publisher *claim; /* whose claim is open */
     uint64_t claim_bytes;
     uint64_t room_wanted_bytes; /* a publish found no room for so much; 0: none is waiting */

@@ -70,7 +70,13 @@ static RSI_NOINLINE void emit_overdue(struct ringside_client *client, uint64_t n
 {
     poll_link(client, now_ns);
     (void)rsi_link_flush(client->link);
-    client->emitted_ns = now_ns;
+    uint64_t end_ns = rsi_clock_now_ns();
+    uint64_t interval_ns = RSI_CLIENT_EMIT_COST_FACTOR * (end_ns - now_ns);
+    if (interval_ns < RSI_CLIENT_EMIT_INTERVAL_NS)
+        interval_ns = RSI_CLIENT_EMIT_INTERVAL_NS;
+    if (interval_ns > RSI_CLIENT_EMIT_INTERVAL_MAX_NS)
+        interval_ns = RSI_CLIENT_EMIT_INTERVAL_MAX_NS;
+    client->emit_due_ns = end_ns + interval_ns;
 }
 
 /* ---- the common way
@@ -117,8 +123,8 @@ static inline void send_frame(struct ringside_publisher *publisher, struct rsi_f
     rsi_link_place(link);
     (void)rsi_link_flush_clocked(link); /* what cannot go now goes with poll_data */
     if (link->flushed_pos == link->placed_pos)
-        client->emitted_ns = now_ns;
-    else if (rsi_unlikely(now_ns - client->emitted_ns > RSI_CLIENT_EMIT_INTERVAL_NS))
+        client->emit_due_ns = now_ns + RSI_CLIENT_EMIT_INTERVAL_NS;
+    else if (rsi_unlikely(now_ns > client->emit_due_ns))
         emit_overdue(client, now_ns);
     client->totals.published_messages++;
     client->totals.published_bytes += bytes;

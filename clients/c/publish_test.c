@@ -124,11 +124,14 @@ static void test_overdue_emission(void **state)
     assert_true(testing->link.under_way);
 
     /* As if the last emission were long ago: the publish polls the link and emits. */
-    testing->client.emitted_ns = rsi_clock_now_ns() - 2 * RSI_CLIENT_EMIT_INTERVAL_NS;
+    testing->client.emit_due_ns = rsi_clock_now_ns() - 1;
     assert_int_equal(ringside_publish(&fixture->publisher, "2", 1), RINGSIDE_OK);
     assert_int_equal(testing->poll_count, 1);
     assert_int_equal(testing->flush_count, 2);
     assert_int_equal(testing->link.flushed_pos, testing->link.placed_pos);
+    uint64_t now_ns = rsi_clock_now_ns();
+    assert_true(testing->client.emit_due_ns > now_ns - RSI_CLIENT_EMIT_INTERVAL_MAX_NS);
+    assert_true(testing->client.emit_due_ns <= now_ns + RSI_CLIENT_EMIT_INTERVAL_MAX_NS);
 }
 
 static void test_refusals(void **state)
