@@ -127,16 +127,20 @@ static void test_stop_drains(void **arg)
     rsi_testing_client_close(&state->other);
 }
 
+static void publish_many(struct state *state, uint64_t count)
+{
+    for (uint64_t number = 0; number < count; number++)
+        rsi_testing_client_publish(&state->client, 1, number);
+}
+
 /* Fills the reader's ring, which it does not empty, until the broker's log holds the rest. */
 static void fill_reader(struct state *state)
 {
     struct rsi_link *link = state->other.link;
-    uint64_t number = 0;
-    rsi_testing_wait(&state->client, &state->other,
-                     (rsi_testing_client_publish(&state->client, 1, number++),
-                      link->arrived_pos + 4096 > link->in.capacity_bytes));
-    for (uint32_t i = 0; i < 2000; i++)
-        rsi_testing_client_publish(&state->client, 1, number++);
+    rsi_testing_wait(
+        &state->client, &state->other,
+        (publish_many(state, 100), link->arrived_pos + 4096 > link->in.capacity_bytes));
+    publish_many(state, 2000);
     rsi_testing_wait(&state->client, &state->other,
                      state->client.link->peer_arrived_pos == state->client.link->placed_pos);
 }
