@@ -150,8 +150,10 @@ static void append_trade(struct rsi_feed *feed, struct rsi_text *line,
     append_head(feed, line, symbol, "trade");
     rsi_text_append(line, ",\"t\":%" PRIu64 ",\"p\":", ++feed->trade_count);
     append_price(line, symbol->price_ticks);
-    rsi_text_append(line, ",\"q\":%" PRIu64 ",\"m\":%s}", 1 + random_below(feed, 500),
-                    random_below(feed, 2) == 0 ? "true" : "false");
+    /* One after the other: compilers differ in the order of a call's arguments. */
+    bool is_maker = random_below(feed, 2) == 0;
+    uint64_t quantity = 1 + random_below(feed, 500);
+    rsi_text_append(line, ",\"q\":%" PRIu64 ",\"m\":%s}", quantity, is_maker ? "true" : "false");
 }
 
 static void append_ticker(struct rsi_feed *feed, struct rsi_text *line,
