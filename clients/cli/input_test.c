@@ -163,11 +163,14 @@ static void a_file_that_was_cut_is_an_error(void **state)
     (void)state;
     char text[65536];
     unsigned seed = 1;
-    for (size_t i = 0; i < sizeof(text); i++)
-        text[i] = i % 64 == 63  ? '\n'
-                  : i % 64 == 0 ? '1'
-                  : i % 64 == 1 ? ' '
-                                : (char)('a' + rand_r(&seed) % 26);
+    for (size_t i = 0; i < sizeof(text); i++) {
+        text[i] = (char)('a' + rand_r(&seed) % 26);
+    }
+    for (size_t line = 0; line < sizeof(text); line += 64) {
+        text[line] = '1';
+        text[line + 1] = ' ';
+        text[line + 63] = '\n';
+    }
     write_file(text, sizeof(text), true);
     assert_int_equal(truncate(path, 16000), 0);
     struct rsi_input *input = open_input();
