@@ -189,7 +189,7 @@ static void test_memlock_limit(void)
     actor_start(&greedy, "greedy", &broker, ask_for_too_much, NULL);
     actor_join(&greedy);
     tell("%s", greedy.shared->text);
-    check_text(greedy.shared->text, "needed");
+    check_text(greedy.shared->text, "needs 65540 KiB");
     check_text(greedy.shared->text, "ulimit -l");
     check(strstr(greedy.shared->text, "8192") != NULL ||
               strstr(greedy.shared->text, "8 MiB") != NULL,
