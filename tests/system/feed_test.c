@@ -5,14 +5,16 @@
  * Design notes
  * - The feed is generated, or a file that --file names; captures are written by the test itself.
  * - A pattern that matches nothing of a file cannot be compared, so patterns for a given file are
- *   made of its template: each depth that it has, beginning with a star or with its first token.
+ *   made of the subjects at its start.
  */
+#include "clients/cli/recording.h"
 #include "tests/system/harness.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-enum { VERIFIER_COUNT = 10, SUBJECT_BYTES = 256, PACKET_COUNT = 3000 };
+enum { VERIFIER_COUNT = 10, SUBJECT_BYTES = 320, PACKET_COUNT = 3000 };
+_Static_assert(SUBJECT_BYTES > sizeof(((struct rsi_subject *)0)->text) + 2, "a pattern fits");
 
 struct replay {
     const char *path;
@@ -51,7 +53,9 @@ static void start_verifier(struct program *program, const struct replay *replay,
     char idle[32];
     const char *list[ARGUMENT_COUNT_MAX] = {"ringside", "verify", "--file", replay->path};
     snprintf(name, sizeof(name), "verify-%zu", index);
-    snprintf(idle, sizeof(idle), "--idle-timeout=%us", (unsigned)(hang_ns() / SECOND_NS));
+    /* A real feed may be silent for a while. */
+    uint64_t idle_s = options.feed_recorded_pace ? 600 : hang_ns() / SECOND_NS;
+    snprintf(idle, sizeof(idle), "--idle-timeout=%" PRIu64 "s", idle_s);
     size_t count = add_common(list, replay, broker->url);
     list[count++] = idle;
     list[count++] = replay->patterns[index];
@@ -91,8 +95,11 @@ static void run_replay(const struct replay *replay, const char *const *broker_fl
     while (!program_has_ended(&player))
         nap();
     player_code = program_wait(&player);
-    for (size_t index = 0; index < VERIFIER_COUNT; index++)
+    for (size_t index = 0; index < VERIFIER_COUNT; index++) {
+        while (options.feed_recorded_pace && !program_has_ended(&verifiers[index]))
+            nap();
         codes[index] = program_wait(&verifiers[index]);
+    }
     tell("%s %s: %.2f s", replay->feed_template, replay->pace, (double)(now_ns() - start_ns) / 1e9);
     tell_result(&player, "published", false);
     for (size_t index = 0; index < VERIFIER_COUNT; index++) {
@@ -240,8 +247,93 @@ static void test_capture(void)
 /* ---- a file of the user's own ------------------------------------------------------------------
  */
 
+enum { KNOWN_SUBJECT_COUNT_MAX = 16 };
+
+struct patterns {
+    char text[VERIFIER_COUNT][SUBJECT_BYTES];
+    size_t count;
+};
+
+static void add_pattern(struct patterns *patterns, const char *text)
+{
+    for (size_t index = 0; index < patterns->count; index++) {
+        if (strcmp(patterns->text[index], text) == 0)
+            return;
+    }
+    if (patterns->count < VERIFIER_COUNT)
+        snprintf(patterns->text[patterns->count++], SUBJECT_BYTES, "%s", text);
+}
+
+/* Token `place` (from 0) and, with `is_rest`, all behind it, as a wildcard; false: not that long.
+ */
+static bool with_wildcard(char *pattern, const char *subject, size_t place, bool is_rest)
+{
+    const char *at = subject;
+    for (size_t token = 0; token < place; token++) {
+        at += strcspn(at, ".");
+        if (*at++ == '\0')
+            return false;
+    }
+    const char *behind = at + strcspn(at, ".");
+    snprintf(pattern, SUBJECT_BYTES, "%.*s%s%s", (int)(at - subject), subject, is_rest ? ">" : "*",
+             is_rest ? "" : behind);
+    return true;
+}
+
+/* The first subjects of the file, each once, by the code that replay uses. */
+static size_t find_subjects(const struct replay *replay, struct rsi_subject *subjects)
+{
+    static struct rsi_recording_options recorded;
+    struct rsi_recording recording;
+    struct rsi_record record;
+    struct rsi_error error = {0};
+    size_t count = 0;
+    recorded.path = replay->path;
+    recorded.template_text = replay->feed_template;
+    recorded.else_subject = replay->feed_else;
+    recorded.loop_count = 1;
+    recorded.limit_count = UINT64_MAX;
+    check(!rsi_failed(rsi_template_parse(&recorded.template, replay->feed_template, &error)), "%s",
+          error.text);
+    check(!rsi_failed(rsi_recording_open(&recording, &recorded, &error)), "%s", error.text);
+    rsi_status_t status;
+    while (count < KNOWN_SUBJECT_COUNT_MAX &&
+           (status = rsi_recording_next(&recording, &record, &subjects[count], &error)) == RSI_OK) {
+        size_t index = 0;
+        while (strcmp(subjects[index].text, subjects[count].text) != 0)
+            index++;
+        count += index == count;
+    }
+    check(count == KNOWN_SUBJECT_COUNT_MAX || !rsi_failed(status), "%s", error.text);
+    rsi_recording_close(&recording);
+    check(count > 0, "%s holds no message", replay->path);
+    return count;
+}
+
+/* All, one subject by itself, then wildcards at each place of every subject. */
+static void make_patterns(struct patterns *patterns, const struct replay *replay)
+{
+    static struct rsi_subject subjects[KNOWN_SUBJECT_COUNT_MAX];
+    char pattern[SUBJECT_BYTES];
+    size_t subject_count = find_subjects(replay, subjects);
+    add_pattern(patterns, ">");
+    add_pattern(patterns, subjects[0].text);
+    for (size_t place = 0; place < 8; place++) {
+        for (size_t index = 0; index < subject_count; index++) {
+            if (with_wildcard(pattern, subjects[index].text, place, false))
+                add_pattern(patterns, pattern);
+            if (with_wildcard(pattern, subjects[index].text, place, true))
+                add_pattern(patterns, pattern);
+        }
+    }
+    /* A feed of one subject has fewer than ten: then some are there twice. */
+    for (size_t index = 0; patterns->count < VERIFIER_COUNT; index++, patterns->count++)
+        memcpy(patterns->text[patterns->count], patterns->text[index], SUBJECT_BYTES);
+}
+
 static void test_given_file(void)
 {
+    static struct patterns patterns;
     struct replay replay = {
         .path = options.feed_path,
         .feed_template = options.feed_template,
@@ -249,29 +341,9 @@ static void test_given_file(void)
         .pace = options.feed_recorded_pace ? "--speed=1" : "--flat-out",
     };
     check(replay.feed_template != NULL, "--file needs --template");
-    static char patterns[VERIFIER_COUNT][SUBJECT_BYTES];
-    char first[64];
-    /* The template's first token is literal, or any. */
-    snprintf(first, sizeof(first), "%.*s", (int)strcspn(replay.feed_template, ".{"),
-             replay.feed_template);
-    bool has_first = first[0] != '\0' && replay.feed_template[strlen(first)] == '.';
-    unsigned dot_count = 0;
-    for (const char *at = replay.feed_template; *at != '\0'; at++)
-        dot_count += *at == '.';
-    /* Every prefix of stars that the template's depth allows; the depths repeat. */
-    for (unsigned index = 0; index < VERIFIER_COUNT; index++) {
-        unsigned star_count = index / 2 % (dot_count + 1);
-        char *at = patterns[index];
-        char *end = at + SUBJECT_BYTES;
-        if (index % 2 == 1 && has_first && star_count > 0)
-            at += snprintf(at, (size_t)(end - at), "%s.", first);
-        else if (star_count > 0)
-            at += snprintf(at, (size_t)(end - at), "*.");
-        for (unsigned star = 1; star < star_count; star++)
-            at += snprintf(at, (size_t)(end - at), "*.");
-        snprintf(at, (size_t)(end - at), ">");
-        replay.patterns[index] = patterns[index];
-    }
+    make_patterns(&patterns, &replay);
+    for (size_t index = 0; index < VERIFIER_COUNT; index++)
+        replay.patterns[index] = patterns.text[index];
     run_replay(&replay, NULL);
 }
 
