@@ -39,7 +39,9 @@ static const char *frame_fault(const struct rsi_session *session, const struct r
 {
     if (frame->header.type != RSI_FRAME_MESSAGE)
         return "a frame of a type that only the broker sends";
-    if (frame->header.payload_bytes > session->message_bytes_max)
+    /* Both parts: what is larger might fit no deliver ring, nor the log. */
+    if ((uint64_t)frame->header.headers_bytes + frame->header.payload_bytes >
+        session->message_bytes_max)
         return "a message larger than was agreed";
     if (frame->header.publication == 0 || frame->header.publication > session->data.alias_count_max)
         return "an alias out of bounds";
