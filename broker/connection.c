@@ -157,6 +157,16 @@ static void count_end(struct rsi_connection *connection)
         counts->sessions_lost++;
 }
 
+/* Texts quote what a client sent, also before it proved who it is: it writes no lines of its own
+ * into the log. */
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+    }
+}
+
 void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Reason reason,
                         const char *format, ...)
 {
@@ -166,6 +176,7 @@ void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Re
     va_start(arguments, format);
     vsnprintf(connection->end_text, sizeof(connection->end_text), format, arguments);
     va_end(arguments);
+    make_printable(connection->end_text);
     connection->end_reason = reason;
     log_end(connection);
     count_end(connection);
@@ -320,8 +331,12 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
     if (connection->deadline_ns == UINT64_MAX)
         connection->deadline_ns = now_ns + LEAVE_TIMEOUT_S * SECOND_NS;
     /* Waits for bytes that do not come: a client that named a wrong end, or whose link hangs. */
-    if (now_ns >= connection->deadline_ns)
+    if (now_ns >= connection->deadline_ns) {
         connection->link->transport->link_close(connection->link);
+        /* What has arrived may still wait for a subscriber that blocks. A deadline that has passed
+         * would keep the loop turning all the while. */
+        connection->deadline_ns = now_ns + LEAVE_TIMEOUT_S * SECOND_NS;
+    }
     /* Pairs with the release in let_go(): the home agent is done with session and rings. */
     if (!rsi_load_acquire(&session->left) ||
         !rsi_data_plane_is_applied(control->plane, connection->leave_ticket))

@@ -49,6 +49,7 @@ static void send_hello(struct rsi_testing_client *client, uint32_t version_min,
     hello.client_name = (char *)name;
     hello.nonce.data = nonce;
     hello.nonce.len = nonce_bytes;
+    hello.software = (char *)"one\ntwo"; /* no line of its own in the log */
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_HELLO;
     message.hello = &hello;
     rsi_testing_client_send(client, &message);
@@ -109,6 +110,7 @@ static void test_wrong_version(void **arg)
     assert_non_null(message);
     assert_int_equal(message->body_case, RINGSIDE__CONTROL__CONTROL__BODY_REFUSED);
     assert_int_equal(message->refused->reason, RINGSIDE__CONTROL__REASON__REASON_VERSION);
+    assert_non_null(strstr(message->refused->text, "one?two"));
     assert_int_equal(message->refused->version_min, RSI_WIRE_VERSION_MIN);
     assert_int_equal(message->refused->version_max, RSI_WIRE_VERSION_MAX);
     assert_non_null(strstr(message->refused->text, "7 to 9"));
