@@ -120,6 +120,9 @@ void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_s
 /* Tells the other agents that something moved for which they may sleep. */
 void rsi_agent_wake_others(struct rsi_agent *agent);
 
+/* data_agent.c: applies what was posted since. Returns how many edits. */
+uint64_t rsi_agent_apply_edits(struct rsi_agent *agent);
+
 /* admission.c: takes frames from ingress rings into the log. Returns how many. */
 uint64_t rsi_agent_admit(struct rsi_agent *agent);
 /* Lowest position of its own log that any agent still needs. */
@@ -128,7 +131,8 @@ uint64_t rsi_agent_lowest_needed_pos(const struct rsi_agent *agent);
 void rsi_agent_finish_closing(struct rsi_agent *agent);
 void rsi_agent_finish_leaving(struct rsi_agent *agent);
 
-/* fanout.c: copies frames from the logs into out rings. Returns how many frames it walked. */
+/* fanout.c: applies edits, then copies frames from the logs into out rings. Returns how many frames
+ * and edits that were. */
 uint64_t rsi_agent_walk(struct rsi_agent *agent);
 /* Lagging cursors: catches up, acts on policy, tells gaps. Returns how many frames moved or
  * skipped. */
@@ -139,6 +143,9 @@ void rsi_agent_emit(struct rsi_agent *agent);
 void rsi_agent_publish_needed(struct rsi_agent *agent);
 /* Ends the lagging of all of a session's cursors: it leaves or is at fault. */
 void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session);
+/* After an unsubscribe: what nothing of the session asks for any more is announced anew when it is
+ * asked for again, and its gaps are not told. */
+void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *session);
 /* The session's gaps will not be told any more. */
 void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session);
 

@@ -2,8 +2,9 @@
  * Design notes: data_agent.h says what must hold between agents and the control agent. Here: the
  * plane, the edit list, and an agent's duty cycle.
  *
- * A pass: apply edits; poll the links; admit; catch up lagging cursors; walk; emit; publish what is
- * still needed. When a pass found nothing, the idle strategy decides whether to look again or to
+ * A pass: apply edits; poll the links; admit; catch up lagging cursors; walk (beside other agents:
+ * look at the logs' ends, apply edits once more, walk to these ends); emit; publish what is still
+ * needed. When a pass found nothing, the idle strategy decides whether to look again or to
  * sleep.
  *
  * Sleeping. The agent says that it will sleep (waker, with its seq_cst fence), arms the pollers,
@@ -148,6 +149,9 @@ static void resolve_policy(struct rsi_session *session)
     session->data.policy = counts[RSI_POLICY_BLOCK] > 0        ? RSI_POLICY_BLOCK
                            : counts[RSI_POLICY_DISCONNECT] > 0 ? RSI_POLICY_DISCONNECT
                                                                : RSI_POLICY_DROP;
+    /* A cursor on its way up to the common walk leaves out no more than the policy allows. */
+    for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX && session->data.policy != RSI_POLICY_DROP; i++)
+        session->data.lags[i].is_dropping = false;
 }
 
 static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
@@ -173,28 +177,15 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
     resolve_policy(session);
 }
 
-/* The session gets no more of a topic: when it does again, each publication is announced anew. */
-static void forget_announced(void *arg, struct rsi_session *session, const struct rsi_topic *topic)
-{
-    struct rsi_agent *agent = arg;
-    for (uint32_t slot = 0; slot < agent->plane->options.publication_count_max; slot++) {
-        const struct rsi_publication *publication =
-            rsi_load_relaxed(&agent->plane->publications[slot]);
-        if (publication && rsi_bit_get(session->data.announced, slot) &&
-            publication->topic == topic->id)
-            rsi_bit_clear(session->data.announced, slot);
-    }
-}
-
 static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_session *session = edit->session;
     if (session->agent != agent->index || session->data.is_leaving)
         return;
     struct rsi_subscription removed;
-    if (!rsi_topic_index_unsubscribe(&agent->topics, session, edit->subscription, &removed,
-                                     forget_announced, agent))
+    if (!rsi_topic_index_unsubscribe(&agent->topics, session, edit->subscription, &removed))
         return;
+    rsi_agent_forget_unwanted(agent, session);
     session->data.policy_counts[removed.policy]--;
     resolve_policy(session);
 }
@@ -256,7 +247,7 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
     }
 }
 
-static uint64_t apply_edits(struct rsi_agent *agent)
+uint64_t rsi_agent_apply_edits(struct rsi_agent *agent)
 {
     uint64_t applied_count = rsi_load_relaxed(&agent->applied_count);
     uint64_t edit_count = rsi_load_acquire(&agent->plane->edit_count);
@@ -334,7 +325,7 @@ static uint64_t poll_links(struct rsi_agent *agent)
 static uint64_t run_pass(struct rsi_agent *agent)
 {
     agent->now_ns = rsi_clock_now_ns();
-    uint64_t work_count = apply_edits(agent);
+    uint64_t work_count = rsi_agent_apply_edits(agent);
     work_count += poll_links(agent);
     work_count += rsi_agent_admit(agent);
     work_count += rsi_agent_catch_up(agent);
@@ -395,6 +386,12 @@ static bool has_unwatched_work(const struct rsi_agent *agent)
 static void sleep_until_work(struct rsi_agent *agent)
 {
     rsi_waker_prepare(&agent->waker);
+    /* Once more, because no poller watches what these look at: the states of links and what other
+     * agents have said of their stop. Who changed it before prepare woke nobody. */
+    if (agent->leaving_count > 0)
+        rsi_agent_finish_leaving(agent);
+    if (agent->is_stopping)
+        report_drained(agent);
     request_room(agent);
     bool may_sleep = true;
     uint32_t armed_count = 0;

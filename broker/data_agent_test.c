@@ -186,15 +186,29 @@ static struct rsi_publication *open_publication(struct bench *bench, struct clie
     return publication;
 }
 
-static void subscribe(struct bench *bench, struct client *client, const char *pattern,
-                      enum rsi_policy policy)
+static void subscribe_as(struct bench *bench, struct client *client, uint64_t subscription,
+                         const char *pattern, enum rsi_policy policy, bool no_echo)
 {
     struct rsi_edit edit = {.kind = RSI_EDIT_SUBSCRIBE,
                             .session = &client->session,
-                            .subscription = 1,
-                            .policy = policy};
+                            .subscription = subscription,
+                            .policy = policy,
+                            .no_echo = no_echo};
     snprintf(edit.subject, sizeof(edit.subject), "%s", pattern);
     post(bench, &edit);
+}
+
+static void subscribe(struct bench *bench, struct client *client, const char *pattern,
+                      enum rsi_policy policy)
+{
+    subscribe_as(bench, client, 1, pattern, policy, false);
+}
+
+static void unsubscribe(struct bench *bench, struct client *client, uint64_t subscription)
+{
+    post(bench, &(struct rsi_edit){.kind = RSI_EDIT_UNSUBSCRIBE,
+                                   .session = &client->session,
+                                   .subscription = subscription});
 }
 
 static uint8_t pattern_byte(uint32_t alias, uint64_t sequence, uint32_t at)
@@ -203,29 +217,35 @@ static uint8_t pattern_byte(uint32_t alias, uint64_t sequence, uint32_t at)
 }
 
 /* False: no room now. The payload can be told from alias, sequence and size alone. */
-static bool publish(struct client *client, uint32_t alias, uint64_t sequence,
-                    uint32_t payload_bytes)
+static bool publish_with(struct client *client, uint32_t alias, uint64_t sequence,
+                         uint16_t headers_bytes, uint32_t payload_bytes)
 {
-    uint64_t frame_bytes = rsi_frame_bytes(0, payload_bytes);
+    uint64_t frame_bytes = rsi_frame_bytes(headers_bytes, payload_bytes);
     struct rsi_frame_header *header = rsi_frame_claim(client->here, frame_bytes);
     if (!header)
         return false;
     header->payload_bytes = payload_bytes;
     header->type = RSI_FRAME_MESSAGE;
     header->flags = 0;
-    header->headers_bytes = 0;
+    header->headers_bytes = headers_bytes;
     header->publication = alias;
     header->generation = 0;
     header->member = 0;
     header->sequence = 0;
     header->publish_time_ns = sequence;
-    uint8_t *payload = (uint8_t *)(header + 1);
+    uint8_t *payload = (uint8_t *)(header + 1) + headers_bytes;
     for (uint32_t i = 0; i < payload_bytes; i++)
         payload[i] = pattern_byte(alias, sequence, i);
     rsi_frame_commit(client->here, frame_bytes);
     rsi_link_place(client->here);
     (void)rsi_link_flush_clocked(client->here);
     return true;
+}
+
+static bool publish(struct client *client, uint32_t alias, uint64_t sequence,
+                    uint32_t payload_bytes)
+{
+    return publish_with(client, alias, sequence, 0, payload_bytes);
 }
 
 static void take_gap(struct client *client, const struct rsi_frame *frame)
@@ -253,6 +273,19 @@ static void take_message(struct bench *bench, struct client *client, const struc
     client->expected[id]++;
     client->received_of[id]++;
     client->received_count++;
+}
+
+/* Publishes `count` messages that follow *sent, waiting for room. */
+static void publish_many(struct bench *bench, struct client *client, uint32_t alias, uint64_t *sent,
+                         uint64_t count)
+{
+    for (uint64_t end = *sent + count; *sent < end; ++*sent)
+        wait_for(bench, publish(client, alias, *sent + 1, 400));
+}
+
+static uint64_t admitted_count(const struct client *client)
+{
+    return rsi_load_relaxed(&client->session.counts.admitted_messages);
 }
 
 /* Reads all that has arrived at one client and checks it. */
@@ -433,6 +466,74 @@ static void a_blocking_subscriber_holds_publishers_and_loses_nothing(void **stat
     bench_destroy(bench);
 }
 
+/* What blocked is unsubscribed; what is left may drop, and is less than half a window behind. */
+static void who_no_longer_asks_to_block_holds_nobody(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_create(1, 0);
+    struct client *publisher = client_join(bench);
+    struct client *stuck = client_join(bench);
+    uint64_t sent[3] = {0};
+    open_publication(bench, publisher, 1, "md.a");
+    open_publication(bench, publisher, 2, "md.b");
+    subscribe_as(bench, stuck, 1, "md.a", RSI_POLICY_BLOCK, false);
+    subscribe_as(bench, stuck, 2, "md.b", RSI_POLICY_DROP, false);
+    publish_many(bench, publisher, 1, &sent[1], 400); /* fills the ring; the rest lags */
+    wait_for(bench, admitted_count(publisher) == 400);
+    publish_many(bench, publisher, 2, &sent[2], 140); /* reaches beyond half of the window */
+    const struct rsi_agent_counts *counts = rsi_data_plane_counts(bench->plane, 0);
+    wait_for(bench, rsi_load_relaxed(&counts->blocked_passes) > 0);
+    unsubscribe(bench, stuck, 1);
+    wait_for(bench, admitted_count(publisher) == 540);
+    bench_destroy(bench);
+}
+
+static void what_was_not_subscribed_is_no_gap(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_create(1, 0);
+    struct client *publisher = client_join(bench);
+    struct client *slow = client_join(bench);
+    uint64_t sent = 0;
+    open_publication(bench, publisher, 1, "md.a");
+    subscribe(bench, slow, "md.a", RSI_POLICY_DROP);
+    /* The full ring has room for a few gap records more, not for six. */
+    while (rsi_load_relaxed(&slow->session.counts.gaps) < 6)
+        publish_many(bench, publisher, 1, &sent, 100);
+    wait_for(bench, admitted_count(publisher) == sent);
+    unsubscribe(bench, slow, 1); /* with a gap that was not told */
+    publish_many(bench, publisher, 1, &sent, 10);
+    wait_for(bench, admitted_count(publisher) == sent);
+    subscribe(bench, slow, "md.a", RSI_POLICY_DROP);
+    publish_many(bench, publisher, 1, &sent, 10);
+    /* Every message is checked to come at the sequence that announces and gaps made expected. */
+    wait_for(bench, (receive(bench, slow), slow->expected[1] == sent + 1));
+    assert_true(slow->gap_count < rsi_load_relaxed(&slow->session.counts.dropped_messages));
+    bench_destroy(bench);
+}
+
+/* The topic stays matched all the time, only the wish for the own frames comes and goes. */
+static void an_echo_that_was_not_wanted_is_no_gap(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_create(1, 0);
+    struct client *both = client_join(bench);
+    uint64_t sent = 0;
+    open_publication(bench, both, 1, "md.a");
+    subscribe_as(bench, both, 1, "md.a", RSI_POLICY_DROP, true);
+    subscribe_as(bench, both, 2, "md.>", RSI_POLICY_DROP, false);
+    publish_many(bench, both, 1, &sent, 1);
+    wait_for(bench, (receive(bench, both), both->received_count == 1));
+    unsubscribe(bench, both, 2);
+    publish_many(bench, both, 1, &sent, 5);
+    wait_for(bench, admitted_count(both) == sent);
+    subscribe_as(bench, both, 3, "md.>", RSI_POLICY_DROP, false);
+    publish_many(bench, both, 1, &sent, 1);
+    wait_for(bench, (receive(bench, both), both->received_count == 2));
+    assert_int_equal(both->expected[1], sent + 1);
+    bench_destroy(bench);
+}
+
 static void a_slow_subscriber_under_disconnect_is_reported_by_name(void **state)
 {
     (void)state;
@@ -474,6 +575,21 @@ static void a_wrong_alias_ends_the_publisher_alone(void **state)
     bench_destroy(bench);
 }
 
+/* The sum counts: headers alone could make a frame that fits no deliver ring. */
+static void large_headers_end_the_publisher(void **state)
+{
+    (void)state;
+    enum { HEADERS_BYTES = 4096, PAYLOAD_BYTES = RING_BYTES / 4 - 8 };
+    struct bench *bench = bench_create(1, 0);
+    struct client *liar = client_join(bench);
+    open_publication(bench, liar, 1, "md.a");
+    assert_true(publish_with(liar, 1, 1, HEADERS_BYTES, PAYLOAD_BYTES));
+    wait_for(bench, rsi_load_acquire(&liar->session.faulted));
+    assert_int_equal(liar->session.fault.status, RSI_E_PROTOCOL);
+    assert_non_null(strstr(liar->session.fault.text, "larger"));
+    bench_destroy(bench);
+}
+
 static void what_arrived_is_delivered_before_a_leave_and_a_close(void **state)
 {
     (void)state;
@@ -488,8 +604,8 @@ static void what_arrived_is_delivered_before_a_leave_and_a_close(void **state)
         assert_true(publish(publisher, 1, i + 1, 100));
         assert_true(publish(publisher, 2, i + 1, 100));
     }
-    wait_for(bench, rsi_load_relaxed(&publisher->session.counts.admitted_messages) ==
-                        2 * MESSAGE_COUNT);
+    wait_for(bench,
+             rsi_load_relaxed(&publisher->session.counts.admitted_messages) == 2 * MESSAGE_COUNT);
     post(bench, &(struct rsi_edit){.kind = RSI_EDIT_PUBLICATION_CLOSE,
                                    .session = &publisher->session,
                                    .publication = closed,
@@ -556,8 +672,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_matching_frame_once_and_in_order),
         cmocka_unit_test(a_dropping_subscriber_gets_exact_gaps_and_holds_nobody),
         cmocka_unit_test(a_blocking_subscriber_holds_publishers_and_loses_nothing),
+        cmocka_unit_test(who_no_longer_asks_to_block_holds_nobody),
+        cmocka_unit_test(what_was_not_subscribed_is_no_gap),
+        cmocka_unit_test(an_echo_that_was_not_wanted_is_no_gap),
         cmocka_unit_test(a_slow_subscriber_under_disconnect_is_reported_by_name),
         cmocka_unit_test(a_wrong_alias_ends_the_publisher_alone),
+        cmocka_unit_test(large_headers_end_the_publisher),
         cmocka_unit_test(what_arrived_is_delivered_before_a_leave_and_a_close),
         cmocka_unit_test(a_stop_drains),
         cmocka_unit_test(wrong_options_are_refused),

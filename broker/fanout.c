@@ -10,7 +10,9 @@
  * session; block stops all admission until the cursor is within half a window again.
  * - Gaps are exact. Frames carry a sequence per publication, so a gap is two sequences: the first
  *   left out, kept for a publication that the link was never told of, and the first after it. A gap
- *   is told before the next frame of anything, and as soon as there is room.
+ *   is told before the next frame of anything, and as soon as there is room. Who gives up a
+ *   subscription is told nothing more of it, and when it comes back the announce is the new start:
+ *   what was published in between is no gap.
  * - Copying from a log frame to an out ring leaves out the commit word: that is the ring's own.
  */
 #include "broker/agent_internal.h"
@@ -87,6 +89,33 @@ void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
     }
 }
 
+/* Whether any subscription of the session still asks for the publication. */
+static bool is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
+                      const struct rsi_publication *publication)
+{
+    const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
+    rsi_assert(topic != NULL);
+    const struct rsi_match *match = rsi_topic_match_of(
+        topic, session, publication->topic & (agent->topics.topic_count_max - 1));
+    return match && rsi_match_wants(match, publication);
+}
+
+void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *session)
+{
+    uint32_t word_count = (agent->plane->options.publication_count_max + 63) / 64;
+    for (uint32_t word = 0; word < word_count; word++) {
+        uint64_t bits = session->data.announced[word] | session->data.gap_pending[word];
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (is_wanted(agent, session, rsi_load_relaxed(&agent->plane->publications[slot])))
+                continue;
+            rsi_bit_clear(session->data.announced, slot);
+            if (rsi_bit_get(session->data.gap_pending, slot))
+                forget_gap(agent, session, slot);
+        }
+    }
+}
+
 /* Stages one gap record. False: no room. */
 static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
 {
@@ -150,13 +179,6 @@ static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *sessio
     return true;
 }
 
-/* Whether the frame is for the session: it may be the publisher's own echo. */
-static inline bool match_wants(const struct rsi_match *match,
-                               const struct rsi_publication *publication)
-{
-    return match->echo_count > 0 || publication->publisher_session != match->session->id;
-}
-
 static RSI_NOINLINE void begin_lag(struct rsi_agent *agent, struct rsi_session *session,
                                    uint32_t log_index, uint64_t position)
 {
@@ -207,11 +229,10 @@ static uint64_t bounded_end_pos(uint64_t position, uint64_t end_pos, uint64_t by
     return end_pos - position > bytes ? position + bytes : end_pos;
 }
 
-static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index)
+static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t end_pos)
 {
     struct rsi_message_log *log = &agent->plane->agents[log_index]->log;
     uint64_t position = agent->common_pos[log_index];
-    uint64_t end_pos = rsi_message_log_end_pos(log);
     uint64_t stop_pos = bounded_end_pos(position, end_pos, RSI_WALK_BYTES_PER_PASS);
     uint64_t frame_count = 0;
     uint64_t delivered_count = 0;
@@ -227,7 +248,7 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index)
             const struct rsi_match *match = &topic->matches[i];
             struct rsi_session *session = match->session;
             if (session->data.lags[log_index].is_lagging || session->data.is_failed ||
-                !match_wants(match, publication))
+                !rsi_match_wants(match, publication))
                 continue;
             if (put_frame(agent, session, publication, header, frame_bytes))
                 delivered_count++;
@@ -255,10 +276,15 @@ uint64_t rsi_agent_walk(struct rsi_agent *agent)
 {
     uint32_t log_count = agent->plane->options.agent_count;
     uint32_t first = agent->random ? next_random(agent) % log_count : 0;
-    uint64_t frame_count = 0;
+    uint64_t end_pos[RSI_AGENT_COUNT_MAX];
     for (uint32_t i = 0; i < log_count; i++)
-        frame_count += walk_log(agent, (first + i) % log_count);
-    return frame_count;
+        end_pos[i] = rsi_message_log_end_pos(&agent->plane->agents[i]->log);
+    /* After the ends: an agent that applied an edit before this one, and admitted at once what a
+     * client sent without waiting for its answer, published its end after both. */
+    uint64_t work_count = log_count > 1 ? rsi_agent_apply_edits(agent) : 0;
+    for (uint32_t i = 0; i < log_count; i++)
+        work_count += walk_log(agent, (first + i) % log_count, end_pos[(first + i) % log_count]);
+    return work_count;
 }
 
 /* The session's entry for the frame at a lagging cursor, or NULL: it is not owed the frame. */
@@ -271,7 +297,7 @@ static const struct rsi_match *lagging_match(const struct rsi_agent *agent,
     rsi_assert(topic != NULL);
     const struct rsi_match *match = rsi_topic_match_of(
         topic, session, publication->topic & (agent->topics.topic_count_max - 1));
-    if (!match || position < match->start_pos[log_index] || !match_wants(match, publication))
+    if (!match || position < match->start_pos[log_index] || !rsi_match_wants(match, publication))
         return NULL;
     return match;
 }
@@ -331,11 +357,9 @@ static void act_on_lag(struct rsi_agent *agent, struct rsi_session *session, uin
     uint64_t lag_bytes = rsi_message_log_end_pos(log) - lag->cursor_pos;
     bool is_too_far = lag_bytes > log->ring.capacity_bytes / 2;
     rsi_store_relaxed(&session->counts.lag_bytes, lag_bytes);
-    if (session->data.policy == RSI_POLICY_BLOCK) {
-        set_blocking(agent, session, lag, is_too_far);
-        return;
-    }
-    if (!is_too_far)
+    /* For every policy: the session may have blocked under one that it gave up since. */
+    set_blocking(agent, session, lag, is_too_far && session->data.policy == RSI_POLICY_BLOCK);
+    if (!is_too_far || session->data.policy == RSI_POLICY_BLOCK)
         return;
     if (session->data.policy == RSI_POLICY_DISCONNECT) {
         rsi_agent_fault(agent, session, RSI_E_SLOW,

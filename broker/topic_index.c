@@ -179,8 +179,7 @@ rsi_status_t rsi_topic_index_subscribe(struct rsi_topic_index *index,
 }
 
 /* Takes subscription `at` out of the list and of every match list. */
-static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at,
-                                      rsi_unmatched_t *unmatched, void *arg)
+static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at)
 {
     struct rsi_subscription *subscription = &index->subscriptions[at];
     for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
@@ -192,24 +191,20 @@ static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at
         match->subscription_count--;
         if (!subscription->no_echo)
             match->echo_count--;
-        if (match->subscription_count == 0) {
+        if (match->subscription_count == 0)
             topic_drop_match(index, topic, (uint32_t)(match - topic->matches));
-            if (unmatched)
-                unmatched(arg, subscription->session, topic);
-        }
     }
     index->subscriptions[at] = index->subscriptions[--index->subscription_count];
 }
 
 bool rsi_topic_index_unsubscribe(struct rsi_topic_index *index, struct rsi_session *session,
-                                 uint64_t id, struct rsi_subscription *removed,
-                                 rsi_unmatched_t *unmatched, void *arg)
+                                 uint64_t id, struct rsi_subscription *removed)
 {
     for (uint32_t i = 0; i < index->subscription_count; i++) {
         struct rsi_subscription *subscription = &index->subscriptions[i];
         if (subscription->session == session && subscription->id == id) {
             *removed = *subscription;
-            index_remove_subscription(index, i, unmatched, arg);
+            index_remove_subscription(index, i);
             return true;
         }
     }
@@ -220,6 +215,6 @@ void rsi_topic_index_remove_session(struct rsi_topic_index *index, struct rsi_se
 {
     for (uint32_t i = index->subscription_count; i-- > 0;) {
         if (index->subscriptions[i].session == session)
-            index_remove_subscription(index, i, NULL, NULL);
+            index_remove_subscription(index, i);
     }
 }

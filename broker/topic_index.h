@@ -57,8 +57,7 @@ RSI_MUST_CHECK rsi_status_t rsi_topic_index_init(struct rsi_topic_index *index,
                                                  uint32_t topic_count_max, struct rsi_error *error);
 void rsi_topic_index_fini(struct rsi_topic_index *index);
 
-/* Does nothing if it is there. `unmatched` of the result's sessions: RSI_E_NO_MEMORY changes
- * nothing. */
+/* Does nothing if it is there. RSI_E_NO_MEMORY changes nothing. */
 RSI_MUST_CHECK rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t id,
                                                       const char *subject, uint16_t subject_bytes,
                                                       struct rsi_error *error);
@@ -68,12 +67,9 @@ void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id);
 RSI_MUST_CHECK rsi_status_t rsi_topic_index_subscribe(struct rsi_topic_index *index,
                                                       const struct rsi_subscription *subscription,
                                                       struct rsi_error *error);
-/* Called for each topic that a session no longer matches. */
-typedef void rsi_unmatched_t(void *arg, struct rsi_session *session, const struct rsi_topic *topic);
 /* False: the session has no such subscription. `removed` gets the copy. */
 bool rsi_topic_index_unsubscribe(struct rsi_topic_index *index, struct rsi_session *session,
-                                 uint64_t id, struct rsi_subscription *removed,
-                                 rsi_unmatched_t *unmatched, void *arg);
+                                 uint64_t id, struct rsi_subscription *removed);
 /* Removes all that the session subscribed to. */
 void rsi_topic_index_remove_session(struct rsi_topic_index *index, struct rsi_session *session);
 
@@ -92,6 +88,13 @@ static inline struct rsi_match *rsi_topic_match_of(const struct rsi_topic *topic
 {
     uint32_t at = session->data.match_index[topic_slot];
     return at == RSI_NO_MATCH ? NULL : &topic->matches[at];
+}
+
+/* Whether the session is owed a frame of this publication: not its own echo, if it wants none. */
+static inline bool rsi_match_wants(const struct rsi_match *match,
+                                   const struct rsi_publication *publication)
+{
+    return match->echo_count > 0 || publication->publisher_session != match->session->id;
 }
 
 #endif
