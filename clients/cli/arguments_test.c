@@ -142,6 +142,8 @@ static void what_fails_later_names_the_thing(void **state)
     assert_answer("pub a x --cpu 1023", RSI_EXIT_FAILURE, "1023", "allowed set");
     assert_answer("pub a x --token-name n --token-file /nowhere/at.all", RSI_EXIT_FAILURE,
                   "--token-file", "/nowhere/at.all");
+    assert_answer("pub a x --token-name n --token-file /", RSI_EXIT_FAILURE, "--token-file",
+                  "directory");
     assert_answer("pub a --input /nowhere/at.all", RSI_EXIT_FAILURE, "--input", "/nowhere/at.all");
     assert_answer("replay /nowhere/at.all -t a.{/x}", RSI_EXIT_FAILURE, "/nowhere/at.all",
                   "No such file");
@@ -153,6 +155,22 @@ static void what_fails_later_names_the_thing(void **state)
                   "2147483647");
     assert_answer("feed --output /nowhere/at.all", RSI_EXIT_FAILURE, "/nowhere/at.all",
                   "No such file");
+}
+
+/* Cut to what fits, it would be refused as a wrong secret. */
+static void a_secret_that_is_too_long_is_refused(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/ringside-secret-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    for (int i = 0; i < 256; i++)
+        assert_int_equal(write(fd, "x", 1), 1);
+    close(fd);
+    char words[128];
+    snprintf(words, sizeof(words), "pub a x --token-name n --token-file %s", path);
+    assert_answer(words, RSI_EXIT_FAILURE, path, "longer than 255");
+    unlink(path);
 }
 
 static void a_feed_needs_no_broker(void **state)
@@ -171,6 +189,7 @@ int main(void)
         cmocka_unit_test(help_and_version_succeed),
         cmocka_unit_test(wrong_flags_name_the_flag_and_the_mend),
         cmocka_unit_test(what_fails_later_names_the_thing),
+        cmocka_unit_test(a_secret_that_is_too_long_is_refused),
         cmocka_unit_test(a_feed_needs_no_broker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

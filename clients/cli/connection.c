@@ -100,17 +100,24 @@ static void read_token_file(struct argp_state *state, struct rsi_connection_opti
     if (fd < 0 || fstat(fd, &about) != 0)
         argp_failure(state, RSI_EXIT_FAILURE, errno, "--token-file: cannot read %s",
                      options->token_file);
+    if (S_ISDIR(about.st_mode))
+        argp_failure(state, RSI_EXIT_FAILURE, 0, "--token-file: %s is a directory",
+                     options->token_file);
     if ((about.st_mode & (S_IRWXG | S_IRWXO)) != 0)
         argp_failure(state, RSI_EXIT_FAILURE, 0,
                      "--token-file: others may read %s; make it private: chmod 600 %s",
                      options->token_file, options->token_file);
-    ssize_t bytes = read(fd, options->token, sizeof(options->token) - 1);
+    char text[sizeof(options->token) + 2] = ""; /* a longer secret shows as one */
+    ssize_t bytes = read(fd, text, sizeof(text) - 1);
     if (bytes < 0)
         argp_failure(state, RSI_EXIT_FAILURE, errno, "--token-file: cannot read %s",
                      options->token_file);
     close(fd);
-    options->token[bytes < 0 ? 0 : bytes] = '\0';
-    options->token[strcspn(options->token, "\r\n")] = '\0';
+    text[strcspn(text, "\r\n")] = '\0';
+    if (!rsi_text_copy(options->token, sizeof(options->token), text))
+        argp_failure(state, RSI_EXIT_FAILURE, 0,
+                     "--token-file: the secret in %s is longer than %zu bytes", options->token_file,
+                     sizeof(options->token) - 1);
     if (options->token[0] == '\0')
         argp_failure(state, RSI_EXIT_FAILURE, 0, "--token-file: %s is empty", options->token_file);
 }
