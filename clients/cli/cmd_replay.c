@@ -193,6 +193,9 @@ static int replay_all(struct replay *replay)
         rsi_status_t status = rsi_recording_next(&replay->recording, &record, &subject, &error);
         if (status == RSI_WOULD_BLOCK)
             return RSI_EXIT_OK;
+        /* The signal that asked for the stop may also have interrupted a read. */
+        if (rsi_stop_requested())
+            return RSI_EXIT_OK;
         if (status != RSI_OK)
             return rsi_cli_fail("%s", error.text);
         if (!replay_record(replay, &record, &subject))
@@ -256,7 +259,7 @@ int rsi_command_replay(int argc, char **argv)
     replay.options = &options;
     struct rsi_error error = {0};
     if (rsi_recording_open(&replay.recording, &options.recording, &error) != RSI_OK)
-        return rsi_cli_fail("%s", error.text);
+        return rsi_stop_requested() ? RSI_EXIT_OK : rsi_cli_fail("%s", error.text);
     int code = RSI_EXIT_FAILURE;
     replay.client = rsi_connection_open(&options.connection, RSI_CONNECTION_PUBLISHES, NULL, NULL);
     if (replay.client != NULL) {
