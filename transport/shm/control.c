@@ -315,8 +315,8 @@ static rsi_status_t link_connect(struct rsi_shm_link *link, struct rsi_error *er
                         path);
     case ECONNREFUSED:
         return rsi_fail(error, RSI_E_REFUSED,
-                        "no broker at %s: the socket is there, but the broker that made it ended; "
-                        "start it again",
+                        "no broker at %s: it is no socket, or the broker that made it ended; start "
+                        "ringsided with this listen address",
                         path);
     case EACCES:
     case EPERM:
