@@ -18,8 +18,9 @@
 static uint64_t admit_end_pos(const struct rsi_agent *agent, const struct rsi_session *session)
 {
     uint64_t end_pos = session->link->arrived_pos;
-    if (agent->is_stopping && session->data.stop_pos < end_pos)
+    if (agent->is_stopping && session->data.stop_pos < end_pos) {
         end_pos = session->data.stop_pos;
+    }
     return end_pos;
 }
 
@@ -28,8 +29,9 @@ uint64_t rsi_agent_lowest_needed_pos(const struct rsi_agent *agent)
     uint64_t lowest_pos = UINT64_MAX;
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
         uint64_t needed_pos = rsi_load_acquire(&agent->plane->agents[i]->needed_pos[agent->index]);
-        if (needed_pos < lowest_pos)
+        if (needed_pos < lowest_pos) {
             lowest_pos = needed_pos;
+        }
     }
     return lowest_pos;
 }
@@ -37,16 +39,21 @@ uint64_t rsi_agent_lowest_needed_pos(const struct rsi_agent *agent)
 /* What the publisher got wrong in a frame that is well formed, or NULL. */
 static const char *frame_fault(const struct rsi_session *session, const struct rsi_frame *frame)
 {
-    if (frame->header.type != RSI_FRAME_MESSAGE)
+    if (frame->header.type != RSI_FRAME_MESSAGE) {
         return "a frame of a type that only the broker sends";
+    }
     /* Both parts: what is larger might fit no deliver ring, nor the log. */
     if ((uint64_t)frame->header.headers_bytes + frame->header.payload_bytes >
-        session->message_bytes_max)
+        session->message_bytes_max) {
         return "a message larger than was agreed";
-    if (frame->header.publication == 0 || frame->header.publication > session->data.alias_count_max)
+    }
+    if (frame->header.publication == 0 ||
+        frame->header.publication > session->data.alias_count_max) {
         return "an alias out of bounds";
-    if (!session->data.aliases[frame->header.publication])
+    }
+    if (!session->data.aliases[frame->header.publication]) {
         return "an alias that is not open";
+    }
     return NULL;
 }
 
@@ -59,8 +66,9 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     uint64_t frame_bytes =
         rsi_frame_bytes(frame->header.headers_bytes, frame->header.payload_bytes);
     struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, needed_pos);
-    if (!header)
+    if (!header) {
         return false;
+    }
     header->payload_bytes = frame->header.payload_bytes;
     header->type = RSI_FRAME_MESSAGE;
     header->flags = 0;
@@ -114,8 +122,10 @@ static bool has_input(const struct rsi_agent *agent)
 {
     for (uint32_t i = 0; i < agent->session_count; i++) {
         const struct rsi_session *session = agent->sessions[i];
-        if (!session->data.is_failed && admit_end_pos(agent, session) > session->link->consumed_pos)
+        if (!session->data.is_failed &&
+            admit_end_pos(agent, session) > session->link->consumed_pos) {
             return true;
+        }
     }
     return false;
 }
@@ -126,8 +136,9 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
     rsi_store_relaxed(&agent->wants_room, 0u);
     if (rsi_load_acquire(&agent->plane->blocked_count) > 0) {
         agent->has_stalled_input = has_input(agent);
-        if (agent->has_stalled_input)
+        if (agent->has_stalled_input) {
             rsi_bump_relaxed(&agent->counts.blocked_passes, 1);
+        }
         return 0;
     }
     uint64_t needed_pos = rsi_agent_lowest_needed_pos(agent);
@@ -136,8 +147,9 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
     for (uint32_t i = 0; i < agent->session_count && !is_full; i++) {
         uint32_t at = (agent->admit_from + i) % agent->session_count;
         struct rsi_session *session = agent->sessions[at];
-        if (session->data.is_failed || session->link->arrived_pos == session->link->consumed_pos)
+        if (session->data.is_failed || session->link->arrived_pos == session->link->consumed_pos) {
             continue;
+        }
         message_count += admit_session(agent, session, needed_pos, &is_full);
     }
     agent->admit_from++;
@@ -184,16 +196,18 @@ void rsi_agent_finish_closing(struct rsi_agent *agent)
             }
         }
     }
-    if (has_closed)
+    if (has_closed) {
         rsi_waker_wake(agent->plane->options.control_waker);
+    }
 }
 
 /* Nothing of the session can be admitted any more: closes its publications and forgets it. */
 static void let_go(struct rsi_agent *agent, struct rsi_session *session)
 {
     for (uint32_t alias = 1; alias <= session->data.alias_count_max; alias++) {
-        if (session->data.aliases[alias])
+        if (session->data.aliases[alias]) {
             close_publication(agent, session, session->data.aliases[alias]);
+        }
     }
     struct rsi_session *last = agent->sessions[--agent->session_count];
     agent->sessions[session->data.slot] = last;
@@ -207,10 +221,12 @@ static void let_go(struct rsi_agent *agent, struct rsi_session *session)
 static bool has_left(const struct rsi_agent *agent, const struct rsi_session *session)
 {
     const struct rsi_link *link = session->link;
-    if (session->data.is_failed)
+    if (session->data.is_failed) {
         return true;
-    if (link->consumed_pos != admit_end_pos(agent, session))
+    }
+    if (link->consumed_pos != admit_end_pos(agent, session)) {
         return false;
+    }
     return link->consumed_pos >= session->data.leave_pos || agent->is_stopping ||
            rsi_link_state(link) != RSI_LINK_ATTACHED;
 }
@@ -220,7 +236,8 @@ void rsi_agent_finish_leaving(struct rsi_agent *agent)
     rsi_assert(agent->dirty_count == 0);
     for (uint32_t i = agent->session_count; i-- > 0 && agent->leaving_count > 0;) {
         struct rsi_session *session = agent->sessions[i];
-        if (session->data.is_leaving && has_left(agent, session))
+        if (session->data.is_leaving && has_left(agent, session)) {
             let_go(agent, session);
+        }
     }
 }

@@ -106,8 +106,9 @@ static inline void rsi_bit_clear(uint64_t *bits, uint32_t at)
 
 static inline void rsi_agent_mark_dirty(struct rsi_agent *agent, struct rsi_session *session)
 {
-    if (session->data.is_dirty)
+    if (session->data.is_dirty) {
         return;
+    }
     session->data.is_dirty = true;
     agent->dirty[agent->dirty_count++] = session;
 }

@@ -68,12 +68,14 @@ static void list_urls(struct rsi_broker *broker)
 
 static void warn_of_risks(const struct rsi_settings *settings)
 {
-    if (settings->token_count == 0)
+    if (settings->token_count == 0) {
         rsi_log_warning("broker", "no tokens are configured: everybody who reaches a listener may "
                                   "publish and subscribe; add tokens to close it");
-    if (settings->trusted_fabric)
+    }
+    if (settings->trusted_fabric) {
         rsi_log_warning("broker", "trusted_fabric is on: on rdma devices without type 2 memory "
                                   "windows every client could write the rings of the others");
+    }
 }
 
 /* What must be there before the data plane. On failure rsi_broker_destroy undoes what was done. */
@@ -81,22 +83,28 @@ static rsi_status_t fill(struct rsi_broker *broker, struct rsi_error *error)
 {
     const struct rsi_settings *settings = broker->settings;
     rsi_status_t status = rsi_auth_random(&broker->incarnation, sizeof(broker->incarnation), error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     broker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (broker->stop_fd < 0)
+    if (broker->stop_fd < 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "cannot make an event descriptor; raise the limit with ulimit -n");
+    }
     status = rsi_waker_init(&broker->control_waker, error);
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         status = rsi_metrics_create(&broker->metrics, settings, error);
-    if (!rsi_failed(status))
+    }
+    if (!rsi_failed(status)) {
         status = rsi_data_plane_create(&broker->plane, &broker->data_options, error);
-    if (!rsi_failed(status))
+    }
+    if (!rsi_failed(status)) {
         status = rsi_endpoints_init(&broker->endpoints, settings, broker->plane,
                                     &broker->control_waker, broker->incarnation, error);
-    if (rsi_failed(status))
+    }
+    if (rsi_failed(status)) {
         return status;
+    }
     list_urls(broker);
     const struct rsi_control_options options = {
         .settings = settings,
@@ -109,8 +117,9 @@ static rsi_status_t fill(struct rsi_broker *broker, struct rsi_error *error)
         .incarnation = broker->incarnation,
     };
     status = rsi_control_agent_init(&broker->control, &options, error);
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         status = rsi_data_plane_start(broker->plane, error);
+    }
     return status;
 }
 
@@ -118,8 +127,9 @@ rsi_status_t rsi_broker_create(struct rsi_broker **created, const struct rsi_set
                                struct rsi_error *error)
 {
     struct rsi_broker *broker = calloc(1, sizeof(*broker));
-    if (broker == NULL)
+    if (broker == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a broker");
+    }
     broker->settings = settings;
     broker->stop_fd = -1;
     rsi_clock_prepare();
@@ -151,21 +161,25 @@ void rsi_broker_stop(struct rsi_broker *broker)
 
 void rsi_broker_destroy(struct rsi_broker *broker)
 {
-    if (broker == NULL)
+    if (broker == NULL) {
         return;
-    if (broker->plane != NULL)
+    }
+    if (broker->plane != NULL) {
         rsi_data_plane_stop(broker->plane);
+    }
     /* Links that could not be closed refer to all the rest: it is left to the end of the process.
      */
-    if (broker->control.connections != NULL)
+    if (broker->control.connections != NULL) {
         return;
+    }
     rsi_control_agent_fini(&broker->control);
     rsi_endpoints_fini(&broker->endpoints);
     rsi_data_plane_destroy(broker->plane);
     rsi_metrics_destroy(broker->metrics);
     rsi_waker_fini(&broker->control_waker);
-    if (broker->stop_fd >= 0)
+    if (broker->stop_fd >= 0) {
         close(broker->stop_fd);
+    }
     free(broker);
 }
 

@@ -35,8 +35,9 @@ static void test_never_run(void **arg)
 {
     struct state *state = *arg;
     struct rsi_error error = {0};
-    if (rsi_failed(rsi_broker_create(&state->broker.broker, &state->broker.settings, &error)))
+    if (rsi_failed(rsi_broker_create(&state->broker.broker, &state->broker.settings, &error))) {
         fail_msg("%s", error.text);
+    }
     assert_non_null(strstr(rsi_broker_urls(state->broker.broker), "://"));
 }
 
@@ -44,8 +45,9 @@ static void test_stop_before_run(void **arg)
 {
     struct state *state = *arg;
     struct rsi_error error = {0};
-    if (rsi_failed(rsi_broker_create(&state->broker.broker, &state->broker.settings, &error)))
+    if (rsi_failed(rsi_broker_create(&state->broker.broker, &state->broker.settings, &error))) {
         fail_msg("%s", error.text);
+    }
     rsi_broker_stop(state->broker.broker);
     assert_int_equal(rsi_broker_run(state->broker.broker, &error), RSI_OK);
 }
@@ -111,8 +113,9 @@ static void test_stop_drains(void **arg)
     enum { MESSAGE_COUNT = 4000 };
     uint64_t next = 0;
     make_pair(state, "drain", RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
-    for (uint64_t i = 0; i < MESSAGE_COUNT; i++)
+    for (uint64_t i = 0; i < MESSAGE_COUNT; i++) {
         rsi_testing_client_publish(&state->client, 1, i);
+    }
     rsi_testing_wait(&state->client, NULL,
                      state->client.link->peer_arrived_pos == state->client.link->placed_pos);
     rsi_testing_broker_stop(&state->broker);
@@ -129,8 +132,9 @@ static void test_stop_drains(void **arg)
 
 static void publish_many(struct state *state, uint64_t count)
 {
-    for (uint64_t number = 0; number < count; number++)
+    for (uint64_t number = 0; number < count; number++) {
         rsi_testing_client_publish(&state->client, 1, number);
+    }
 }
 
 /* Fills the reader's ring, which it does not empty, until the broker's log holds the rest. */
@@ -194,8 +198,9 @@ static bool find(const char *path, const char *name, const char *label,
 {
     struct rsi_counters_reader *reader = NULL;
     struct rsi_error error = {0};
-    if (rsi_failed(rsi_counters_open(&reader, path, &error)))
+    if (rsi_failed(rsi_counters_open(&reader, path, &error))) {
         fail_msg("%s", error.text);
+    }
     bool is_found = rsi_counters_find(reader, name, label, view);
     rsi_counters_close(reader);
     return is_found;
@@ -210,8 +215,9 @@ static void test_counters(void **arg)
     snprintf(state->broker.settings.counters_path, RSI_SETTING_TEXT_BYTES, "%s", path);
     state->broker.settings.counters_path_is_default = false;
     make_pair(state, "counted", RINGSIDE__CONTROL__POLICY__POLICY_DROP);
-    for (uint64_t i = 0; i < 100; i++)
+    for (uint64_t i = 0; i < 100; i++) {
         rsi_testing_client_publish(&state->client, 1, i);
+    }
 
     assert_true(find(path, "broker.version", "", &view));
     assert_non_null(strstr(view.text, "ringsided"));
@@ -251,7 +257,8 @@ int main(int argc, char **argv)
         CASE(test_stop_with_dead_clients),
         CASE(test_counters),
     };
-    if (argc > 1)
+    if (argc > 1) {
         rsi_testing_use(argv[1]);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

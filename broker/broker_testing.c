@@ -32,8 +32,9 @@ static void set(struct rsi_settings *settings, const char *key, const char *text
     struct rsi_error error = {0};
     const struct rsi_setting *setting = rsi_setting_find(key);
     assert_non_null(setting);
-    if (rsi_failed(rsi_setting_assign(settings, setting, text, &error)))
+    if (rsi_failed(rsi_setting_assign(settings, setting, text, &error))) {
         fail_msg("%s", error.text);
+    }
 }
 
 void rsi_testing_broker_init(struct rsi_testing_broker *broker)
@@ -43,8 +44,9 @@ void rsi_testing_broker_init(struct rsi_testing_broker *broker)
     snprintf(broker->directory, sizeof(broker->directory), "/tmp/ringside-broker-XXXXXX");
     assert_non_null(mkdtemp(broker->directory));
     char url[128] = "tcp://127.0.0.1:0";
-    if (strcmp(transport_name, "shm") == 0)
+    if (strcmp(transport_name, "shm") == 0) {
         snprintf(url, sizeof(url), "shm://%s/broker.sock", broker->directory);
+    }
     rsi_setting_clear(&broker->settings, rsi_setting_find("listen"));
     set(&broker->settings, "listen", url);
     set(&broker->settings, "counters_path", "");
@@ -67,8 +69,9 @@ void rsi_testing_broker_start(struct rsi_testing_broker *broker)
 {
     struct rsi_error error = {0};
     if (rsi_failed(rsi_settings_check(&broker->settings, &error)) ||
-        rsi_failed(rsi_broker_create(&broker->broker, &broker->settings, &error)))
+        rsi_failed(rsi_broker_create(&broker->broker, &broker->settings, &error))) {
         fail_msg("%s", error.text);
+    }
     assert_int_equal(pthread_create(&broker->thread, NULL, run_broker, broker), 0);
 }
 
@@ -103,8 +106,9 @@ void rsi_testing_client_dial(struct rsi_testing_client *client,
     rsi_text_copy(client->name, sizeof(client->name), name);
     rsi_text_copy(text, sizeof(text), rsi_broker_urls(broker->broker));
     text[strcspn(text, "\n")] = '\0';
-    if (rsi_failed(rsi_url_parse(&url, text, &error)))
+    if (rsi_failed(rsi_url_parse(&url, text, &error))) {
         fail_msg("%s", error.text);
+    }
     client->transport = rsi_transport_find(url.scheme);
     assert_non_null(client->transport);
     const struct rsi_domain_options options = {.node = -1};
@@ -112,8 +116,9 @@ void rsi_testing_client_dial(struct rsi_testing_client *client,
     if (rsi_failed(client->transport->domain_create(&client->domain, &options, &error)) ||
         rsi_failed(client->transport->poller_create(&client->poller, client->domain,
                                                     &poller_options, &error)) ||
-        rsi_failed(client->transport->link_dial(&client->link, client->poller, &url, &error)))
+        rsi_failed(client->transport->link_dial(&client->link, client->poller, &url, &error))) {
         fail_msg("%s", error.text);
+    }
 }
 
 void rsi_testing_client_open(struct rsi_testing_client *client,
@@ -121,9 +126,10 @@ void rsi_testing_client_open(struct rsi_testing_client *client,
 {
     rsi_testing_client_dial(client, broker, name);
     rsi_testing_wait(client, NULL, rsi_link_state(client->link) != RSI_LINK_CONNECTING);
-    if (rsi_link_state(client->link) != RSI_LINK_OPEN)
+    if (rsi_link_state(client->link) != RSI_LINK_OPEN) {
         fail_msg("%s: %s", rsi_link_state_name(rsi_link_state(client->link)),
                  client->link->error.text);
+    }
 }
 
 void rsi_testing_client_drive(struct rsi_testing_client *client)
@@ -137,12 +143,15 @@ void rsi_testing_client_drive(struct rsi_testing_client *client)
 void rsi_testing_drive_both(struct rsi_testing_client *client, struct rsi_testing_client *other,
                             uint64_t until_ns, const char *condition)
 {
-    if (client != NULL)
+    if (client != NULL) {
         rsi_testing_client_drive(client);
-    if (other != NULL)
+    }
+    if (other != NULL) {
         rsi_testing_client_drive(other);
-    if (rsi_clock_now_ns() > until_ns)
+    }
+    if (rsi_clock_now_ns() > until_ns) {
         fail_msg("not in time: %s", condition);
+    }
     sched_yield();
 }
 
@@ -182,8 +191,9 @@ Ringside__Control__Control *rsi_testing_client_receive(struct rsi_testing_client
                      (status = rsi_control_receive(&client->receiver, client->link, &message,
                                                    &error)) != RSI_WOULD_BLOCK ||
                          has_ended(client));
-    if (status == RSI_WOULD_BLOCK) /* once more: it may have come just before the end */
+    if (status == RSI_WOULD_BLOCK) { /* once more: it may have come just before the end */
         status = rsi_control_receive(&client->receiver, client->link, &message, &error);
+    }
     assert_true(status == RSI_OK || status == RSI_WOULD_BLOCK);
     return message;
 }
@@ -192,11 +202,13 @@ static Ringside__Control__Control *receive_kind(struct rsi_testing_client *clien
                                                 Ringside__Control__Control__BodyCase kind)
 {
     Ringside__Control__Control *message = rsi_testing_client_receive(client);
-    if (message == NULL)
+    if (message == NULL) {
         fail_msg("the link ended: %s", client->link->error.text);
+    }
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_REFUSED &&
-        kind != RINGSIDE__CONTROL__CONTROL__BODY_REFUSED)
+        kind != RINGSIDE__CONTROL__CONTROL__BODY_REFUSED) {
         fail_msg("refused: %s", message->refused->text);
+    }
     assert_int_equal(message->body_case, kind);
     return message;
 }
@@ -207,8 +219,9 @@ void rsi_testing_client_expect_refused(struct rsi_testing_client *client,
     Ringside__Control__Control *message =
         receive_kind(client, RINGSIDE__CONTROL__CONTROL__BODY_REFUSED);
     assert_int_equal(message->refused->reason, reason);
-    if (strstr(message->refused->text, part) == NULL)
+    if (strstr(message->refused->text, part) == NULL) {
         fail_msg("'%s' is not in '%s'", part, message->refused->text);
+    }
     rsi_control_free(message);
 }
 
@@ -300,11 +313,13 @@ void rsi_testing_client_attach(struct rsi_testing_client *client)
     client->message_bytes_max = welcome->message_bytes_max;
     assert_int_equal(welcome->session_secret.len, RSI_AUTH_NONCE_BYTES);
     rsi_control_free(message);
-    if (rsi_failed(client->transport->link_attach(client->link, &rings, &error)))
+    if (rsi_failed(client->transport->link_attach(client->link, &rings, &error))) {
         fail_msg("%s", error.text);
+    }
     rsi_testing_wait(client, NULL, rsi_link_state(client->link) != RSI_LINK_ATTACHING);
-    if (rsi_link_state(client->link) != RSI_LINK_ATTACHED)
+    if (rsi_link_state(client->link) != RSI_LINK_ATTACHED) {
         fail_msg("%s", client->link->error.text);
+    }
 }
 
 void rsi_testing_client_join(struct rsi_testing_client *client,
@@ -409,8 +424,9 @@ void rsi_testing_client_read(struct rsi_testing_client *client, uint64_t *next)
         struct rsi_frame frame;
         const char *why = NULL;
         if (rsi_frame_read(&link->in, link->consumed_pos, link->arrived_pos, &frame, &why) !=
-            RSI_OK)
+            RSI_OK) {
             fail_msg("%s", why);
+        }
         if (frame.header.type == RSI_FRAME_MESSAGE) {
             uint64_t number = 0;
             assert_int_equal(frame.header.payload_bytes, sizeof(number));

@@ -41,10 +41,12 @@ void rsi_catalogue_fini(struct rsi_catalogue *catalogue)
 {
     HASH_CLEAR(hh, catalogue->by_subject);
     for (uint32_t i = 0; catalogue->publications != NULL && i < catalogue->publication_count_max;
-         i++)
+         i++) {
         free(catalogue->publications[i]);
-    for (uint32_t i = 0; catalogue->topics != NULL && i < catalogue->topic_count_max; i++)
+    }
+    for (uint32_t i = 0; catalogue->topics != NULL && i < catalogue->topic_count_max; i++) {
         free(catalogue->topics[i]);
+    }
     free(catalogue->publications);
     free(catalogue->topics);
     memset(catalogue, 0, sizeof(*catalogue));
@@ -54,11 +56,13 @@ void rsi_catalogue_fini(struct rsi_catalogue *catalogue)
 static uint32_t next_id(void *const *slots, uint32_t slot_count, uint32_t last_id)
 {
     for (uint32_t step = 1; step <= slot_count; step++) {
-        if (last_id > UINT32_MAX - step)
+        if (last_id > UINT32_MAX - step) {
             return 0;
+        }
         uint32_t id = last_id + step;
-        if (slots[id & (slot_count - 1)] == NULL)
+        if (slots[id & (slot_count - 1)] == NULL) {
             return id;
+        }
     }
     return 0;
 }
@@ -111,8 +115,9 @@ static void release_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entr
 {
     rsi_assert(topic->publication_count > 0);
     rsi_assert(topic->state == RSI_TOPIC_LIVE);
-    if (--topic->publication_count > 0)
+    if (--topic->publication_count > 0) {
         return;
+    }
     HASH_DEL(catalogue->by_subject, topic);
     topic->state = RSI_TOPIC_UNUSED;
     topic->next = catalogue->unused;
@@ -125,18 +130,21 @@ rsi_status_t rsi_catalogue_open(struct rsi_catalogue *catalogue, const struct rs
 {
     uint32_t id = next_id((void *const *)catalogue->publications, catalogue->publication_count_max,
                           catalogue->last_publication_id);
-    if (id == 0)
+    if (id == 0) {
         return rsi_fail(error, RSI_E_LIMIT,
                         "the broker has no publication left (publication_count_max is %u): close "
                         "publishers, or raise publication_count_max and start the broker again",
                         catalogue->publication_count_max);
+    }
     struct rsi_publication_entry *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "the broker has no memory for a publication");
+    }
     struct rsi_topic_entry *topic = NULL;
     HASH_FIND_STR(catalogue->by_subject, subject, topic);
-    if (topic == NULL)
+    if (topic == NULL) {
         topic = make_topic(catalogue, subject, error);
+    }
     if (topic == NULL) {
         free(made);
         return error != NULL ? error->status : RSI_E_LIMIT;
@@ -183,19 +191,22 @@ static bool retire_publication(struct rsi_catalogue *catalogue, struct rsi_publi
                                uint32_t *step_count)
 {
     if (entry->state == RSI_PUBLICATION_CLOSED) {
-        if (!rsi_publication_is_unused(catalogue->plane, &entry->publication))
+        if (!rsi_publication_is_unused(catalogue->plane, &entry->publication)) {
             return false;
+        }
         const struct rsi_edit edit = {.kind = RSI_EDIT_PUBLICATION_RETIRE,
                                       .publication = &entry->publication};
-        if (rsi_data_plane_post(catalogue->plane, &edit, &entry->ticket) != RSI_OK)
+        if (rsi_data_plane_post(catalogue->plane, &edit, &entry->ticket) != RSI_OK) {
             return false;
+        }
         entry->state = RSI_PUBLICATION_RETIRING;
         (*step_count)++;
         return false;
     }
     rsi_assert(entry->state == RSI_PUBLICATION_RETIRING);
-    if (!rsi_data_plane_is_applied(catalogue->plane, entry->ticket))
+    if (!rsi_data_plane_is_applied(catalogue->plane, entry->ticket)) {
         return false;
+    }
     release_topic(catalogue, entry->topic);
     free_publication(catalogue, entry);
     (*step_count)++;
@@ -208,15 +219,17 @@ static bool retire_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entry
 {
     if (topic->state == RSI_TOPIC_UNUSED) {
         const struct rsi_edit edit = {.kind = RSI_EDIT_TOPIC_RETIRE, .topic = topic->id};
-        if (rsi_data_plane_post(catalogue->plane, &edit, &topic->ticket) != RSI_OK)
+        if (rsi_data_plane_post(catalogue->plane, &edit, &topic->ticket) != RSI_OK) {
             return false;
+        }
         topic->state = RSI_TOPIC_RETIRING;
         (*step_count)++;
         return false;
     }
     rsi_assert(topic->state == RSI_TOPIC_RETIRING);
-    if (!rsi_data_plane_is_applied(catalogue->plane, topic->ticket))
+    if (!rsi_data_plane_is_applied(catalogue->plane, topic->ticket)) {
         return false;
+    }
     free_topic(catalogue, topic);
     (*step_count)++;
     return true;
@@ -227,17 +240,19 @@ uint32_t rsi_catalogue_poll(struct rsi_catalogue *catalogue)
     uint32_t step_count = 0;
     for (struct rsi_publication_entry **at = &catalogue->closed; *at != NULL;) {
         struct rsi_publication_entry *next = (*at)->next_closed;
-        if (retire_publication(catalogue, *at, &step_count))
+        if (retire_publication(catalogue, *at, &step_count)) {
             *at = next;
-        else
+        } else {
             at = &(*at)->next_closed;
+        }
     }
     for (struct rsi_topic_entry **at = &catalogue->unused; *at != NULL;) {
         struct rsi_topic_entry *next = (*at)->next;
-        if (retire_topic(catalogue, *at, &step_count))
+        if (retire_topic(catalogue, *at, &step_count)) {
             *at = next;
-        else
+        } else {
             at = &(*at)->next;
+        }
     }
     return step_count;
 }

@@ -81,17 +81,19 @@ static void describe_setting(const struct rsi_setting *setting, struct argp_opti
     struct rsi_text text;
     rsi_text_copy(flag, FLAG_BYTES_MAX, setting->key);
     for (char *at = flag; *at != '\0'; at++) {
-        if (*at == '_')
+        if (*at == '_') {
             *at = '-';
+        }
     }
     rsi_setting_describe_range(setting, range, sizeof(range));
     rsi_text_init(&text, help, HELP_BYTES_MAX);
     rsi_text_append(&text, "%s", setting->help);
-    if (rsi_setting_is_list(setting))
+    if (rsi_setting_is_list(setting)) {
         rsi_text_append(&text, "; give the flag once for each entry");
-    else
+    } else {
         rsi_text_append(&text, " (%s; default %s)", range,
                         setting->fallback[0] != '\0' ? setting->fallback : "empty");
+    }
     option->name = flag;
     option->arg = argument_name(setting);
     option->doc = help;
@@ -108,8 +110,9 @@ static void make_options(struct parse *parse)
          "Once listening, write the URLs to this descriptor, one per line, and close it", 1},
     };
     uint32_t count = 0;
-    for (; count < rsi_array_count(own); count++)
+    for (; count < rsi_array_count(own); count++) {
         parse->options[count] = own[count];
+    }
     for (uint32_t i = 0; i < rsi_settings_table_count; i++, count++) {
         struct argp_option *option = &parse->options[count];
         describe_setting(&rsi_settings_table[i], option, parse->flag_texts[i],
@@ -146,8 +149,9 @@ static error_t take_option(int key, char *argument, struct argp_state *state)
     default:
         break;
     }
-    if (key < KEY_SETTINGS || key >= KEY_SETTINGS + (int)rsi_settings_table_count)
+    if (key < KEY_SETTINGS || key >= KEY_SETTINGS + (int)rsi_settings_table_count) {
         return ARGP_ERR_UNKNOWN;
+    }
     if (parse->flag_count == FLAG_COUNT_MAX) {
         parse->status = rsi_fail(parse->error, RSI_E_INVALID, "more than %d flags: use --config",
                                  FLAG_COUNT_MAX);
@@ -202,10 +206,12 @@ static rsi_status_t parse_flags(struct parse *parse, int argc, char **argv)
     argp_program_version_hook = print_version;
     argp_err_exit_status = RSI_EXIT_USAGE;
     error_t result = argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, parse);
-    if (parse->status != RSI_OK)
+    if (parse->status != RSI_OK) {
         return parse->status;
-    if (result != 0)
+    }
+    if (result != 0) {
         return rsi_fail_errno(parse->error, RSI_E_SYSTEM, result, "reading the flags");
+    }
     return RSI_OK;
 }
 
@@ -214,8 +220,9 @@ rsi_status_t rsi_command_line_parse(struct rsi_command_line *line, struct rsi_se
 {
     rsi_assert(rsi_settings_table_count <= SETTING_COUNT_MAX);
     struct parse *parse = calloc(1, sizeof(*parse));
-    if (parse == NULL)
+    if (parse == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the flags");
+    }
     line->print_config = false;
     line->ready_fd = -1;
     parse->line = line;
@@ -223,12 +230,15 @@ rsi_status_t rsi_command_line_parse(struct rsi_command_line *line, struct rsi_se
     make_options(parse);
 
     rsi_status_t status = parse_flags(parse, argc, argv);
-    if (!rsi_failed(status) && parse->config_path != NULL)
+    if (!rsi_failed(status) && parse->config_path != NULL) {
         status = rsi_settings_load(settings, parse->config_path, error);
-    if (!rsi_failed(status))
+    }
+    if (!rsi_failed(status)) {
         status = apply_flags(parse, settings, error);
-    if (!rsi_failed(status))
+    }
+    if (!rsi_failed(status)) {
         status = rsi_settings_check(settings, error);
+    }
     free(parse);
     return status;
 }

@@ -66,8 +66,9 @@ void rsi_connection_set_state(struct rsi_connection *connection, enum rsi_connec
     enum rsi_connection_state from = connection->state;
     struct rsi_broker_counts *counts = &connection->control->counts;
     rsi_assert((legal_steps[from] & 1u << to) != 0);
-    if (from < RSI_CONNECTION_ATTACHING && to >= RSI_CONNECTION_ATTACHING)
+    if (from < RSI_CONNECTION_ATTACHING && to >= RSI_CONNECTION_ATTACHING) {
         counts->unauthenticated--;
+    }
     if (to >= RSI_CONNECTION_PARTING && connection->is_counted) {
         connection->is_counted = false;
         counts->sessions--;
@@ -112,8 +113,9 @@ struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
                                              struct rsi_link *link, uint32_t agent, uint64_t now_ns)
 {
     struct rsi_connection *connection = calloc(1, sizeof(*connection));
-    if (connection == NULL)
+    if (connection == NULL) {
         return NULL;
+    }
     connection->control = control;
     connection->domain = domain;
     connection->link = link;
@@ -138,23 +140,25 @@ static void log_end(const struct rsi_connection *connection)
     char who[192];
     rsi_connection_describe(connection, who, sizeof(who));
     if (connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_GOODBYE ||
-        connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_STOPPING)
+        connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_STOPPING) {
         rsi_log_info("broker", "%s: %s", who, connection->end_text);
-    else if (connection->is_authenticated)
+    } else if (connection->is_authenticated) {
         rsi_log_warning("broker", "%s: %s", who, connection->end_text);
-    else
+    } else {
         rsi_log_distinct(RSI_LOG_WARNING, "broker", "%s: %s", who, connection->end_text);
+    }
 }
 
 static void count_end(struct rsi_connection *connection)
 {
     struct rsi_broker_counts *counts = &connection->control->counts;
-    if (!connection->is_authenticated)
+    if (!connection->is_authenticated) {
         counts->refused += connection->end_reason != RINGSIDE__CONTROL__REASON__REASON_NONE;
-    else if (connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_SLOW)
+    } else if (connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_SLOW) {
         counts->sessions_slow++;
-    else if (connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_NONE)
+    } else if (connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_NONE) {
         counts->sessions_lost++;
+    }
 }
 
 /* Texts quote what a client sent, also before it proved who it is: it writes no lines of its own
@@ -162,16 +166,18 @@ static void count_end(struct rsi_connection *connection)
 static void make_printable(char *text)
 {
     for (; *text != '\0'; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
             *text = '?';
+        }
     }
 }
 
 void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Reason reason,
                         const char *format, ...)
 {
-    if (connection->state >= RSI_CONNECTION_LEAVING)
+    if (connection->state >= RSI_CONNECTION_LEAVING) {
         return;
+    }
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(connection->end_text, sizeof(connection->end_text), format, arguments);
@@ -213,10 +219,11 @@ static void take_message(struct rsi_connection *connection,
                            "said goodbye%s%.100s", text[0] != '\0' ? ": " : "", text);
         return;
     }
-    if (connection->state == RSI_CONNECTION_SERVING)
+    if (connection->state == RSI_CONNECTION_SERVING) {
         rsi_requests_take(connection, message);
-    else
+    } else {
         rsi_handshake_take(connection, message, now_ns);
+    }
 }
 
 static uint32_t take_messages(struct rsi_connection *connection, uint64_t now_ns)
@@ -231,8 +238,9 @@ static uint32_t take_messages(struct rsi_connection *connection, uint64_t now_ns
         struct rsi_error error = {0};
         rsi_status_t status =
             rsi_control_receive(&connection->receiver, connection->link, &message, &error);
-        if (status == RSI_WOULD_BLOCK)
+        if (status == RSI_WOULD_BLOCK) {
             break;
+        }
         message_count++;
         if (rsi_failed(status)) {
             rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_PROTOCOL, "%s",
@@ -267,10 +275,12 @@ static bool make_session(struct rsi_connection *connection)
 
 static uint32_t poll_attaching(struct rsi_connection *connection)
 {
-    if (rsi_link_state(connection->link) != RSI_LINK_ATTACHED)
+    if (rsi_link_state(connection->link) != RSI_LINK_ATTACHED) {
         return 0;
-    if (make_session(connection))
+    }
+    if (make_session(connection)) {
         rsi_connection_set_state(connection, RSI_CONNECTION_JOINING, UINT64_MAX);
+    }
     return 1;
 }
 
@@ -278,8 +288,9 @@ static uint32_t poll_joining(struct rsi_connection *connection)
 {
     uint64_t ticket = 0;
     const struct rsi_edit edit = {.kind = RSI_EDIT_SESSION_JOIN, .session = connection->session};
-    if (rsi_data_plane_post(connection->control->plane, &edit, &ticket) != RSI_OK)
+    if (rsi_data_plane_post(connection->control->plane, &edit, &ticket) != RSI_OK) {
         return 0;
+    }
     char who[192];
     rsi_connection_set_state(connection, RSI_CONNECTION_SERVING, UINT64_MAX);
     connection->control->counts.sessions_begun++;
@@ -296,15 +307,16 @@ static uint32_t poll_joining(struct rsi_connection *connection)
 static void end_faulted(struct rsi_connection *connection)
 {
     const struct rsi_error *fault = &connection->session->fault;
-    if (fault->status == RSI_E_SLOW)
+    if (fault->status == RSI_E_SLOW) {
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_SLOW, "%.400s",
                            fault->text);
-    else if (fault->status == RSI_E_PROTOCOL)
+    } else if (fault->status == RSI_E_PROTOCOL) {
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_PROTOCOL, "%.400s",
                            fault->text);
-    else
+    } else {
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.400s",
                            fault->text);
+    }
 }
 
 static uint32_t poll_serving(struct rsi_connection *connection)
@@ -328,8 +340,9 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
             rsi_data_plane_post(control->plane, &edit, &connection->leave_ticket) == RSI_OK;
         return connection->is_leave_posted;
     }
-    if (connection->deadline_ns == UINT64_MAX)
+    if (connection->deadline_ns == UINT64_MAX) {
         connection->deadline_ns = now_ns + LEAVE_TIMEOUT_S * SECOND_NS;
+    }
     /* Waits for bytes that do not come: a client that named a wrong end, or whose link hangs. */
     if (now_ns >= connection->deadline_ns) {
         connection->link->transport->link_close(connection->link);
@@ -339,8 +352,9 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
     }
     /* Pairs with the release in let_go(): the home agent is done with session and rings. */
     if (!rsi_load_acquire(&session->left) ||
-        !rsi_data_plane_is_applied(control->plane, connection->leave_ticket))
+        !rsi_data_plane_is_applied(control->plane, connection->leave_ticket)) {
         return 0;
+    }
     rsi_metrics_update_session(session, &connection->metrics);
     rsi_requests_release(connection);
     rsi_connection_set_state(connection, RSI_CONNECTION_PARTING, 0);
@@ -386,27 +400,31 @@ static void close_link(struct rsi_connection *connection)
 void rsi_connection_abandon(struct rsi_connection *connection)
 {
     rsi_assert(connection->state >= RSI_CONNECTION_LEAVING);
-    if (connection->state >= RSI_CONNECTION_CLOSING)
+    if (connection->state >= RSI_CONNECTION_CLOSING) {
         return;
+    }
     rsi_requests_abandon(connection);
     close_link(connection);
 }
 
 static uint32_t poll_parting(struct rsi_connection *connection, uint64_t now_ns)
 {
-    if (connection->deadline_ns == 0)
+    if (connection->deadline_ns == 0) {
         connection->deadline_ns = now_ns + FAREWELL_TIMEOUT_S * SECOND_NS;
+    }
     /* A link that is lost takes nothing, and the client that said why knows it already. */
-    if (send_farewell(connection) == RSI_WOULD_BLOCK && now_ns < connection->deadline_ns)
+    if (send_farewell(connection) == RSI_WOULD_BLOCK && now_ns < connection->deadline_ns) {
         return 0;
+    }
     close_link(connection);
     return 1;
 }
 
 static uint32_t poll_closing(struct rsi_connection *connection)
 {
-    if (rsi_link_state(connection->link) != RSI_LINK_CLOSED)
+    if (rsi_link_state(connection->link) != RSI_LINK_CLOSED) {
         return 0;
+    }
     connection->link->transport->link_destroy(connection->link);
     connection->link = NULL;
     rsi_connection_set_state(connection, RSI_CONNECTION_ENDED, UINT64_MAX);
@@ -415,8 +433,9 @@ static uint32_t poll_closing(struct rsi_connection *connection)
 
 static uint32_t poll_accepted(struct rsi_connection *connection)
 {
-    if (rsi_link_state(connection->link) != RSI_LINK_OPEN)
+    if (rsi_link_state(connection->link) != RSI_LINK_OPEN) {
         return 0;
+    }
     rsi_connection_set_state(connection, RSI_CONNECTION_GREETED, connection->deadline_ns);
     return 1;
 }

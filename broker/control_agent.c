@@ -40,8 +40,9 @@ enum { ACCEPTS_PER_PASS = 32, PASSES_BEFORE_WAIT = 64 };
 static rsi_status_t watch(struct rsi_control_agent *control, int fd, struct rsi_error *error)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         return rsi_fail_errno(error, RSI_E_SYSTEM, errno, "cannot watch a descriptor");
+    }
     return RSI_OK;
 }
 
@@ -60,8 +61,9 @@ rsi_status_t rsi_control_agent_init(struct rsi_control_agent *control,
     control->incarnation = options->incarnation;
     rsi_status_t status =
         rsi_catalogue_init(&control->catalogue, control->plane, &control->data_options, error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (control->epoll_fd < 0) {
         status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
@@ -69,14 +71,16 @@ rsi_status_t rsi_control_agent_init(struct rsi_control_agent *control,
         goto fini_catalogue;
     }
     status = watch(control, control->waker->fd, error);
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         status = watch(control, control->stop_fd, error);
+    }
     for (uint32_t i = 0; i < control->endpoints->domain_count && !rsi_failed(status); i++) {
         const struct rsi_endpoint_domain *domain = &control->endpoints->domains[i];
         status = watch(control, domain->transport->domain_fd(domain->domain), error);
     }
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         return RSI_OK;
+    }
 
     close(control->epoll_fd);
 fini_catalogue:
@@ -87,8 +91,9 @@ fini_catalogue:
 
 void rsi_control_agent_fini(struct rsi_control_agent *control)
 {
-    if (control->plane == NULL)
+    if (control->plane == NULL) {
         return;
+    }
     close(control->epoll_fd);
     rsi_catalogue_fini(&control->catalogue);
     memset(control, 0, sizeof(*control));
@@ -102,15 +107,17 @@ void rsi_control_agent_fini(struct rsi_control_agent *control)
 static void pause_domain(struct rsi_control_agent *control, struct rsi_endpoint_domain *domain,
                          bool is_failing, uint64_t now_ns)
 {
-    if (domain->is_failing == is_failing)
+    if (domain->is_failing == is_failing) {
         return;
+    }
     domain->is_failing = is_failing;
     domain->retry_ns = now_ns + ACCEPT_RETRY_NS;
     int fd = domain->transport->domain_fd(domain->domain);
     struct epoll_event event = {.events = is_failing ? 0 : EPOLLIN, .data.fd = fd};
-    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0)
+    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0) {
         rsi_log_distinct(RSI_LOG_WARNING, "broker", "cannot change what epoll watches: %s",
                          strerror(errno));
+    }
 }
 
 static void add_connection(struct rsi_control_agent *control, struct rsi_endpoint_domain *domain,
@@ -148,8 +155,9 @@ static uint32_t accept_from(struct rsi_control_agent *control,
         struct rsi_error error = {0};
         rsi_status_t status = domain->transport->link_accept(&link, listener->listener,
                                                              domain->pollers[agent], &error);
-        if (status == RSI_WOULD_BLOCK)
+        if (status == RSI_WOULD_BLOCK) {
             break;
+        }
         if (rsi_failed(status)) {
             rsi_log_distinct(RSI_LOG_WARNING, "broker", "cannot take a connection at %s: %s",
                              domain->transport->listener_url(listener->listener), error.text);
@@ -170,12 +178,14 @@ static uint32_t poll_endpoints(struct rsi_control_agent *control, uint64_t now_n
     for (uint32_t i = 0; i < endpoints->domain_count; i++) {
         struct rsi_endpoint_domain *domain = &endpoints->domains[i];
         work_count += domain->transport->domain_poll_control(domain->domain, now_ns);
-        if (domain->is_failing && now_ns >= domain->retry_ns)
+        if (domain->is_failing && now_ns >= domain->retry_ns) {
             pause_domain(control, domain, false, now_ns);
+        }
     }
     for (uint32_t i = 0; i < endpoints->listener_count; i++) {
-        if (!endpoints->listeners[i].domain->is_failing)
+        if (!endpoints->listeners[i].domain->is_failing) {
             work_count += accept_from(control, &endpoints->listeners[i], now_ns);
+        }
     }
     return work_count;
 }
@@ -202,16 +212,18 @@ static uint32_t poll_connections(struct rsi_control_agent *control, uint64_t now
 
 static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
 {
-    if (now_ns < control->next_update_ns)
+    if (now_ns < control->next_update_ns) {
         return;
+    }
     control->next_update_ns = now_ns + HOUSEKEEPING_NS;
     control->counts.publications = control->catalogue.publication_count;
     control->counts.topics = control->catalogue.topic_count;
     rsi_metrics_update_broker(control->metrics, &control->counts, control->plane);
     for (struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
-        if (connection->session != NULL && connection->metrics.text != NULL)
+        if (connection->session != NULL && connection->metrics.text != NULL) {
             rsi_metrics_update_session(connection->session, &connection->metrics);
+        }
     }
 }
 
@@ -222,9 +234,10 @@ static void end_connections(struct rsi_control_agent *control, bool with_session
 {
     for (struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
-        if (with_sessions || connection->state < RSI_CONNECTION_SERVING)
+        if (with_sessions || connection->state < RSI_CONNECTION_SERVING) {
             rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_STOPPING,
                                "the broker stops");
+        }
     }
 }
 
@@ -235,8 +248,9 @@ static uint32_t count_cut_off(const struct rsi_control_agent *control)
     for (const struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
         if (connection->state == RSI_CONNECTION_SERVING &&
-            rsi_load_relaxed(&connection->session->counts.lag_bytes) > 0)
+            rsi_load_relaxed(&connection->session->counts.lag_bytes) > 0) {
             cut_off_count++;
+        }
     }
     return cut_off_count > 0 ? cut_off_count : 1;
 }
@@ -269,10 +283,12 @@ static uint32_t poll_draining(struct rsi_control_agent *control, uint64_t now_ns
                       rsi_data_plane_is_applied(control->plane, control->stop_ticket) &&
                       rsi_data_plane_is_drained(control->plane);
     bool is_late = now_ns >= control->phase_deadline_ns || control->stop_request_count > 1;
-    if (!is_drained && !is_late)
+    if (!is_drained && !is_late) {
         return 0;
-    if (!is_drained)
+    }
+    if (!is_drained) {
         control->cut_off_count = count_cut_off(control);
+    }
     begin_parting(control, now_ns);
     return 1;
 }
@@ -286,30 +302,36 @@ static void take_over_links(struct rsi_control_agent *control, uint64_t now_ns)
     control->is_plane_ended = true;
     control->phase_deadline_ns = now_ns + ORPHANED_NS;
     for (struct rsi_connection *connection = control->connections; connection != NULL;
-         connection = connection->next)
+         connection = connection->next) {
         rsi_connection_abandon(connection);
+    }
 }
 
 static void poll_as_owner(struct rsi_control_agent *control, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < control->endpoints->domain_count; i++) {
-        for (uint32_t agent = 0; agent < control->endpoints->agent_count; agent++)
+        for (uint32_t agent = 0; agent < control->endpoints->agent_count; agent++) {
             (void)rsi_poller_poll(control->endpoints->domains[i].pollers[agent], now_ns);
+        }
     }
 }
 
 static uint32_t poll_parting(struct rsi_control_agent *control, uint64_t now_ns)
 {
-    if (control->is_plane_ended)
+    if (control->is_plane_ended) {
         poll_as_owner(control, now_ns);
+    }
     if (control->connections == NULL) {
         control->phase = RSI_CONTROL_ENDED;
         return 1;
     }
-    if (control->stop_request_count > 1 && control->phase_deadline_ns > now_ns + PARTING_AT_ONCE_NS)
+    if (control->stop_request_count > 1 &&
+        control->phase_deadline_ns > now_ns + PARTING_AT_ONCE_NS) {
         control->phase_deadline_ns = now_ns + PARTING_AT_ONCE_NS;
-    if (now_ns < control->phase_deadline_ns)
+    }
+    if (now_ns < control->phase_deadline_ns) {
         return 0;
+    }
     if (!control->is_plane_ended) {
         take_over_links(control, now_ns);
         return 1;
@@ -324,16 +346,18 @@ static uint32_t poll_parting(struct rsi_control_agent *control, uint64_t now_ns)
 static void take_stop_requests(struct rsi_control_agent *control)
 {
     uint64_t count = 0;
-    if (read(control->stop_fd, &count, sizeof(count)) == (ssize_t)sizeof(count))
+    if (read(control->stop_fd, &count, sizeof(count)) == (ssize_t)sizeof(count)) {
         control->stop_request_count += count;
+    }
 }
 
 static uint32_t poll_phase(struct rsi_control_agent *control, uint64_t now_ns)
 {
     switch (control->phase) {
     case RSI_CONTROL_RUNNING:
-        if (control->stop_request_count == 0)
+        if (control->stop_request_count == 0) {
             return 0;
+        }
         begin_draining(control, now_ns);
         return 1;
     case RSI_CONTROL_DRAINING:
@@ -355,8 +379,9 @@ static uint32_t run_pass(struct rsi_control_agent *control, uint64_t now_ns)
     take_stop_requests(control);
     work_count += poll_endpoints(control, now_ns);
     work_count += poll_connections(control, now_ns);
-    if (!control->is_plane_ended)
+    if (!control->is_plane_ended) {
         work_count += rsi_catalogue_poll(&control->catalogue);
+    }
     work_count += poll_phase(control, now_ns);
     return work_count;
 }
@@ -370,20 +395,25 @@ static uint64_t lower(uint64_t a_ns, uint64_t b_ns)
 static uint64_t wait_ns(const struct rsi_control_agent *control, uint64_t now_ns)
 {
     uint64_t until_ns = lower(control->next_update_ns, now_ns + HOUSEKEEPING_NS);
-    if (control->phase != RSI_CONTROL_RUNNING)
+    if (control->phase != RSI_CONTROL_RUNNING) {
         until_ns = lower(until_ns, now_ns + MOVING_WAIT_NS);
-    if (rsi_catalogue_is_busy(&control->catalogue))
+    }
+    if (rsi_catalogue_is_busy(&control->catalogue)) {
         until_ns = lower(until_ns, now_ns + RETIRE_WAIT_NS);
+    }
     for (uint32_t i = 0; i < control->endpoints->domain_count; i++) {
-        if (control->endpoints->domains[i].is_failing)
+        if (control->endpoints->domains[i].is_failing) {
             until_ns = lower(until_ns, control->endpoints->domains[i].retry_ns);
+        }
     }
     for (const struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
-        if (connection->has_work)
+        if (connection->has_work) {
             return 0;
-        if (rsi_connection_is_moving(connection))
+        }
+        if (rsi_connection_is_moving(connection)) {
             until_ns = lower(until_ns, now_ns + MOVING_WAIT_NS);
+        }
         until_ns = lower(until_ns, connection->deadline_ns);
     }
     return until_ns > now_ns ? until_ns - now_ns : 0;
@@ -399,8 +429,9 @@ static rsi_status_t wait_for_events(struct rsi_control_agent *control, struct rs
         uint64_t timeout_ns = wait_ns(control, rsi_clock_now_ns());
         int timeout_ms = (int)((timeout_ns + MILLISECOND_NS - 1) / MILLISECOND_NS);
         if (epoll_wait(control->epoll_fd, events, (int)rsi_array_count(events), timeout_ms) < 0 &&
-            errno != EINTR)
+            errno != EINTR) {
             status = rsi_fail_errno(error, RSI_E_SYSTEM, errno, "waiting for events");
+        }
     }
     rsi_waker_finish(control->waker);
     return status;
@@ -425,15 +456,18 @@ rsi_status_t rsi_control_agent_run(struct rsi_control_agent *control, struct rsi
             update_metrics(control, now_ns);
         } while (work_count > 0 && ++pass_count < PASSES_BEFORE_WAIT &&
                  control->phase != RSI_CONTROL_ENDED);
-        if (work_count > 0)
+        if (work_count > 0) {
             continue; /* other events are looked at by every pass */
+        }
         rsi_status_t status = wait_for_events(control, error);
-        if (rsi_failed(status))
+        if (rsi_failed(status)) {
             return status;
+        }
     }
-    if (control->cut_off_count > 0)
+    if (control->cut_off_count > 0) {
         return rsi_fail(error, RSI_E_TIMED_OUT,
                         "%u sessions were cut off before they got everything (drain_timeout)",
                         control->cut_off_count);
+    }
     return RSI_OK;
 }

@@ -53,8 +53,9 @@ rsi_status_t rsi_session_init(struct rsi_session *session, const struct rsi_data
                         "publication_count_max or topic_count_max",
                         slot_count, options->topic_count_max);
     }
-    for (uint32_t i = 0; i < options->topic_count_max; i++)
+    for (uint32_t i = 0; i < options->topic_count_max; i++) {
         data->match_index[i] = RSI_NO_MATCH;
+    }
     return RSI_OK;
 }
 
@@ -73,8 +74,9 @@ void rsi_session_fini(struct rsi_session *session)
 void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_status_t status,
                      const char *format, ...)
 {
-    if (session->data.is_failed)
+    if (session->data.is_failed) {
         return;
+    }
     session->data.is_failed = true;
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
@@ -121,15 +123,17 @@ static void apply_publication_open(struct rsi_agent *agent, const struct rsi_edi
         rsi_log_error("broker", "%s", error.text);
         rsi_assert(error.status != RSI_E_NO_MEMORY);
     }
-    if (edit->session->agent == agent->index)
+    if (edit->session->agent == agent->index) {
         edit->session->data.aliases[publication->alias] = publication;
+    }
 }
 
 static void apply_publication_close(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_session *session = edit->session;
-    if (session->agent != agent->index || rsi_load_relaxed(&edit->publication->closed))
+    if (session->agent != agent->index || rsi_load_relaxed(&edit->publication->closed)) {
         return; /* the session left meanwhile, and all its publications are closed */
+    }
     edit->publication->close_pos = edit->position;
     edit->publication->is_closing = true;
     session->data.closing_count++;
@@ -139,8 +143,9 @@ static void apply_publication_close(struct rsi_agent *agent, const struct rsi_ed
 static void apply_publication_retire(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     uint32_t slot = edit->publication->id & (agent->plane->options.publication_count_max - 1);
-    for (uint32_t i = 0; i < agent->session_count; i++)
+    for (uint32_t i = 0; i < agent->session_count; i++) {
         rsi_bit_clear(agent->sessions[i]->data.announced, slot);
+    }
 }
 
 static void resolve_policy(struct rsi_session *session)
@@ -150,15 +155,17 @@ static void resolve_policy(struct rsi_session *session)
                            : counts[RSI_POLICY_DISCONNECT] > 0 ? RSI_POLICY_DISCONNECT
                                                                : RSI_POLICY_DROP;
     /* A cursor on its way up to the common walk leaves out no more than the policy allows. */
-    for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX && session->data.policy != RSI_POLICY_DROP; i++)
+    for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX && session->data.policy != RSI_POLICY_DROP; i++) {
         session->data.lags[i].is_dropping = false;
+    }
 }
 
 static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_session *session = edit->session;
-    if (session->agent != agent->index || session->data.is_leaving)
+    if (session->agent != agent->index || session->data.is_leaving) {
         return;
+    }
     struct rsi_subscription subscription = {
         .session = session,
         .id = edit->subscription,
@@ -180,11 +187,13 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
 static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_session *session = edit->session;
-    if (session->agent != agent->index || session->data.is_leaving)
+    if (session->agent != agent->index || session->data.is_leaving) {
         return;
+    }
     struct rsi_subscription removed;
-    if (!rsi_topic_index_unsubscribe(&agent->topics, session, edit->subscription, &removed))
+    if (!rsi_topic_index_unsubscribe(&agent->topics, session, edit->subscription, &removed)) {
         return;
+    }
     rsi_agent_forget_unwanted(agent, session);
     session->data.policy_counts[removed.policy]--;
     resolve_policy(session);
@@ -199,8 +208,9 @@ static void take_all_arrivals(struct rsi_agent *agent)
     uint64_t event_count = 1;
     for (uint32_t round = 0; round < RSI_ARRIVAL_ROUNDS_MAX && event_count > 0; round++) {
         event_count = 0;
-        for (uint32_t i = 0; i < agent->poller_count; i++)
+        for (uint32_t i = 0; i < agent->poller_count; i++) {
             event_count += rsi_poller_poll(agent->pollers[i], agent->now_ns);
+        }
     }
 }
 
@@ -208,20 +218,23 @@ static void apply_stop(struct rsi_agent *agent)
 {
     agent->is_stopping = true;
     take_all_arrivals(agent);
-    for (uint32_t i = 0; i < agent->session_count; i++)
+    for (uint32_t i = 0; i < agent->session_count; i++) {
         agent->sessions[i]->data.stop_pos = agent->sessions[i]->link->arrived_pos;
+    }
 }
 
 static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     switch (edit->kind) {
     case RSI_EDIT_SESSION_JOIN:
-        if (edit->session->agent == agent->index)
+        if (edit->session->agent == agent->index) {
             apply_join(agent, edit->session);
+        }
         break;
     case RSI_EDIT_SESSION_LEAVE:
-        if (edit->session->agent == agent->index)
+        if (edit->session->agent == agent->index) {
             apply_leave(agent, edit->session, edit->position);
+        }
         break;
     case RSI_EDIT_PUBLICATION_OPEN:
         apply_publication_open(agent, edit);
@@ -251,10 +264,12 @@ uint64_t rsi_agent_apply_edits(struct rsi_agent *agent)
 {
     uint64_t applied_count = rsi_load_relaxed(&agent->applied_count);
     uint64_t edit_count = rsi_load_acquire(&agent->plane->edit_count);
-    if (applied_count == edit_count)
+    if (applied_count == edit_count) {
         return 0;
-    for (uint64_t i = applied_count; i < edit_count; i++)
+    }
+    for (uint64_t i = applied_count; i < edit_count; i++) {
         apply_edit(agent, &agent->plane->edits[i & (RSI_EDIT_COUNT - 1)]);
+    }
     rsi_store_release(&agent->applied_count, edit_count);
     rsi_waker_wake(agent->plane->options.control_waker);
     return edit_count - applied_count;
@@ -266,25 +281,29 @@ uint64_t rsi_agent_apply_edits(struct rsi_agent *agent)
 void rsi_agent_wake_others(struct rsi_agent *agent)
 {
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
-        if (i != agent->index)
+        if (i != agent->index) {
             rsi_waker_wake(&agent->plane->agents[i]->waker);
+        }
     }
 }
 
 /* Stopping: says when nothing more will be admitted, and when all of it was delivered. */
 static void report_drained(struct rsi_agent *agent)
 {
-    if (rsi_load_relaxed(&agent->is_drained))
+    if (rsi_load_relaxed(&agent->is_drained)) {
         return;
+    }
     bool has_admitted = true;
     bool has_delivered = agent->lagging_count == 0 && agent->gap_session_count == 0;
     for (uint32_t i = 0; i < agent->session_count; i++) {
         const struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
-        if (session->data.is_failed)
+        if (session->data.is_failed) {
             continue;
-        if (link->consumed_pos < link->arrived_pos && link->consumed_pos < session->data.stop_pos)
+        }
+        if (link->consumed_pos < link->arrived_pos && link->consumed_pos < session->data.stop_pos) {
             has_admitted = false;
+        }
         if (link->peer_arrived_pos < link->staged_pos &&
             rsi_link_state(link) == RSI_LINK_ATTACHED) {
             has_delivered = false;
@@ -313,8 +332,9 @@ static uint64_t poll_links(struct rsi_agent *agent)
     for (uint32_t i = 0; i < agent->poller_count; i++) {
         struct rsi_poller *poller = agent->pollers[i];
         if (poller->transport->polls_by_system_call && !agent->was_busy[i] && !is_turn &&
-            agent->poller_count > 1)
+            agent->poller_count > 1) {
             continue;
+        }
         uint32_t count = rsi_poller_poll(poller, agent->now_ns);
         agent->was_busy[i] = count > 0;
         work_count += count;
@@ -332,18 +352,22 @@ static uint64_t run_pass(struct rsi_agent *agent)
     work_count += rsi_agent_walk(agent);
     rsi_agent_emit(agent);
     rsi_agent_publish_needed(agent);
-    if (agent->closing_count > 0)
+    if (agent->closing_count > 0) {
         rsi_agent_finish_closing(agent);
-    if (agent->leaving_count > 0)
+    }
+    if (agent->leaving_count > 0) {
         rsi_agent_finish_leaving(agent);
-    if (agent->is_stopping)
+    }
+    if (agent->is_stopping) {
         report_drained(agent);
+    }
     rsi_bump_relaxed(&agent->counts.passes, 1);
     if (work_count > 0) {
         rsi_bump_relaxed(&agent->counts.busy_passes, 1);
         uint64_t pass_ns = rsi_clock_now_ns() - agent->now_ns;
-        if (pass_ns > rsi_load_relaxed(&agent->counts.longest_pass_ns))
+        if (pass_ns > rsi_load_relaxed(&agent->counts.longest_pass_ns)) {
             rsi_store_relaxed(&agent->counts.longest_pass_ns, pass_ns);
+        }
     }
     return work_count;
 }
@@ -351,17 +375,20 @@ static uint64_t run_pass(struct rsi_agent *agent)
 /* Asks the links of lagging sessions to say when half of their rings is free again. */
 static void request_room(struct rsi_agent *agent)
 {
-    if (agent->lagging_count == 0 && agent->gap_session_count == 0)
+    if (agent->lagging_count == 0 && agent->gap_session_count == 0) {
         return;
+    }
     for (uint32_t i = 0; i < agent->session_count; i++) {
         struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
         if (session->data.is_failed ||
-            (session->data.lagging_count == 0 && session->data.gap_pending_count == 0))
+            (session->data.lagging_count == 0 && session->data.gap_pending_count == 0)) {
             continue;
+        }
         uint64_t half_bytes = link->out.capacity_bytes / 2;
-        if (link->staged_pos > half_bytes)
+        if (link->staged_pos > half_bytes) {
             rsi_link_request_wake(link, UINT64_MAX, UINT64_MAX, link->staged_pos - half_bytes);
+        }
     }
 }
 
@@ -370,12 +397,14 @@ static bool has_unwatched_work(const struct rsi_agent *agent)
 {
     const struct rsi_data_plane *plane = agent->plane;
     if (rsi_load_acquire(&plane->edit_count) != rsi_load_relaxed(&agent->applied_count) ||
-        rsi_load_acquire(&plane->must_end))
+        rsi_load_acquire(&plane->must_end)) {
         return true;
+    }
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
         const struct rsi_agent *other = plane->agents[i];
-        if (rsi_message_log_end_pos(&other->log) != agent->common_pos[i])
+        if (rsi_message_log_end_pos(&other->log) != agent->common_pos[i]) {
             return true;
+        }
     }
     /* Admission stood still: because a session blocked, or because the log was full. */
     return agent->has_stalled_input && rsi_load_acquire(&plane->blocked_count) == 0 &&
@@ -388,10 +417,12 @@ static void sleep_until_work(struct rsi_agent *agent)
     rsi_waker_prepare(&agent->waker);
     /* Once more, because no poller watches what these look at: the states of links and what other
      * agents have said of their stop. Who changed it before prepare woke nobody. */
-    if (agent->leaving_count > 0)
+    if (agent->leaving_count > 0) {
         rsi_agent_finish_leaving(agent);
-    if (agent->is_stopping)
+    }
+    if (agent->is_stopping) {
         report_drained(agent);
+    }
     request_room(agent);
     bool may_sleep = true;
     uint32_t armed_count = 0;
@@ -403,13 +434,16 @@ static void sleep_until_work(struct rsi_agent *agent)
         struct epoll_event events[RSI_TRANSPORT_COUNT_MAX + 1];
         rsi_bump_relaxed(&agent->counts.sleeps, 1);
         int count = epoll_wait(agent->epoll_fd, events, (int)rsi_array_count(events), -1);
-        if (count > 0)
+        if (count > 0) {
             rsi_bump_relaxed(&agent->counts.wakes, 1);
+        }
     }
-    for (uint32_t i = 0; i < armed_count; i++)
+    for (uint32_t i = 0; i < armed_count; i++) {
         agent->pollers[i]->transport->poller_disarm(agent->pollers[i]);
-    for (uint32_t i = 0; i < agent->poller_count; i++)
+    }
+    for (uint32_t i = 0; i < agent->poller_count; i++) {
         agent->was_busy[i] = true; /* whichever it was that ended the wait: look at all */
+    }
     rsi_waker_finish(&agent->waker);
 }
 
@@ -421,10 +455,11 @@ static void *run_agent(void *arg)
     rsi_thread_name(name);
     while (!rsi_load_acquire(&agent->plane->must_end)) {
         uint64_t work_count = run_pass(agent);
-        if (rsi_idle_step(&agent->idle, work_count) == RSI_IDLE_SLEEP)
+        if (rsi_idle_step(&agent->idle, work_count) == RSI_IDLE_SLEEP) {
             sleep_until_work(agent);
-        else if (work_count == 0)
+        } else if (work_count == 0) {
             rsi_cpu_pause();
+        }
     }
     return NULL;
 }
@@ -434,10 +469,12 @@ static void *run_agent(void *arg)
 
 static void agent_destroy(struct rsi_agent *agent)
 {
-    if (!agent)
+    if (!agent) {
         return;
-    if (agent->epoll_fd >= 0)
+    }
+    if (agent->epoll_fd >= 0) {
         close(agent->epoll_fd);
+    }
     rsi_waker_fini(&agent->waker);
     rsi_message_log_fini(&agent->log);
     rsi_topic_index_fini(&agent->topics);
@@ -449,8 +486,9 @@ static void agent_destroy(struct rsi_agent *agent)
 static rsi_status_t agent_watch(struct rsi_agent *agent, int fd, struct rsi_error *error)
 {
     struct epoll_event event = {.events = EPOLLIN};
-    if (epoll_ctl(agent->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+    if (epoll_ctl(agent->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         return rsi_fail_errno(error, RSI_E_SYSTEM, errno, "cannot watch a descriptor");
+    }
     return RSI_OK;
 }
 
@@ -461,21 +499,26 @@ static rsi_status_t agent_fill(struct rsi_agent *agent, struct rsi_error *error)
     snprintf(name, sizeof(name), "log-%u", agent->index);
     int node = agent->cpu >= 0 ? rsi_cpu_node((unsigned)agent->cpu) : RSI_NODE_ANY;
     rsi_status_t status = rsi_waker_init(&agent->waker, error);
-    if (status == RSI_OK)
+    if (status == RSI_OK) {
         status = rsi_message_log_init(&agent->log, name, options->log_bytes, node, error);
-    if (status == RSI_OK)
+    }
+    if (status == RSI_OK) {
         status = rsi_topic_index_init(&agent->topics, options->topic_count_max, error);
-    if (status != RSI_OK)
+    }
+    if (status != RSI_OK) {
         return status;
+    }
     agent->sessions = calloc(options->session_count_max, sizeof(struct rsi_session *));
     agent->dirty = calloc(options->session_count_max, sizeof(struct rsi_session *));
-    if (!agent->sessions || !agent->dirty)
+    if (!agent->sessions || !agent->dirty) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u sessions; lower client_count_max",
                         options->session_count_max);
+    }
     agent->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (agent->epoll_fd < 0)
+    if (agent->epoll_fd < 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "cannot make an epoll descriptor; raise the limit with ulimit -n");
+    }
     rsi_idle_init(&agent->idle, options->idle_strategy, options->spin_ns);
     agent->random = options->walk_seed ? options->walk_seed * 2654435761u + agent->index : 0;
     char text[128];
@@ -488,8 +531,9 @@ static rsi_status_t agent_create(struct rsi_agent **created, struct rsi_data_pla
                                  uint32_t index, struct rsi_error *error)
 {
     struct rsi_agent *agent = calloc(1, sizeof(*agent));
-    if (!agent)
+    if (!agent) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for data agent %u", index);
+    }
     agent->plane = plane;
     agent->index = index;
     agent->cpu = plane->options.agent_cpus[index];
@@ -505,21 +549,25 @@ static rsi_status_t agent_create(struct rsi_agent **created, struct rsi_data_pla
 
 static rsi_status_t check_options(const struct rsi_data_options *options, struct rsi_error *error)
 {
-    if (options->agent_count == 0 || options->agent_count > RSI_AGENT_COUNT_MAX)
+    if (options->agent_count == 0 || options->agent_count > RSI_AGENT_COUNT_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "agents must be 1 to %u, not %u", RSI_AGENT_COUNT_MAX,
                         options->agent_count);
-    if (!rsi_ring_is_valid_capacity(options->log_bytes))
+    }
+    if (!rsi_ring_is_valid_capacity(options->log_bytes)) {
         return rsi_fail(error, RSI_E_INVALID, "log_bytes must be a power of two, not %llu",
                         (unsigned long long)options->log_bytes);
+    }
     if (options->publication_count_max == 0 || options->topic_count_max == 0 ||
         (options->publication_count_max & (options->publication_count_max - 1)) != 0 ||
-        (options->topic_count_max & (options->topic_count_max - 1)) != 0)
+        (options->topic_count_max & (options->topic_count_max - 1)) != 0) {
         return rsi_fail(error, RSI_E_INVALID,
                         "publication_count_max and topic_count_max must be powers of two, not %u "
                         "and %u",
                         options->publication_count_max, options->topic_count_max);
-    if (options->session_count_max == 0 || options->alias_count_max == 0)
+    }
+    if (options->session_count_max == 0 || options->alias_count_max == 0) {
         return rsi_fail(error, RSI_E_INVALID, "session and alias counts must not be 0");
+    }
     return RSI_OK;
 }
 
@@ -527,11 +575,13 @@ rsi_status_t rsi_data_plane_create(struct rsi_data_plane **created,
                                    const struct rsi_data_options *options, struct rsi_error *error)
 {
     rsi_status_t status = check_options(options, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_data_plane *plane = calloc(1, sizeof(*plane));
-    if (!plane)
+    if (!plane) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the data plane");
+    }
     plane->options = *options;
     plane->publications = calloc(options->publication_count_max, sizeof(*plane->publications));
     if (!plane->publications) {
@@ -552,11 +602,13 @@ rsi_status_t rsi_data_plane_create(struct rsi_data_plane **created,
 
 void rsi_data_plane_destroy(struct rsi_data_plane *plane)
 {
-    if (!plane)
+    if (!plane) {
         return;
+    }
     rsi_data_plane_stop(plane);
-    for (uint32_t i = 0; i < plane->options.agent_count; i++)
+    for (uint32_t i = 0; i < plane->options.agent_count; i++) {
         agent_destroy(plane->agents[i]);
+    }
     free(plane->publications);
     free(plane);
 }
@@ -569,8 +621,9 @@ rsi_status_t rsi_data_plane_add_poller(struct rsi_data_plane *plane, uint32_t in
     rsi_assert(!agent->is_started);
     rsi_assert(agent->poller_count < RSI_TRANSPORT_COUNT_MAX);
     rsi_status_t status = agent_watch(agent, poller->transport->poller_fd(poller), error);
-    if (status == RSI_OK)
+    if (status == RSI_OK) {
         agent->pollers[agent->poller_count++] = poller;
+    }
     return status;
 }
 
@@ -602,9 +655,10 @@ static rsi_status_t agent_start(struct rsi_agent *agent, struct rsi_error *error
     }
     if (status == RSI_OK) {
         int result = pthread_create(&agent->thread, &attributes, run_agent, agent);
-        if (result != 0)
+        if (result != 0) {
             status = rsi_fail_errno(error, RSI_E_SYSTEM, result, "cannot start data agent %u",
                                     agent->index);
+        }
         agent->is_started = result == 0;
     }
     pthread_attr_destroy(&attributes);
@@ -629,8 +683,9 @@ void rsi_data_plane_stop(struct rsi_data_plane *plane)
     rsi_store_release(&plane->must_end, 1u);
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
         struct rsi_agent *agent = plane->agents[i];
-        if (!agent || !agent->is_started)
+        if (!agent || !agent->is_started) {
             continue;
+        }
         rsi_waker_wake(&agent->waker);
         pthread_join(agent->thread, NULL);
         agent->is_started = false;
@@ -642,8 +697,9 @@ rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane, const struct rsi_
 {
     uint64_t edit_count = rsi_load_relaxed(&plane->edit_count);
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
-        if (edit_count - rsi_load_acquire(&plane->agents[i]->applied_count) >= RSI_EDIT_COUNT)
+        if (edit_count - rsi_load_acquire(&plane->agents[i]->applied_count) >= RSI_EDIT_COUNT) {
             return RSI_WOULD_BLOCK;
+        }
     }
     if (edit->kind == RSI_EDIT_PUBLICATION_OPEN) {
         struct rsi_publication *publication = edit->publication;
@@ -655,8 +711,9 @@ rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane, const struct rsi_
     }
     plane->edits[edit_count & (RSI_EDIT_COUNT - 1)] = *edit;
     rsi_store_release(&plane->edit_count, edit_count + 1);
-    for (uint32_t i = 0; i < plane->options.agent_count; i++)
+    for (uint32_t i = 0; i < plane->options.agent_count; i++) {
         rsi_waker_wake(&plane->agents[i]->waker);
+    }
     *ticket = edit_count + 1;
     return RSI_OK;
 }
@@ -664,8 +721,9 @@ rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane, const struct rsi_
 bool rsi_data_plane_is_applied(const struct rsi_data_plane *plane, uint64_t ticket)
 {
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
-        if (rsi_load_acquire(&plane->agents[i]->applied_count) < ticket)
+        if (rsi_load_acquire(&plane->agents[i]->applied_count) < ticket) {
             return false;
+        }
     }
     return true;
 }
@@ -680,13 +738,15 @@ bool rsi_publication_is_closed(const struct rsi_data_plane *plane,
 bool rsi_publication_is_unused(const struct rsi_data_plane *plane,
                                const struct rsi_publication *publication)
 {
-    if (!rsi_publication_is_closed(plane, publication))
+    if (!rsi_publication_is_closed(plane, publication)) {
         return false;
+    }
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
         const struct rsi_agent *agent = plane->agents[i];
         if (rsi_load_acquire(&agent->needed_pos[publication->home_agent]) <
-            publication->closed_log_pos)
+            publication->closed_log_pos) {
             return false;
+        }
     }
     return rsi_load_acquire(&publication->gap_pending_count) == 0;
 }
@@ -694,8 +754,9 @@ bool rsi_publication_is_unused(const struct rsi_data_plane *plane,
 bool rsi_data_plane_is_drained(const struct rsi_data_plane *plane)
 {
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
-        if (!rsi_load_acquire(&plane->agents[i]->is_drained))
+        if (!rsi_load_acquire(&plane->agents[i]->is_drained)) {
             return false;
+        }
     }
     return true;
 }

@@ -222,8 +222,9 @@ static bool publish_with(struct client *client, uint32_t alias, uint64_t sequenc
 {
     uint64_t frame_bytes = rsi_frame_bytes(headers_bytes, payload_bytes);
     struct rsi_frame_header *header = rsi_frame_claim(client->here, frame_bytes);
-    if (!header)
+    if (!header) {
         return false;
+    }
     header->payload_bytes = payload_bytes;
     header->type = RSI_FRAME_MESSAGE;
     header->flags = 0;
@@ -234,8 +235,9 @@ static bool publish_with(struct client *client, uint32_t alias, uint64_t sequenc
     header->sequence = 0;
     header->publish_time_ns = sequence;
     uint8_t *payload = (uint8_t *)(header + 1) + headers_bytes;
-    for (uint32_t i = 0; i < payload_bytes; i++)
+    for (uint32_t i = 0; i < payload_bytes; i++) {
         payload[i] = pattern_byte(alias, sequence, i);
+    }
     rsi_frame_commit(client->here, frame_bytes);
     rsi_link_place(client->here);
     (void)rsi_link_flush_clocked(client->here);
@@ -268,8 +270,9 @@ static void take_message(struct bench *bench, struct client *client, const struc
     assert_int_equal(frame->header.sequence, client->expected[id]);
     assert_int_equal(frame->header.publish_time_ns, frame->header.sequence);
     uint32_t alias = bench->publications[id - 1]->alias;
-    for (uint32_t i = 0; i < frame->header.payload_bytes; i++)
+    for (uint32_t i = 0; i < frame->header.payload_bytes; i++) {
         assert_int_equal(frame->payload[i], pattern_byte(alias, frame->header.sequence, i));
+    }
     client->expected[id]++;
     client->received_of[id]++;
     client->received_count++;
@@ -279,8 +282,9 @@ static void take_message(struct bench *bench, struct client *client, const struc
 static void publish_many(struct bench *bench, struct client *client, uint32_t alias, uint64_t *sent,
                          uint64_t count)
 {
-    for (uint64_t end = *sent + count; *sent < end; ++*sent)
+    for (uint64_t end = *sent + count; *sent < end; ++*sent) {
         wait_for(bench, publish(client, alias, *sent + 1, 400));
+    }
 }
 
 static uint64_t admitted_count(const struct client *client)
@@ -322,8 +326,9 @@ static void bench_destroy(struct bench *bench)
 {
     for (uint32_t i = 0; i < bench->client_count; i++) {
         struct client *client = &bench->clients[i];
-        if (!rsi_load_acquire(&client->session.left))
+        if (!rsi_load_acquire(&client->session.left)) {
             client_leave(bench, client);
+        }
         bench->transport->link_close(client->here);
         bench->transport->link_close(client->session.link);
     }
@@ -341,12 +346,14 @@ static void bench_destroy(struct bench *bench)
     rsi_data_plane_destroy(bench->plane);
     bench->transport->listener_destroy(bench->listener);
     bench->transport->poller_destroy(bench->client_poller);
-    for (uint32_t i = 0; i < bench->agent_count; i++)
+    for (uint32_t i = 0; i < bench->agent_count; i++) {
         bench->transport->poller_destroy(bench->agent_pollers[i]);
+    }
     bench->transport->domain_destroy(bench->domain);
     rsi_waker_fini(&bench->control_waker);
-    for (uint32_t i = 0; i < bench->publication_count; i++)
+    for (uint32_t i = 0; i < bench->publication_count; i++) {
         free(bench->publications[i]);
+    }
     free(bench);
 }
 
@@ -373,8 +380,9 @@ static void check_fan_out(uint32_t agent_count, uint64_t walk_seed)
             for (uint32_t alias = 1; alias <= 2; alias++) {
                 while (sent[p][alias] < MESSAGE_COUNT &&
                        publish(publishers[p], alias, sent[p][alias] + 1,
-                               (uint32_t)(sent[p][alias] * 37 % 900)))
+                               (uint32_t)(sent[p][alias] * 37 % 900))) {
                     sent[p][alias]++;
+                }
             }
         }
         drive(bench);
@@ -413,8 +421,9 @@ static void a_dropping_subscriber_gets_exact_gaps_and_holds_nobody(void **state)
     bench->start_ns = rsi_clock_now_ns();
     while (fast->received_count < 2 * MESSAGE_COUNT) {
         for (uint32_t alias = 1; alias <= 2; alias++) {
-            while (sent[alias] < MESSAGE_COUNT && publish(publisher, alias, sent[alias] + 1, 400))
+            while (sent[alias] < MESSAGE_COUNT && publish(publisher, alias, sent[alias] + 1, 400)) {
                 sent[alias]++;
+            }
         }
         drive(bench);
         receive(bench, fast); /* and slow reads nothing at all */
@@ -455,8 +464,9 @@ static void a_blocking_subscriber_holds_publishers_and_loses_nothing(void **stat
     assert_true(sent < MESSAGE_COUNT);
     bench->start_ns = rsi_clock_now_ns();
     while (slow->received_count < MESSAGE_COUNT) {
-        if (sent < MESSAGE_COUNT && publish(publisher, 1, sent + 1, 400))
+        if (sent < MESSAGE_COUNT && publish(publisher, 1, sent + 1, 400)) {
             sent++;
+        }
         drive(bench);
         receive(bench, slow);
     }
@@ -498,8 +508,9 @@ static void what_was_not_subscribed_is_no_gap(void **state)
     open_publication(bench, publisher, 1, "md.a");
     subscribe(bench, slow, "md.a", RSI_POLICY_DROP);
     /* The full ring has room for a few gap records more, not for six. */
-    while (rsi_load_relaxed(&slow->session.counts.gaps) < 6)
+    while (rsi_load_relaxed(&slow->session.counts.gaps) < 6) {
         publish_many(bench, publisher, 1, &sent, 100);
+    }
     wait_for(bench, admitted_count(publisher) == sent);
     unsubscribe(bench, slow, 1); /* with a gap that was not told */
     publish_many(bench, publisher, 1, &sent, 10);
@@ -545,8 +556,9 @@ static void a_slow_subscriber_under_disconnect_is_reported_by_name(void **state)
     uint64_t sent = 0;
     bench->start_ns = rsi_clock_now_ns();
     while (!rsi_load_acquire(&slow->session.faulted)) {
-        if (publish(publisher, 1, sent + 1, 400))
+        if (publish(publisher, 1, sent + 1, 400)) {
             sent++;
+        }
         drive(bench);
     }
     assert_int_equal(slow->session.fault.status, RSI_E_SLOW);
@@ -634,8 +646,9 @@ static void a_stop_drains(void **state)
     struct client *reader = client_join(bench);
     open_publication(bench, publisher, 1, "md.a");
     subscribe(bench, reader, ">", RSI_POLICY_BLOCK);
-    for (uint64_t i = 0; i < MESSAGE_COUNT; i++)
+    for (uint64_t i = 0; i < MESSAGE_COUNT; i++) {
         assert_true(publish(publisher, 1, i + 1, 100));
+    }
     wait_for(bench,
              rsi_load_relaxed(&publisher->session.counts.admitted_messages) == MESSAGE_COUNT);
     post(bench, &(struct rsi_edit){.kind = RSI_EDIT_STOP});
@@ -666,8 +679,9 @@ static void wrong_options_are_refused(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1)
+    if (argc > 1) {
         listen_url = argv[1];
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_matching_frame_once_and_in_order),
         cmocka_unit_test(a_dropping_subscriber_gets_exact_gaps_and_holds_nobody),

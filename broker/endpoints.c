@@ -17,8 +17,9 @@ static struct rsi_endpoint_domain *find_domain(struct rsi_endpoints *endpoints,
                                                const struct rsi_transport *transport)
 {
     for (uint32_t i = 0; i < endpoints->domain_count; i++) {
-        if (endpoints->domains[i].transport == transport)
+        if (endpoints->domains[i].transport == transport) {
             return &endpoints->domains[i];
+        }
     }
     return NULL;
 }
@@ -26,8 +27,9 @@ static struct rsi_endpoint_domain *find_domain(struct rsi_endpoints *endpoints,
 static void close_domain(struct rsi_endpoint_domain *domain)
 {
     for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX; i++) {
-        if (domain->pollers[i] != NULL)
+        if (domain->pollers[i] != NULL) {
             domain->transport->poller_destroy(domain->pollers[i]);
+        }
     }
     domain->transport->domain_destroy(domain->domain);
     memset(domain, 0, sizeof(*domain));
@@ -58,8 +60,9 @@ static rsi_status_t open_domain(struct rsi_endpoints *endpoints,
     struct rsi_endpoint_domain *domain = &endpoints->domains[endpoints->domain_count];
     memset(domain, 0, sizeof(*domain));
     rsi_status_t status = transport->domain_create(&domain->domain, &options, error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     domain->transport = transport;
     for (uint32_t i = 0; i < endpoints->agent_count; i++) {
         const struct rsi_poller_options poller_options = {
@@ -71,14 +74,16 @@ static rsi_status_t open_domain(struct rsi_endpoints *endpoints,
         };
         status =
             transport->poller_create(&domain->pollers[i], domain->domain, &poller_options, error);
-        if (rsi_failed(status))
+        if (rsi_failed(status)) {
             goto close_domain;
+        }
     }
     /* Only now: the plane keeps what it is given, so nothing may fail between two of them. */
     for (uint32_t i = 0; i < endpoints->agent_count; i++) {
         status = rsi_data_plane_add_poller(plane, i, domain->pollers[i], error);
-        if (rsi_failed(status))
+        if (rsi_failed(status)) {
             goto close_domain;
+        }
     }
     endpoints->domain_count++;
     return RSI_OK;
@@ -94,13 +99,15 @@ static rsi_status_t make_default_directory(const char *path, struct rsi_error *e
     char directory[RSI_SETTING_TEXT_BYTES];
     const char *slash = strrchr(path, '/');
     size_t bytes = slash != NULL ? (size_t)(slash - path) : 0;
-    if (bytes == 0 || bytes >= sizeof(directory))
+    if (bytes == 0 || bytes >= sizeof(directory)) {
         return RSI_OK;
+    }
     memcpy(directory, path, bytes);
     directory[bytes] = '\0';
-    if (mkdir(directory, 0755) != 0 && errno != EEXIST)
+    if (mkdir(directory, 0755) != 0 && errno != EEXIST) {
         return rsi_fail_errno(error, RSI_E_PERMISSION, errno, "cannot make the directory %s",
                               directory);
+    }
     return RSI_OK;
 }
 
@@ -111,30 +118,36 @@ static rsi_status_t open_listener(struct rsi_endpoints *endpoints,
 {
     struct rsi_url url;
     rsi_status_t status = rsi_url_parse(&url, text, error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     const struct rsi_transport *transport = rsi_transport_find(url.scheme);
-    if (transport == NULL)
+    if (transport == NULL) {
         return rsi_fail(error, RSI_E_UNSUPPORTED,
                         "this build has no transport '%s'; ringsided --help shows the usual ones",
                         url.scheme);
-    if (settings->listen_is_default && url.path[0] == '/')
+    }
+    if (settings->listen_is_default && url.path[0] == '/') {
         status = make_default_directory(url.path, error);
-    if (rsi_failed(status))
+    }
+    if (rsi_failed(status)) {
         return status;
+    }
 
     struct rsi_endpoint_domain *domain = find_domain(endpoints, transport);
     if (domain == NULL) {
         status =
             open_domain(endpoints, settings, transport, plane, control_waker, incarnation, error);
-        if (rsi_failed(status))
+        if (rsi_failed(status)) {
             return status;
+        }
         domain = &endpoints->domains[endpoints->domain_count - 1];
     }
     struct rsi_endpoint_listener *listener = &endpoints->listeners[endpoints->listener_count];
     status = transport->listener_create(&listener->listener, domain->domain, &url, error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     listener->domain = domain;
     endpoints->listener_count++;
     return RSI_OK;
@@ -152,8 +165,9 @@ rsi_status_t rsi_endpoints_init(struct rsi_endpoints *endpoints,
         struct rsi_error failure = {0};
         rsi_status_t status =
             open_listener(endpoints, settings, text, plane, control_waker, incarnation, &failure);
-        if (!rsi_failed(status))
+        if (!rsi_failed(status)) {
             continue;
+        }
         bool is_optional = settings->listen_is_default && i > 0;
         if (is_optional) {
             rsi_log_warning("broker",
@@ -162,10 +176,12 @@ rsi_status_t rsi_endpoints_init(struct rsi_endpoints *endpoints,
                             text, failure.text);
             continue;
         }
-        if (strstr(failure.text, text) == NULL)
+        if (strstr(failure.text, text) == NULL) {
             rsi_error_context(&failure, "cannot listen on %s", text);
-        if (error != NULL)
+        }
+        if (error != NULL) {
             *error = failure;
+        }
         rsi_endpoints_fini(endpoints);
         return status;
     }
@@ -184,7 +200,8 @@ void rsi_endpoints_close_listeners(struct rsi_endpoints *endpoints)
 void rsi_endpoints_fini(struct rsi_endpoints *endpoints)
 {
     rsi_endpoints_close_listeners(endpoints);
-    for (uint32_t i = 0; i < endpoints->domain_count; i++)
+    for (uint32_t i = 0; i < endpoints->domain_count; i++) {
         close_domain(&endpoints->domains[i]);
+    }
     memset(endpoints, 0, sizeof(*endpoints));
 }

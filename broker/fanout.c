@@ -46,8 +46,9 @@ static RSI_NOINLINE bool put_announce(struct rsi_agent *agent, struct rsi_sessio
 {
     uint64_t frame_bytes = announce_frame_bytes(publication);
     struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
-    if (!header)
+    if (!header) {
         return false;
+    }
     struct rsi_announce announce = {
         .publication = publication->id,
         .topic = publication->topic,
@@ -76,16 +77,18 @@ static void forget_gap(struct rsi_agent *agent, struct rsi_session *session, uin
     struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
     rsi_bit_clear(session->data.gap_pending, slot);
     rsi_fetch_add_acq_rel(&publication->gap_pending_count, UINT32_MAX);
-    if (--session->data.gap_pending_count == 0)
+    if (--session->data.gap_pending_count == 0) {
         agent->gap_session_count--;
+    }
 }
 
 void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
 {
     uint32_t slot_count = agent->plane->options.publication_count_max;
     for (uint32_t slot = 0; slot < slot_count && session->data.gap_pending_count > 0; slot++) {
-        if (rsi_bit_get(session->data.gap_pending, slot))
+        if (rsi_bit_get(session->data.gap_pending, slot)) {
             forget_gap(agent, session, slot);
+        }
     }
 }
 
@@ -107,11 +110,13 @@ void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *sess
         uint64_t bits = session->data.announced[word] | session->data.gap_pending[word];
         for (; bits != 0; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (is_wanted(agent, session, rsi_load_relaxed(&agent->plane->publications[slot])))
+            if (is_wanted(agent, session, rsi_load_relaxed(&agent->plane->publications[slot]))) {
                 continue;
+            }
             rsi_bit_clear(session->data.announced, slot);
-            if (rsi_bit_get(session->data.gap_pending, slot))
+            if (rsi_bit_get(session->data.gap_pending, slot)) {
                 forget_gap(agent, session, slot);
+            }
         }
     }
 }
@@ -121,8 +126,9 @@ static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32
 {
     struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
     if (!rsi_bit_get(session->data.announced, slot) &&
-        !put_announce(agent, session, publication, session->data.gap_first[slot]))
+        !put_announce(agent, session, publication, session->data.gap_first[slot])) {
         return false;
+    }
     struct {
         struct rsi_gap gap;
         struct rsi_gap_entry entry;
@@ -132,8 +138,9 @@ static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32
     };
     uint64_t frame_bytes = rsi_frame_bytes(0, sizeof(record));
     struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
-    if (!header)
+    if (!header) {
         return false;
+    }
     fill_header(header, RSI_FRAME_GAP, 0, sizeof(record));
     memcpy(header + 1, &record, sizeof(record));
     rsi_frame_commit(session->link, frame_bytes);
@@ -149,8 +156,9 @@ static RSI_NOINLINE bool put_gaps(struct rsi_agent *agent, struct rsi_session *s
     for (uint32_t word = 0; word < word_count && session->data.gap_pending_count > 0; word++) {
         while (session->data.gap_pending[word] != 0) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(session->data.gap_pending[word]);
-            if (!put_gap(agent, session, slot))
+            if (!put_gap(agent, session, slot)) {
                 return false;
+            }
         }
     }
     return true;
@@ -162,14 +170,17 @@ static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *sessio
                              const struct rsi_frame_header *source, uint64_t frame_bytes)
 {
     uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
-    if (rsi_unlikely(session->data.gap_pending_count > 0) && !put_gaps(agent, session))
+    if (rsi_unlikely(session->data.gap_pending_count > 0) && !put_gaps(agent, session)) {
         return false;
+    }
     if (rsi_unlikely(!rsi_bit_get(session->data.announced, slot)) &&
-        !put_announce(agent, session, publication, source->sequence))
+        !put_announce(agent, session, publication, source->sequence)) {
         return false;
+    }
     struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
-    if (rsi_unlikely(!header))
+    if (rsi_unlikely(!header)) {
         return false;
+    }
     memcpy((uint8_t *)header + sizeof(header->commit),
            (const uint8_t *)source + sizeof(source->commit), frame_bytes - sizeof(header->commit));
     rsi_frame_commit(session->link, frame_bytes);
@@ -192,8 +203,9 @@ static RSI_NOINLINE void begin_lag(struct rsi_agent *agent, struct rsi_session *
 static void set_blocking(struct rsi_agent *agent, struct rsi_session *session, struct rsi_lag *lag,
                          bool is_blocking)
 {
-    if (lag->is_blocking == is_blocking)
+    if (lag->is_blocking == is_blocking) {
         return;
+    }
     lag->is_blocking = is_blocking;
     if (is_blocking) {
         rsi_fetch_add_acq_rel(&agent->plane->blocked_count, 1u);
@@ -201,8 +213,9 @@ static void set_blocking(struct rsi_agent *agent, struct rsi_session *session, s
         return;
     }
     rsi_bump_relaxed(&session->counts.blocked_ns, agent->now_ns - session->data.blocked_since_ns);
-    if (rsi_fetch_add_acq_rel(&agent->plane->blocked_count, UINT32_MAX) == 1)
+    if (rsi_fetch_add_acq_rel(&agent->plane->blocked_count, UINT32_MAX) == 1) {
         rsi_agent_wake_others(agent);
+    }
 }
 
 static void end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index)
@@ -218,8 +231,9 @@ static void end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32
 void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session)
 {
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
-        if (session->data.lags[i].is_lagging)
+        if (session->data.lags[i].is_lagging) {
             end_lag(agent, session, i);
+        }
     }
 }
 
@@ -248,12 +262,14 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t e
             const struct rsi_match *match = &topic->matches[i];
             struct rsi_session *session = match->session;
             if (session->data.lags[log_index].is_lagging || session->data.is_failed ||
-                !rsi_match_wants(match, publication))
+                !rsi_match_wants(match, publication)) {
                 continue;
-            if (put_frame(agent, session, publication, header, frame_bytes))
+            }
+            if (put_frame(agent, session, publication, header, frame_bytes)) {
                 delivered_count++;
-            else
+            } else {
                 begin_lag(agent, session, log_index, position);
+            }
         }
         position += frame_bytes;
         frame_count++;
@@ -277,13 +293,15 @@ uint64_t rsi_agent_walk(struct rsi_agent *agent)
     uint32_t log_count = agent->plane->options.agent_count;
     uint32_t first = agent->random ? next_random(agent) % log_count : 0;
     uint64_t end_pos[RSI_AGENT_COUNT_MAX];
-    for (uint32_t i = 0; i < log_count; i++)
+    for (uint32_t i = 0; i < log_count; i++) {
         end_pos[i] = rsi_message_log_end_pos(&agent->plane->agents[i]->log);
+    }
     /* After the ends: an agent that applied an edit before this one, and admitted at once what a
      * client sent without waiting for its answer, published its end after both. */
     uint64_t work_count = log_count > 1 ? rsi_agent_apply_edits(agent) : 0;
-    for (uint32_t i = 0; i < log_count; i++)
+    for (uint32_t i = 0; i < log_count; i++) {
         work_count += walk_log(agent, (first + i) % log_count, end_pos[(first + i) % log_count]);
+    }
     return work_count;
 }
 
@@ -297,8 +315,9 @@ static const struct rsi_match *lagging_match(const struct rsi_agent *agent,
     rsi_assert(topic != NULL);
     const struct rsi_match *match = rsi_topic_match_of(
         topic, session, publication->topic & (agent->topics.topic_count_max - 1));
-    if (!match || position < match->start_pos[log_index] || !rsi_match_wants(match, publication))
+    if (!match || position < match->start_pos[log_index] || !rsi_match_wants(match, publication)) {
         return NULL;
+    }
     return match;
 }
 
@@ -311,8 +330,9 @@ static void note_dropped(struct rsi_agent *agent, struct rsi_session *session,
         rsi_bit_set(session->data.gap_pending, slot);
         rsi_fetch_add_acq_rel(&publication->gap_pending_count, 1u);
         session->data.gap_first[slot] = sequence;
-        if (session->data.gap_pending_count++ == 0)
+        if (session->data.gap_pending_count++ == 0) {
             agent->gap_session_count++;
+        }
     }
     session->data.gap_next[slot] = sequence + 1;
     rsi_bump_relaxed(&session->counts.dropped_messages, 1);
@@ -336,12 +356,13 @@ static uint64_t move_cursor(struct rsi_agent *agent, struct rsi_session *session
         struct rsi_publication *publication =
             rsi_plane_publication(agent->plane, header->publication);
         if (lagging_match(agent, session, publication, log_index, lag->cursor_pos)) {
-            if (lag->is_dropping)
+            if (lag->is_dropping) {
                 note_dropped(agent, session, publication, header->sequence);
-            else if (put_frame(agent, session, publication, header, frame_bytes))
+            } else if (put_frame(agent, session, publication, header, frame_bytes)) {
                 delivered_count++;
-            else
+            } else {
                 break;
+            }
         }
         lag->cursor_pos += frame_bytes;
         frame_count++;
@@ -359,8 +380,9 @@ static void act_on_lag(struct rsi_agent *agent, struct rsi_session *session, uin
     rsi_store_relaxed(&session->counts.lag_bytes, lag_bytes);
     /* For every policy: the session may have blocked under one that it gave up since. */
     set_blocking(agent, session, lag, is_too_far && session->data.policy == RSI_POLICY_BLOCK);
-    if (!is_too_far || session->data.policy == RSI_POLICY_BLOCK)
+    if (!is_too_far || session->data.policy == RSI_POLICY_BLOCK) {
         return;
+    }
     if (session->data.policy == RSI_POLICY_DISCONNECT) {
         rsi_agent_fault(agent, session, RSI_E_SLOW,
                         "subscriber %s is %llu bytes behind, more than half of the log window of "
@@ -381,31 +403,36 @@ static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *se
     uint64_t frame_count = 0;
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
         struct rsi_lag *lag = &session->data.lags[i];
-        if (!lag->is_lagging)
+        if (!lag->is_lagging) {
             continue;
+        }
         frame_count += move_cursor(agent, session, i);
         act_on_lag(agent, session, i);
-        if (session->data.is_failed)
+        if (session->data.is_failed) {
             return frame_count;
+        }
         if (lag->cursor_pos == agent->common_pos[i]) {
             end_lag(agent, session, i);
             rsi_store_relaxed(&session->counts.lag_bytes, 0);
         }
     }
-    if (session->data.gap_pending_count > 0)
+    if (session->data.gap_pending_count > 0) {
         (void)put_gaps(agent, session);
+    }
     return frame_count;
 }
 
 uint64_t rsi_agent_catch_up(struct rsi_agent *agent)
 {
-    if (agent->lagging_count == 0 && agent->gap_session_count == 0)
+    if (agent->lagging_count == 0 && agent->gap_session_count == 0) {
         return 0;
+    }
     uint64_t frame_count = 0;
     for (uint32_t i = 0; i < agent->session_count; i++) {
         struct rsi_session *session = agent->sessions[i];
-        if (session->data.lagging_count > 0 || session->data.gap_pending_count > 0)
+        if (session->data.lagging_count > 0 || session->data.gap_pending_count > 0) {
             frame_count += catch_up_session(agent, session);
+        }
     }
     return frame_count;
 }
@@ -415,8 +442,9 @@ void rsi_agent_emit(struct rsi_agent *agent)
     for (uint32_t i = 0; i < agent->dirty_count; i++) {
         struct rsi_session *session = agent->dirty[i];
         session->data.is_dirty = false;
-        if (session->data.is_failed)
+        if (session->data.is_failed) {
             continue;
+        }
         rsi_link_place(session->link);
         /* What it cannot emit now, poll_data emits when credit returns. */
         (void)rsi_link_flush_clocked(session->link);
@@ -431,19 +459,23 @@ void rsi_agent_publish_needed(struct rsi_agent *agent)
         uint64_t needed_pos = agent->common_pos[i];
         for (uint32_t at = 0; at < agent->session_count && agent->lagging_count > 0; at++) {
             const struct rsi_lag *lag = &agent->sessions[at]->data.lags[i];
-            if (lag->is_lagging && lag->cursor_pos < needed_pos)
+            if (lag->is_lagging && lag->cursor_pos < needed_pos) {
                 needed_pos = lag->cursor_pos;
+            }
         }
-        if (needed_pos == rsi_load_relaxed(&agent->needed_pos[i]))
+        if (needed_pos == rsi_load_relaxed(&agent->needed_pos[i])) {
             continue;
+        }
         rsi_store_release(&agent->needed_pos[i], needed_pos);
         struct rsi_agent *owner = agent->plane->agents[i];
-        if (owner == agent)
+        if (owner == agent) {
             continue;
+        }
         /* Mirrors the owner's look at needed_pos after it said that it wants room and will sleep.
          */
         rsi_fence_seq_cst();
-        if (rsi_load_relaxed(&owner->wants_room))
+        if (rsi_load_relaxed(&owner->wants_room)) {
             rsi_waker_wake(&owner->waker);
+        }
     }
 }

@@ -40,14 +40,17 @@ struct sizes {
 static const char *name_fault(const char *name, bool may_be_empty)
 {
     size_t bytes = strlen(name);
-    if (bytes == 0 && !may_be_empty)
+    if (bytes == 0 && !may_be_empty) {
         return "is empty";
-    if (bytes > RSI_NAME_BYTES_MAX)
+    }
+    if (bytes > RSI_NAME_BYTES_MAX) {
         return "is longer than 63 bytes";
+    }
     for (size_t i = 0; i < bytes; i++) {
         unsigned char byte = (unsigned char)name[i];
-        if (byte < 0x20 || byte == 0x7f)
+        if (byte < 0x20 || byte == 0x7f) {
             return "holds a control character";
+        }
     }
     return NULL;
 }
@@ -136,14 +139,16 @@ static rsi_status_t make_proof(const struct rsi_connection *connection, enum rsi
 static bool check_proof(struct rsi_connection *connection, const ProtobufCBinaryData *proof)
 {
     const struct rsi_settings *settings = connection->control->settings;
-    if (settings->token_count == 0)
+    if (settings->token_count == 0) {
         return true;
+    }
     const struct rsi_token *token = rsi_settings_find_token(settings, connection->token_name);
     uint8_t expected[RSI_AUTH_PROOF_BYTES];
     bool is_made = make_proof(connection, RSI_AUTH_CLIENT, token, expected) == RSI_OK;
     bool is_equal = rsi_auth_equal(proof->data, proof->len, expected);
-    if (is_made && is_equal && token != NULL)
+    if (is_made && is_equal && token != NULL) {
         return true;
+    }
     rsi_log_distinct(RSI_LOG_WARNING, "broker", "authentication: client %s, token '%s': %s",
                      connection->name, connection->token_name,
                      connection->token_name[0] == '\0' ? "it named no token"
@@ -159,14 +164,16 @@ static rsi_status_t decide_ring(const char *what, uint64_t wanted_bytes, uint64_
                                 uint64_t *bytes, struct rsi_error *error)
 {
     *bytes = 0;
-    if (wanted_bytes == 0)
+    if (wanted_bytes == 0) {
         return RSI_OK;
+    }
     if (!rsi_is_power_of_two(wanted_bytes) || wanted_bytes < RSI_RING_BYTES_MIN ||
-        wanted_bytes > RSI_RING_BYTES_MAX)
+        wanted_bytes > RSI_RING_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID,
                         "a %s ring of %llu bytes: must be a power of two from %llu to %llu", what,
                         (unsigned long long)wanted_bytes, RSI_RING_BYTES_MIN,
                         (unsigned long long)RSI_RING_BYTES_MAX);
+    }
     *bytes = wanted_bytes < bytes_max ? wanted_bytes : bytes_max;
     return RSI_OK;
 }
@@ -178,18 +185,21 @@ static rsi_status_t decide_sizes(const struct rsi_settings *settings,
     rsi_status_t status =
         decide_ring("publish", wanted->publish_ring_bytes, settings->publish_ring_bytes_max,
                     &sizes->publish_ring_bytes, error);
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         status = decide_ring("deliver", wanted->deliver_ring_bytes,
                              settings->deliver_ring_bytes_max, &sizes->deliver_ring_bytes, error);
-    if (rsi_failed(status))
+    }
+    if (rsi_failed(status)) {
         return status;
+    }
 
     uint64_t message_bytes_max = settings->message_bytes_max;
-    if (wanted->message_bytes_max != 0 && wanted->message_bytes_max < message_bytes_max)
+    if (wanted->message_bytes_max != 0 && wanted->message_bytes_max < message_bytes_max) {
         message_bytes_max = wanted->message_bytes_max;
+    }
     uint64_t quarter_bytes = sizes->publish_ring_bytes / RSI_RING_PER_MESSAGE;
     if (sizes->publish_ring_bytes != 0 && message_bytes_max > quarter_bytes) {
-        if (wanted->message_bytes_max != 0)
+        if (wanted->message_bytes_max != 0) {
             return rsi_fail(error, RSI_E_INVALID,
                             "a publish ring of %llu bytes does not hold %u messages of %llu bytes: "
                             "ask for a ring of %llu bytes or for messages of at most %llu",
@@ -198,12 +208,13 @@ static rsi_status_t decide_sizes(const struct rsi_settings *settings,
                             (unsigned long long)rsi_round_up_power_of_two(message_bytes_max *
                                                                           RSI_RING_PER_MESSAGE),
                             (unsigned long long)quarter_bytes);
+        }
         message_bytes_max = quarter_bytes;
     }
     sizes->message_bytes_max = message_bytes_max;
 
     uint64_t need_bytes = settings->message_bytes_max * RSI_RING_PER_MESSAGE;
-    if (sizes->deliver_ring_bytes != 0 && sizes->deliver_ring_bytes < need_bytes)
+    if (sizes->deliver_ring_bytes != 0 && sizes->deliver_ring_bytes < need_bytes) {
         return rsi_fail(error, RSI_E_INVALID,
                         "a deliver ring of %llu bytes does not hold %u of this broker's largest "
                         "messages (%llu bytes each): ask for a ring of %llu bytes, or lower the "
@@ -211,6 +222,7 @@ static rsi_status_t decide_sizes(const struct rsi_settings *settings,
                         (unsigned long long)sizes->deliver_ring_bytes, RSI_RING_PER_MESSAGE,
                         (unsigned long long)settings->message_bytes_max,
                         (unsigned long long)rsi_round_up_power_of_two(need_bytes));
+    }
     return RSI_OK;
 }
 
@@ -220,11 +232,13 @@ static rsi_status_t make_session(struct rsi_connection *connection, const struct
     struct rsi_control_agent *control = connection->control;
     rsi_status_t status =
         rsi_auth_random(connection->session_secret, sizeof(connection->session_secret), error);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     struct rsi_session *session = calloc(1, sizeof(*session));
-    if (session == NULL)
+    if (session == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "the broker has no memory for a session");
+    }
     session->id = ++control->last_session_id;
     rsi_text_copy(session->name, sizeof(session->name), connection->name);
     session->link = connection->link;
@@ -284,21 +298,24 @@ static void take_authenticate(struct rsi_connection *connection,
 {
     struct sizes sizes = {0};
     struct rsi_error error = {0};
-    if (!check_proof(connection, &authenticate->proof))
+    if (!check_proof(connection, &authenticate->proof)) {
         return;
+    }
     if (rsi_failed(decide_sizes(connection->control->settings, authenticate, &sizes, &error))) {
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_INVALID, "%s", error.text);
         return;
     }
-    if (!reserve_session(connection))
+    if (!reserve_session(connection)) {
         return;
+    }
     const struct rsi_link_rings rings = {
         .out_bytes = sizes.deliver_ring_bytes,
         .in_bytes = sizes.publish_ring_bytes,
     };
     rsi_status_t status = make_session(connection, &sizes, &error);
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         status = connection->link->transport->link_attach(connection->link, &rings, &error);
+    }
     if (rsi_failed(status)) {
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
                            "the broker cannot make the rings: %.400s", error.text);

@@ -320,7 +320,8 @@ int main(int argc, char **argv)
         CASE(test_client_limit),
         CASE(test_one_name_twice),
     };
-    if (argc > 1)
+    if (argc > 1) {
         rsi_testing_use(argv[1]);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

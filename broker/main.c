@@ -38,15 +38,18 @@ static void ignore_signals(void)
 
 static void announce(const char *urls, int ready_fd)
 {
-    for (const char *at = urls; *at != '\0'; at += strcspn(at, "\n") + 1)
+    for (const char *at = urls; *at != '\0'; at += strcspn(at, "\n") + 1) {
         printf("ringsided: listening on %.*s\n", (int)strcspn(at, "\n"), at);
+    }
     fflush(stdout);
-    if (ready_fd < 0)
+    if (ready_fd < 0) {
         return;
+    }
     size_t bytes = strlen(urls);
-    if (write(ready_fd, urls, bytes) != (ssize_t)bytes)
+    if (write(ready_fd, urls, bytes) != (ssize_t)bytes) {
         rsi_log_warning("broker", "cannot write to descriptor %d of --ready-fd: %s", ready_fd,
                         strerror(errno));
+    }
     close(ready_fd);
 }
 
@@ -69,8 +72,9 @@ static int serve(const struct rsi_settings *settings, int ready_fd)
         return RSI_EXIT_OK;
     }
     fprintf(stderr, "ringsided: %s\n", error.text);
-    if (status == RSI_E_CPU)
+    if (status == RSI_E_CPU) {
         return RSI_EXIT_START;
+    }
     return status == RSI_E_TIMED_OUT ? RSI_EXIT_UNDELIVERED : RSI_EXIT_FAULT;
 }
 
@@ -89,10 +93,11 @@ int main(int argc, char **argv)
     }
     rsi_log_set_level(settings.log_level);
     int code = RSI_EXIT_OK;
-    if (line.print_config)
+    if (line.print_config) {
         rsi_settings_print(&settings, stdout);
-    else
+    } else {
         code = serve(&settings, line.ready_fd);
+    }
     rsi_settings_fini(&settings);
     return code;
 }

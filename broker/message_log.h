@@ -32,8 +32,9 @@ void rsi_message_log_fini(struct rsi_message_log *log);
 static inline struct rsi_frame_header *
 rsi_message_log_reserve(struct rsi_message_log *log, uint64_t frame_bytes, uint64_t needed_pos)
 {
-    if (log->append_pos + frame_bytes > needed_pos + log->ring.capacity_bytes)
+    if (log->append_pos + frame_bytes > needed_pos + log->ring.capacity_bytes) {
         return NULL;
+    }
     return (struct rsi_frame_header *)(void *)rsi_ring_at(&log->ring, log->append_pos);
 }
 

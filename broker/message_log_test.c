@@ -52,8 +52,9 @@ static void frames_come_out_as_they_went_in(void **state)
         assert_int_equal(found->payload_bytes, next_random(&read_random) % 3000);
         assert_int_equal(found->sequence, read);
         const uint8_t *payload = (const uint8_t *)(found + 1);
-        for (uint32_t i = 0; i < found->payload_bytes; i++)
+        for (uint32_t i = 0; i < found->payload_bytes; i++) {
             assert_int_equal(payload[i], read & 0xff);
+        }
         read_pos += rsi_commit_frame_bytes(found->commit, read_pos);
         read++;
     }

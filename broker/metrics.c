@@ -116,8 +116,9 @@ static struct rsi_counter *allocate(struct rsi_metrics *metrics, rsi_counter_kin
 static void allocate_all(struct rsi_metrics *metrics, const struct metric *table, uint32_t count,
                          const char *label, struct rsi_counter **records)
 {
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         records[i] = allocate(metrics, table[i].kind, table[i].name, label);
+    }
 }
 
 static void free_all(struct rsi_metrics *metrics, struct rsi_counter **records, uint32_t count)
@@ -135,8 +136,9 @@ static void copy_all(struct rsi_counter **records, const struct metric *table, u
     for (uint32_t i = 0; i < count; i++) {
         const _Atomic uint64_t *word =
             (const _Atomic uint64_t *)(const void *)((const char *)source + table[i].offset);
-        if (records[i] != NULL)
+        if (records[i] != NULL) {
             rsi_counter_set(records[i], rsi_load_relaxed(word));
+        }
     }
 }
 
@@ -145,12 +147,14 @@ static void make_default_directory(const char *path)
 {
     char directory[RSI_SETTING_TEXT_BYTES];
     const char *slash = strrchr(path, '/');
-    if (slash == NULL || slash == path)
+    if (slash == NULL || slash == path) {
         return;
+    }
     snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path), path);
     /* If this fails, making the file says why. */
-    if (mkdir(directory, 0755) != 0 && errno != EEXIST)
+    if (mkdir(directory, 0755) != 0 && errno != EEXIST) {
         rsi_log_debug("broker", "cannot make %s", directory);
+    }
 }
 
 static rsi_status_t create_counters(struct rsi_metrics *metrics,
@@ -160,8 +164,9 @@ static rsi_status_t create_counters(struct rsi_metrics *metrics,
     uint32_t record_count =
         wanted_count < RSI_COUNTERS_COUNT_MAX ? (uint32_t)wanted_count : RSI_COUNTERS_COUNT_MAX;
     const char *path = settings->counters_path[0] != '\0' ? settings->counters_path : NULL;
-    if (path != NULL && settings->counters_path_is_default)
+    if (path != NULL && settings->counters_path_is_default) {
         make_default_directory(path);
+    }
     struct rsi_error failure = {0};
     rsi_status_t status = rsi_counters_create(&metrics->counters, path, record_count, &failure);
     if (rsi_failed(status) && path != NULL && settings->counters_path_is_default) {
@@ -182,8 +187,9 @@ rsi_status_t rsi_metrics_create(struct rsi_metrics **created, const struct rsi_s
                                 struct rsi_error *error)
 {
     struct rsi_metrics *metrics = calloc(1, sizeof(*metrics));
-    if (metrics == NULL)
+    if (metrics == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for counters");
+    }
     rsi_status_t status = create_counters(metrics, settings, error);
     if (rsi_failed(status)) {
         free(metrics);
@@ -191,10 +197,11 @@ rsi_status_t rsi_metrics_create(struct rsi_metrics **created, const struct rsi_s
     }
     metrics->agent_count = (uint32_t)settings->agent_count;
     metrics->version = allocate(metrics, RSI_COUNTER_KIND_TEXT, "broker.version", "");
-    if (metrics->version != NULL)
+    if (metrics->version != NULL) {
         rsi_counter_set_text(metrics->version, "ringsided %s, name %s, wire version %u to %u",
                              RSI_VERSION_TEXT, settings->name, RSI_WIRE_VERSION_MIN,
                              RSI_WIRE_VERSION_MAX);
+    }
     allocate_all(metrics, broker_metrics, BROKER_METRIC_COUNT, "", metrics->broker);
     for (uint32_t i = 0; i < metrics->agent_count; i++) {
         char label[16];
@@ -207,19 +214,22 @@ rsi_status_t rsi_metrics_create(struct rsi_metrics **created, const struct rsi_s
 
 void rsi_metrics_destroy(struct rsi_metrics *metrics)
 {
-    if (metrics == NULL)
+    if (metrics == NULL) {
         return;
+    }
     rsi_counters_destroy(metrics->counters);
     free(metrics);
 }
 
 void rsi_metrics_add_listener(struct rsi_metrics *metrics, const char *url)
 {
-    if (metrics->listener_count == RSI_LISTEN_COUNT_MAX)
+    if (metrics->listener_count == RSI_LISTEN_COUNT_MAX) {
         return;
+    }
     struct rsi_counter *record = allocate(metrics, RSI_COUNTER_KIND_TEXT, "broker.listener", url);
-    if (record != NULL)
+    if (record != NULL) {
         rsi_counter_set_text(record, "%s", url);
+    }
     metrics->listeners[metrics->listener_count++] = record;
 }
 
@@ -229,10 +239,11 @@ void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_sessi
     char label[RSI_COUNTER_LABEL_BYTES];
     snprintf(label, sizeof(label), "%.40s#%llu", session->name, (unsigned long long)session->id);
     records->text = allocate(metrics, RSI_COUNTER_KIND_TEXT, "session.link", label);
-    if (records->text != NULL)
+    if (records->text != NULL) {
         rsi_counter_set_text(records->text, "%s, peer %s, at %s, agent %u",
                              session->link->transport->name, session->link->peer_text,
                              session->link->local_text, session->agent);
+    }
     allocate_all(metrics, session_metrics, SESSION_METRIC_COUNT, label, records->records);
     allocate_all(metrics, link_metrics, LINK_METRIC_COUNT, label,
                  records->records + SESSION_METRIC_COUNT);
@@ -249,9 +260,10 @@ void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_bro
                                const struct rsi_data_plane *plane)
 {
     copy_all(metrics->broker, broker_metrics, BROKER_METRIC_COUNT, counts);
-    for (uint32_t i = 0; i < metrics->agent_count; i++)
+    for (uint32_t i = 0; i < metrics->agent_count; i++) {
         copy_all(metrics->agents[i], agent_metrics, AGENT_METRIC_COUNT,
                  rsi_data_plane_counts(plane, i));
+    }
 }
 
 void rsi_metrics_update_session(const struct rsi_session *session,

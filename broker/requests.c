@@ -54,8 +54,9 @@ static void refuse(struct rsi_connection *connection, uint64_t number,
 /* Number 0 means the whole connection in an answer, so no request may have it. */
 static bool has_number(struct rsi_connection *connection, uint64_t number)
 {
-    if (number != 0)
+    if (number != 0) {
         return true;
+    }
     rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_PROTOCOL,
                        "a request with number 0");
     return false;
@@ -174,8 +175,9 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
                "subscription %llu is there already", (unsigned long long)subscribe->subscription);
         return NULL;
     }
-    if (!decide_policy(connection, subscribe, &policy))
+    if (!decide_policy(connection, subscribe, &policy)) {
         return NULL;
+    }
     entry = calloc(1, sizeof(*entry) + subject_bytes);
     if (entry == NULL) {
         refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
@@ -214,8 +216,9 @@ static void take_subscribe(struct rsi_connection *connection,
         return;
     }
     struct rsi_subscription_entry *entry = make_subscription(connection, subscribe);
-    if (entry == NULL)
+    if (entry == NULL) {
         return;
+    }
     HASH_ADD(hh, connection->subscriptions, id, sizeof(entry->id), entry);
     connection->subscription_count++;
     add_request(connection, RSI_REQUEST_SUBSCRIBE, number)->subscription = entry;
@@ -239,8 +242,9 @@ static void take_unsubscribe(struct rsi_connection *connection,
 /* While the broker stops nothing new begins; what ends something is still served. */
 static bool refuse_when_stopping(struct rsi_connection *connection, uint64_t number)
 {
-    if (connection->control->phase == RSI_CONTROL_RUNNING)
+    if (connection->control->phase == RSI_CONTROL_RUNNING) {
         return false;
+    }
     refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_STOPPING, "the broker stops");
     return true;
 }
@@ -249,18 +253,22 @@ void rsi_requests_take(struct rsi_connection *connection, const Ringside__Contro
 {
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_OPEN_PUBLISHER) {
         uint64_t number = message->open_publisher->request;
-        if (has_number(connection, number) && !refuse_when_stopping(connection, number))
+        if (has_number(connection, number) && !refuse_when_stopping(connection, number)) {
             take_open_publisher(connection, message->open_publisher);
+        }
     } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER) {
-        if (has_number(connection, message->close_publisher->request))
+        if (has_number(connection, message->close_publisher->request)) {
             take_close_publisher(connection, message->close_publisher);
+        }
     } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE) {
         uint64_t number = message->subscribe->request;
-        if (has_number(connection, number) && !refuse_when_stopping(connection, number))
+        if (has_number(connection, number) && !refuse_when_stopping(connection, number)) {
             take_subscribe(connection, message->subscribe);
+        }
     } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE) {
-        if (has_number(connection, message->unsubscribe->request))
+        if (has_number(connection, message->unsubscribe->request)) {
             take_unsubscribe(connection, message->unsubscribe);
+        }
     } else {
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
             &ringside__control__control__descriptor, (unsigned)message->body_case);
@@ -301,10 +309,12 @@ static bool post_request(struct rsi_connection *connection, struct rsi_request *
     case RSI_REQUEST_REFUSED:
         return true;
     }
-    if (rsi_data_plane_post(connection->control->plane, &edit, &request->ticket) != RSI_OK)
+    if (rsi_data_plane_post(connection->control->plane, &edit, &request->ticket) != RSI_OK) {
         return false;
-    if (request->kind == RSI_REQUEST_OPEN_PUBLISHER)
+    }
+    if (request->kind == RSI_REQUEST_OPEN_PUBLISHER) {
         request->publication->state = RSI_PUBLICATION_OPEN;
+    }
     if (request->kind == RSI_REQUEST_CLOSE_PUBLISHER) {
         request->publication->state = RSI_PUBLICATION_CLOSING;
         request->publication->next_closing = connection->closing;
@@ -319,10 +329,12 @@ static uint32_t post_requests(struct rsi_connection *connection)
     uint32_t step_count = 0;
     for (uint32_t i = 0; i < connection->request_count; i++) {
         struct rsi_request *request = &connection->requests[i];
-        if (request->state != RSI_REQUEST_POSTING)
+        if (request->state != RSI_REQUEST_POSTING) {
             continue;
-        if (!post_request(connection, request))
+        }
+        if (!post_request(connection, request)) {
             break; /* the list is full; those behind it wait too, to keep their order */
+        }
         step_count++;
     }
     return step_count;
@@ -334,10 +346,12 @@ static uint32_t post_requests(struct rsi_connection *connection)
 /* The strictest that any subscription of the session asks for. */
 static Ringside__Control__Policy session_policy(const struct rsi_connection *connection)
 {
-    if (connection->policy_counts[RSI_POLICY_BLOCK] > 0)
+    if (connection->policy_counts[RSI_POLICY_BLOCK] > 0) {
         return RINGSIDE__CONTROL__POLICY__POLICY_BLOCK;
-    if (connection->policy_counts[RSI_POLICY_DISCONNECT] > 0)
+    }
+    if (connection->policy_counts[RSI_POLICY_DISCONNECT] > 0) {
         return RINGSIDE__CONTROL__POLICY__POLICY_DISCONNECT;
+    }
     return RINGSIDE__CONTROL__POLICY__POLICY_DROP;
 }
 
@@ -420,18 +434,22 @@ static void apply_requests(struct rsi_connection *connection)
 {
     for (uint32_t i = 0; i < connection->request_count; i++) {
         struct rsi_request *request = &connection->requests[i];
-        if (request->state != RSI_REQUEST_APPLYING || request->kind == RSI_REQUEST_CLOSE_PUBLISHER)
+        if (request->state != RSI_REQUEST_APPLYING ||
+            request->kind == RSI_REQUEST_CLOSE_PUBLISHER) {
             continue;
-        if (!rsi_data_plane_is_applied(connection->control->plane, request->ticket))
+        }
+        if (!rsi_data_plane_is_applied(connection->control->plane, request->ticket)) {
             return;
+        }
         apply_request(connection, request);
     }
 }
 
 static bool is_finished(struct rsi_connection *connection, const struct rsi_request *request)
 {
-    if (request->state == RSI_REQUEST_ANSWERING)
+    if (request->state == RSI_REQUEST_ANSWERING) {
         return send_answer(connection, request) != RSI_WOULD_BLOCK;
+    }
     /* A close goes on in the list `closing`. */
     return request->state == RSI_REQUEST_APPLYING && request->kind == RSI_REQUEST_CLOSE_PUBLISHER;
 }
@@ -443,10 +461,12 @@ static uint32_t answer_requests(struct rsi_connection *connection)
     uint32_t request_count = connection->request_count;
     for (uint32_t i = 0; i < request_count; i++) {
         const struct rsi_request *request = &connection->requests[i];
-        if (is_finished(connection, request))
+        if (is_finished(connection, request)) {
             continue;
-        if (kept_count != i)
+        }
+        if (kept_count != i) {
             connection->requests[kept_count] = *request;
+        }
         kept_count++;
     }
     connection->request_count = kept_count;
@@ -486,8 +506,9 @@ uint32_t rsi_requests_poll(struct rsi_connection *connection)
         apply_requests(connection);
         step_count += answer_requests(connection);
     }
-    if (connection->closing != NULL)
+    if (connection->closing != NULL) {
         step_count += answer_closing(connection);
+    }
     return step_count;
 }
 
@@ -512,10 +533,11 @@ void rsi_requests_release(struct rsi_connection *connection)
     HASH_ITER(hh, connection->publications, entry, next)
     {
         forget_publication(connection, entry);
-        if (entry->state == RSI_PUBLICATION_NEW)
+        if (entry->state == RSI_PUBLICATION_NEW) {
             rsi_catalogue_cancel(&control->catalogue, entry);
-        else
+        } else {
             rsi_catalogue_take_closed(&control->catalogue, entry);
+        }
     }
     connection->closing = NULL;
     free_subscriptions(connection);

@@ -339,8 +339,9 @@ static void test_slow_reader_is_disconnected(void **arg)
     rsi_testing_client_expect_opened(publisher,
                                      rsi_testing_client_open_publisher(publisher, 1, "much"));
     /* Its ring, half of the log, and some more. */
-    while (number < 30000)
+    while (number < 30000) {
         rsi_testing_client_publish(publisher, 1, number++);
+    }
     Ringside__Control__Control *message = rsi_testing_client_receive(subscriber);
     assert_non_null(message);
     assert_int_equal(message->body_case, RINGSIDE__CONTROL__CONTROL__BODY_BYE);
@@ -370,8 +371,9 @@ static void test_goodbye_overtakes_nothing(void **arg)
                                                      RINGSIDE__CONTROL__POLICY__POLICY_BLOCK));
         rsi_testing_client_expect_opened(publisher,
                                          rsi_testing_client_open_publisher(publisher, 1, "burst"));
-        for (uint64_t i = 0; i < MESSAGE_COUNT; i++)
+        for (uint64_t i = 0; i < MESSAGE_COUNT; i++) {
             rsi_testing_client_publish(publisher, 1, i);
+        }
         rsi_testing_client_say_bye(publisher);
         next = 0;
         rsi_testing_wait(publisher, subscriber,
@@ -417,7 +419,8 @@ int main(int argc, char **argv)
         CASE(test_goodbye_overtakes_nothing),
         CASE(test_goodbye_with_wrong_end),
     };
-    if (argc > 1)
+    if (argc > 1) {
         rsi_testing_use(argv[1]);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,8 +106,9 @@ static const char *const default_listen[] = {"tcp://127.0.0.1:7400",
 const struct rsi_setting *rsi_setting_find(const char *key)
 {
     for (uint32_t i = 0; i < rsi_settings_table_count; i++) {
-        if (strcmp(rsi_settings_table[i].key, key) == 0)
+        if (strcmp(rsi_settings_table[i].key, key) == 0) {
             return &rsi_settings_table[i];
+        }
     }
     return NULL;
 }
@@ -181,8 +182,9 @@ void rsi_setting_describe_range(const struct rsi_setting *setting, char *text, s
         rsi_text_append(&out, "a list of at most %llu tokens", (unsigned long long)setting->high);
         break;
     }
-    if (setting->is_power_of_two)
+    if (setting->is_power_of_two) {
         rsi_text_append(&out, ", a power of two");
+    }
 }
 
 /* Fills `error` with value, range and example; `detail`, if any, says what is wrong with the value.
@@ -207,18 +209,22 @@ static rsi_status_t assign_number(void *field, const struct rsi_setting *setting
     uint64_t value = 0;
     struct rsi_error inner = {0};
     rsi_status_t status;
-    if (setting->type == RSI_SETTING_SIZE)
+    if (setting->type == RSI_SETTING_SIZE) {
         status = rsi_parse_size(&value, text, &inner);
-    else if (setting->type == RSI_SETTING_DURATION)
+    } else if (setting->type == RSI_SETTING_DURATION) {
         status = rsi_parse_duration(&value, text, &inner);
-    else
+    } else {
         status = rsi_parse_number(&value, text, 0, UINT64_MAX, &inner);
-    if (rsi_failed(status))
+    }
+    if (rsi_failed(status)) {
         return refuse(setting, text, inner.text, error);
-    if (value < setting->low || value > setting->high)
+    }
+    if (value < setting->low || value > setting->high) {
         return refuse(setting, text, "out of range", error);
-    if (setting->is_power_of_two && !rsi_is_power_of_two(value))
+    }
+    if (setting->is_power_of_two && !rsi_is_power_of_two(value)) {
         return refuse(setting, text, "not a power of two", error);
+    }
     memcpy(field, &value, sizeof(value));
     return RSI_OK;
 }
@@ -245,8 +251,9 @@ static rsi_status_t parse_cpu(int *cpu, const struct rsi_setting *setting, const
                               struct rsi_error *error)
 {
     uint64_t value = 0;
-    if (rsi_failed(rsi_parse_number(&value, text, 0, RSI_CPU_COUNT_MAX - 1, NULL)))
+    if (rsi_failed(rsi_parse_number(&value, text, 0, RSI_CPU_COUNT_MAX - 1, NULL))) {
         return refuse(setting, text, "not a CPU number", error);
+    }
     *cpu = (int)value;
     return RSI_OK;
 }
@@ -269,11 +276,13 @@ static rsi_status_t assign_text(char *field, const struct rsi_setting *setting, 
                                 struct rsi_error *error)
 {
     size_t bytes = strlen(text);
-    if (bytes < setting->low || bytes > setting->high)
+    if (bytes < setting->low || bytes > setting->high) {
         return refuse(setting, text, "wrong length", error);
+    }
     for (size_t i = 0; i < bytes; i++) {
-        if (iscntrl((unsigned char)text[i]))
+        if (iscntrl((unsigned char)text[i])) {
             return refuse(setting, text, "it holds a control character", error);
+        }
     }
     memcpy(field, text, bytes + 1);
     return RSI_OK;
@@ -287,14 +296,18 @@ static rsi_status_t append_url(struct rsi_settings *settings, const struct rsi_s
 {
     struct rsi_url url;
     struct rsi_error inner = {0};
-    if (settings->listen_count == RSI_LISTEN_COUNT_MAX)
+    if (settings->listen_count == RSI_LISTEN_COUNT_MAX) {
         return refuse(setting, text, "too many", error);
-    if (strlen(text) >= RSI_SETTING_TEXT_BYTES)
+    }
+    if (strlen(text) >= RSI_SETTING_TEXT_BYTES) {
         return refuse(setting, text, "too long", error);
-    if (rsi_failed(rsi_url_parse(&url, text, &inner)))
+    }
+    if (rsi_failed(rsi_url_parse(&url, text, &inner))) {
         return refuse(setting, text, inner.text, error);
-    if (strcmp(url.scheme, "auto") == 0)
+    }
+    if (strcmp(url.scheme, "auto") == 0) {
         return refuse(setting, text, "a listener has one transport, auto:// is for clients", error);
+    }
     memcpy(settings->listen[settings->listen_count++], text, strlen(text) + 1);
     settings->listen_is_default = false;
     return RSI_OK;
@@ -303,12 +316,14 @@ static rsi_status_t append_url(struct rsi_settings *settings, const struct rsi_s
 static rsi_status_t append_cpu(struct rsi_settings *settings, const struct rsi_setting *setting,
                                const char *text, struct rsi_error *error)
 {
-    if (settings->agent_cpu_count == RSI_AGENT_COUNT_MAX)
+    if (settings->agent_cpu_count == RSI_AGENT_COUNT_MAX) {
         return refuse(setting, text, "too many", error);
+    }
     rsi_status_t status =
         parse_cpu(&settings->agent_cpus[settings->agent_cpu_count], setting, text, error);
-    if (!rsi_failed(status))
+    if (!rsi_failed(status)) {
         settings->agent_cpu_count++;
+    }
     return status;
 }
 
@@ -316,10 +331,12 @@ static rsi_status_t append_uid(struct rsi_settings *settings, const struct rsi_s
                                const char *text, struct rsi_error *error)
 {
     uint64_t value = 0;
-    if (settings->allowed_uid_count == RSI_UID_COUNT_MAX)
+    if (settings->allowed_uid_count == RSI_UID_COUNT_MAX) {
         return refuse(setting, text, "too many", error);
-    if (rsi_failed(rsi_parse_number(&value, text, 0, UINT32_MAX - 1, NULL)))
+    }
+    if (rsi_failed(rsi_parse_number(&value, text, 0, UINT32_MAX - 1, NULL))) {
         return refuse(setting, text, "not a user id", error);
+    }
     settings->allowed_uids[settings->allowed_uid_count++] = (uint32_t)value;
     return RSI_OK;
 }
@@ -330,10 +347,12 @@ static rsi_status_t append_token(struct rsi_settings *settings, const struct rsi
 {
     const char *equals = strchr(text, '=');
     char name[RSI_NAME_BYTES_MAX + 1];
-    if (equals == NULL || equals == text || equals[1] == '\0')
+    if (equals == NULL || equals == text || equals[1] == '\0') {
         return refuse(setting, text, "write NAME=SECRET_FILE", error);
-    if ((size_t)(equals - text) > RSI_NAME_BYTES_MAX)
+    }
+    if ((size_t)(equals - text) > RSI_NAME_BYTES_MAX) {
         return refuse(setting, text, "the name is longer than 63 bytes", error);
+    }
     memcpy(name, text, (size_t)(equals - text));
     name[equals - text] = '\0';
     return rsi_settings_add_token_file(settings, name, equals + 1, error);
@@ -343,8 +362,9 @@ const struct rsi_token *rsi_settings_find_token(const struct rsi_settings *setti
                                                 const char *name)
 {
     for (uint32_t i = 0; i < settings->token_count; i++) {
-        if (strcmp(settings->tokens[i].name, name) == 0)
+        if (strcmp(settings->tokens[i].name, name) == 0) {
             return &settings->tokens[i];
+        }
     }
     return NULL;
 }
@@ -353,23 +373,28 @@ static rsi_status_t add_token(struct rsi_settings *settings, const char *name, c
                               size_t secret_bytes, struct rsi_error *error)
 {
     size_t name_bytes = strlen(name);
-    if (name_bytes == 0 || name_bytes > RSI_NAME_BYTES_MAX)
+    if (name_bytes == 0 || name_bytes > RSI_NAME_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "tokens: a token's name has 1 to %u bytes",
                         RSI_NAME_BYTES_MAX);
-    if (rsi_settings_find_token(settings, name) != NULL)
+    }
+    if (rsi_settings_find_token(settings, name) != NULL) {
         return rsi_fail(error, RSI_E_INVALID, "tokens: '%s' is there twice", name);
-    if (secret_bytes < RSI_AUTH_SECRET_BYTES_MIN || secret_bytes > RSI_AUTH_SECRET_BYTES_MAX)
+    }
+    if (secret_bytes < RSI_AUTH_SECRET_BYTES_MIN || secret_bytes > RSI_AUTH_SECRET_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID,
                         "tokens: the secret of '%s' has %zu bytes; valid: %u to %u; make one with: "
                         "openssl rand -hex 32",
                         name, secret_bytes, RSI_AUTH_SECRET_BYTES_MIN, RSI_AUTH_SECRET_BYTES_MAX);
-    if (settings->token_count == RSI_TOKEN_COUNT_MAX)
+    }
+    if (settings->token_count == RSI_TOKEN_COUNT_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "tokens: more than %d", RSI_TOKEN_COUNT_MAX);
+    }
 
     /* Not realloc: it would leave copies of secrets in freed memory. */
     struct rsi_token *tokens = calloc(settings->token_count + 1, sizeof(*tokens));
-    if (tokens == NULL)
+    if (tokens == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for token '%s'", name);
+    }
     if (settings->token_count > 0) {
         size_t bytes = settings->token_count * sizeof(*tokens);
         memcpy(tokens, settings->tokens, bytes);
@@ -395,20 +420,24 @@ static rsi_status_t read_secret(int fd, const char *name, const char *path, char
                                 size_t secret_bytes, ssize_t *count, struct rsi_error *error)
 {
     struct stat status;
-    if (fstat(fd, &status) != 0)
+    if (fstat(fd, &status) != 0) {
         return rsi_fail_errno(error, RSI_E_IO, errno, "secret_file %s of token '%s'", path, name);
-    if (!S_ISREG(status.st_mode))
+    }
+    if (!S_ISREG(status.st_mode)) {
         return rsi_fail(error, RSI_E_INVALID, "secret_file %s of token '%s' is not a regular file",
                         path, name);
-    if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+    }
+    if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         return rsi_fail(
             error, RSI_E_PERMISSION,
             "secret_file %s of token '%s' is open to other users (mode %04o): "
             "run: chmod 600 %s, and make a new secret if others had the time to read it",
             path, name, (unsigned)(status.st_mode & 07777), path);
+    }
     *count = read(fd, secret, secret_bytes);
-    if (*count < 0)
+    if (*count < 0) {
         return rsi_fail_errno(error, RSI_E_IO, errno, "secret_file %s of token '%s'", path, name);
+    }
     return RSI_OK;
 }
 
@@ -418,23 +447,27 @@ rsi_status_t rsi_settings_add_token_file(struct rsi_settings *settings, const ch
     char secret[RSI_AUTH_SECRET_BYTES_MAX + 3]; /* room to notice a longer one */
     ssize_t count = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "secret_file %s of token '%s'", path, name);
+    }
     rsi_status_t status = read_secret(fd, name, path, secret, sizeof(secret), &count, error);
     close(fd);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return status;
+    }
     /* A line that an editor or a shell ended. */
-    while (count > 0 && (secret[count - 1] == '\n' || secret[count - 1] == '\r'))
+    while (count > 0 && (secret[count - 1] == '\n' || secret[count - 1] == '\r')) {
         count--;
-    if (count == 0)
+    }
+    if (count == 0) {
         status = rsi_fail(error, RSI_E_INVALID,
                           "secret_file %s of token '%s' is empty; make one with: "
                           "openssl rand -hex 32 > %s",
                           path, name, path);
-    else
+    } else {
         status = add_token(settings, name, secret, (size_t)count, error);
+    }
     explicit_bzero(secret, sizeof(secret));
     return status;
 }
@@ -448,8 +481,9 @@ rsi_status_t rsi_setting_assign(struct rsi_settings *settings, const struct rsi_
     void *field = (char *)settings + setting->offset;
     switch (setting->type) {
     case RSI_SETTING_TEXT:
-        if (field == settings->counters_path)
+        if (field == settings->counters_path) {
             settings->counters_path_is_default = false;
+        }
         return assign_text(field, setting, text, error);
     case RSI_SETTING_NUMBER:
     case RSI_SETTING_SIZE:
@@ -464,14 +498,16 @@ rsi_status_t rsi_setting_assign(struct rsi_settings *settings, const struct rsi_
         }
         return parse_cpu(field, setting, text, error);
     case RSI_SETTING_WAIT:
-        if (rsi_failed(rsi_idle_strategy_parse(field, text, NULL)))
+        if (rsi_failed(rsi_idle_strategy_parse(field, text, NULL))) {
             return refuse(setting, text, NULL, error);
+        }
         return RSI_OK;
     case RSI_SETTING_POLICY:
         return assign_policy(field, setting, text, error);
     case RSI_SETTING_LEVEL:
-        if (rsi_failed(rsi_log_level_parse(field, text, NULL)))
+        if (rsi_failed(rsi_log_level_parse(field, text, NULL))) {
             return refuse(setting, text, NULL, error);
+        }
         return RSI_OK;
     case RSI_SETTING_URLS:
         return append_url(settings, setting, text, error);
@@ -487,8 +523,9 @@ rsi_status_t rsi_setting_assign(struct rsi_settings *settings, const struct rsi_
 
 static void clear_tokens(struct rsi_settings *settings)
 {
-    if (settings->tokens != NULL)
+    if (settings->tokens != NULL) {
         explicit_bzero(settings->tokens, settings->token_count * sizeof(*settings->tokens));
+    }
     free(settings->tokens);
     settings->tokens = NULL;
     settings->token_count = 0;
@@ -517,18 +554,21 @@ void rsi_settings_init(struct rsi_settings *settings)
     memset(settings, 0, sizeof(*settings));
     for (uint32_t i = 0; i < rsi_settings_table_count; i++) {
         const struct rsi_setting *setting = &rsi_settings_table[i];
-        if (setting->fallback == NULL)
+        if (setting->fallback == NULL) {
             continue;
+        }
         rsi_status_t status = rsi_setting_assign(settings, setting, setting->fallback, NULL);
         rsi_assert(status == RSI_OK);
     }
-    for (uint32_t i = 0; i < rsi_array_count(default_listen); i++)
+    for (uint32_t i = 0; i < rsi_array_count(default_listen); i++) {
         rsi_text_copy(settings->listen[i], RSI_SETTING_TEXT_BYTES, default_listen[i]);
+    }
     settings->listen_count = rsi_array_count(default_listen);
     settings->listen_is_default = true;
     settings->counters_path_is_default = true;
-    for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX; i++)
+    for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX; i++) {
         settings->agent_cpus[i] = -1;
+    }
 }
 
 void rsi_settings_fini(struct rsi_settings *settings)
@@ -548,7 +588,7 @@ rsi_status_t rsi_settings_check(const struct rsi_settings *settings, struct rsi_
         {"deliver_ring_bytes_max", settings->deliver_ring_bytes_max},
     };
     for (uint32_t i = 0; i < rsi_array_count(holders); i++) {
-        if (holders[i].bytes < need_bytes)
+        if (holders[i].bytes < need_bytes) {
             return rsi_fail(
                 error, RSI_E_INVALID,
                 "%s (%llu bytes) must hold %u messages of message_bytes_max (%llu bytes "
@@ -557,27 +597,32 @@ rsi_status_t rsi_settings_check(const struct rsi_settings *settings, struct rsi_
                 (unsigned long long)settings->message_bytes_max,
                 (unsigned long long)rsi_round_up_power_of_two(need_bytes),
                 (unsigned long long)(holders[i].bytes / RSI_RING_PER_MESSAGE));
+        }
     }
-    if (settings->agent_cpu_count != 0 && settings->agent_cpu_count != settings->agent_count)
+    if (settings->agent_cpu_count != 0 && settings->agent_cpu_count != settings->agent_count) {
         return rsi_fail(
             error, RSI_E_INVALID,
             "agent_cpus names %u CPUs for agents: %llu; name one for each agent or none",
             settings->agent_cpu_count, (unsigned long long)settings->agent_count);
+    }
     for (uint32_t i = 0; i < settings->agent_cpu_count; i++) {
         for (uint32_t j = 0; j < i; j++) {
-            if (settings->agent_cpus[i] == settings->agent_cpus[j])
+            if (settings->agent_cpus[i] == settings->agent_cpus[j]) {
                 return rsi_fail(error, RSI_E_INVALID,
                                 "agent_cpus names CPU %d twice; two agents on one CPU only wait "
                                 "for each other",
                                 settings->agent_cpus[i]);
+            }
         }
     }
-    if (settings->default_policy == RSI_POLICY_BLOCK && !settings->allow_block)
+    if (settings->default_policy == RSI_POLICY_BLOCK && !settings->allow_block) {
         return rsi_fail(error, RSI_E_INVALID,
                         "default_policy is block, but allow_block is no: change one of them");
-    if (settings->listen_count == 0)
+    }
+    if (settings->listen_count == 0) {
         return rsi_fail(error, RSI_E_INVALID, "listen is empty; example: %s",
                         rsi_setting_find("listen")->example);
+    }
     return RSI_OK;
 }
 
@@ -607,20 +652,22 @@ static void print_scalar(const struct rsi_settings *settings, const struct rsi_s
         break;
     case RSI_SETTING_DURATION:
         memcpy(&number, field, sizeof(number));
-        if (number == 0)
+        if (number == 0) {
             rsi_text_append(&out, "0");
-        else
+        } else {
             rsi_text_append_duration(&out, number);
+        }
         break;
     case RSI_SETTING_FLAG:
         rsi_text_append(&out, "%s", *(const bool *)field ? "yes" : "no");
         break;
     case RSI_SETTING_CPU:
         memcpy(&cpu, field, sizeof(cpu));
-        if (cpu < 0)
+        if (cpu < 0) {
             rsi_text_append(&out, "any");
-        else
+        } else {
             rsi_text_append(&out, "%d", cpu);
+        }
         break;
     case RSI_SETTING_WAIT:
         rsi_text_append(&out, "%s", rsi_idle_strategy_name(settings->wait));
@@ -646,18 +693,22 @@ static void print_list(const struct rsi_settings *settings, const struct rsi_set
     const char *comma = "";
     fprintf(stream, "%s: [", setting->key);
     if (setting->type == RSI_SETTING_URLS) {
-        for (uint32_t i = 0; i < settings->listen_count; i++, comma = ", ")
+        for (uint32_t i = 0; i < settings->listen_count; i++, comma = ", ") {
             fprintf(stream, "%s\"%s\"", comma, settings->listen[i]);
+        }
     } else if (setting->type == RSI_SETTING_CPUS) {
-        for (uint32_t i = 0; i < settings->agent_cpu_count; i++, comma = ", ")
+        for (uint32_t i = 0; i < settings->agent_cpu_count; i++, comma = ", ") {
             fprintf(stream, "%s%d", comma, settings->agent_cpus[i]);
+        }
     } else if (setting->type == RSI_SETTING_UIDS) {
-        for (uint32_t i = 0; i < settings->allowed_uid_count; i++, comma = ", ")
+        for (uint32_t i = 0; i < settings->allowed_uid_count; i++, comma = ", ") {
             fprintf(stream, "%s%u", comma, settings->allowed_uids[i]);
+        }
     }
     fprintf(stream, "]\n");
-    if (setting->type == RSI_SETTING_TOKENS && settings->token_count > 0)
+    if (setting->type == RSI_SETTING_TOKENS && settings->token_count > 0) {
         fprintf(stream, "# (%u tokens are set; secrets are not printed)\n", settings->token_count);
+    }
 }
 
 void rsi_settings_print(const struct rsi_settings *settings, FILE *stream)
@@ -671,9 +722,10 @@ void rsi_settings_print(const struct rsi_settings *settings, FILE *stream)
         rsi_setting_describe_range(setting, range, sizeof(range));
         fprintf(stream, "\n# %s.\n# Valid: %s. Example: %s\n", setting->help, range,
                 setting->example);
-        if (rsi_setting_is_list(setting))
+        if (rsi_setting_is_list(setting)) {
             print_list(settings, setting, stream);
-        else
+        } else {
             print_scalar(settings, setting, stream);
+        }
     }
 }

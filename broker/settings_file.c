@@ -103,11 +103,13 @@ static void take_complaint(cyaml_log_t level, void *context, const char *format,
 #pragma GCC diagnostic pop
     line[strcspn(line, "\n")] = '\0';
     const char *text = strncmp(line, "Load: ", 6) == 0 ? line + 6 : line;
-    if (complaint->text[0] == '\0')
+    if (complaint->text[0] == '\0') {
         rsi_text_copy(complaint->text, sizeof(complaint->text), text);
+    }
     const char *place = strstr(line, "(line: ");
-    if (complaint->line == 0 && place != NULL)
+    if (complaint->line == 0 && place != NULL) {
         complaint->line = (unsigned)strtoul(place + strlen("(line: "), NULL, 10);
+    }
 }
 
 /* The first line, from 1, that begins with `key` and a colon; 0: none. */
@@ -117,13 +119,15 @@ static unsigned find_key_line(const char *text, const char *key)
     unsigned line = 1;
     for (const char *at = text; at != NULL && *at != '\0'; line++) {
         const char *word = at + strspn(at, " \t-{");
-        if (*word == '"' || *word == '\'')
+        if (*word == '"' || *word == '\'') {
             word++;
+        }
         if (strncmp(word, key, key_bytes) == 0) {
             const char *after = word + key_bytes;
             after += strspn(after, "\"' \t");
-            if (*after == ':')
+            if (*after == ':') {
                 return line;
+            }
         }
         at = strchr(at, '\n');
         at = at != NULL ? at + 1 : NULL;
@@ -133,10 +137,11 @@ static unsigned find_key_line(const char *text, const char *key)
 
 static void add_place(struct rsi_error *error, const char *path, unsigned line)
 {
-    if (line > 0)
+    if (line > 0) {
         rsi_error_context(error, "%s, line %u", path, line);
-    else
+    } else {
         rsi_error_context(error, "%s", path);
+    }
 }
 
 /* What libcyaml refused, in terms of the table. */
@@ -185,31 +190,37 @@ static rsi_status_t refuse_shape(const struct complaint *complaint, cyaml_err_t 
 static rsi_status_t take_token(struct rsi_settings *settings, const struct raw_token *token,
                                struct rsi_error *error)
 {
-    if ((token->secret == NULL) == (token->secret_file == NULL))
+    if ((token->secret == NULL) == (token->secret_file == NULL)) {
         return rsi_fail(error, RSI_E_INVALID, "tokens: '%s' needs either secret or secret_file",
                         token->name);
-    if (token->secret != NULL)
+    }
+    if (token->secret != NULL) {
         return rsi_settings_add_token(settings, token->name, token->secret, error);
+    }
     return rsi_settings_add_token_file(settings, token->name, token->secret_file, error);
 }
 
 static rsi_status_t take_value(struct rsi_settings *settings, const struct rsi_setting *setting,
                                const struct raw_value *value, struct rsi_error *error)
 {
-    if (!rsi_setting_is_list(setting))
+    if (!rsi_setting_is_list(setting)) {
         return value->text != NULL ? rsi_setting_assign(settings, setting, value->text, error)
                                    : RSI_OK;
-    if (value->entries == NULL && value->entry_count == 0)
+    }
+    if (value->entries == NULL && value->entry_count == 0) {
         return RSI_OK;
+    }
     rsi_setting_clear(settings, setting);
     for (uint32_t i = 0; i < value->entry_count; i++) {
         rsi_status_t status;
-        if (setting->type == RSI_SETTING_TOKENS)
+        if (setting->type == RSI_SETTING_TOKENS) {
             status = take_token(settings, &((struct raw_token *)value->entries)[i], error);
-        else
+        } else {
             status = rsi_setting_assign(settings, setting, ((char **)value->entries)[i], error);
-        if (rsi_failed(status))
+        }
+        if (rsi_failed(status)) {
             return status;
+        }
     }
     return RSI_OK;
 }
@@ -236,12 +247,14 @@ static void *wiping_memory(void *context, void *pointer, size_t bytes)
     void *given = NULL;
     if (bytes > 0) {
         size_t *grown = malloc(bytes + 2 * sizeof(size_t));
-        if (grown == NULL)
+        if (grown == NULL) {
             return NULL;
+        }
         grown[0] = bytes;
         given = grown + 2;
-        if (block != NULL)
+        if (block != NULL) {
             memcpy(given, pointer, block[0] < bytes ? block[0] : bytes);
+        }
     }
     if (block != NULL) {
         explicit_bzero(pointer, block[0]);
@@ -269,10 +282,12 @@ static rsi_status_t parse_file(struct rsi_settings *settings, const char *path, 
     struct raw_file *raw = NULL;
     cyaml_err_t code = cyaml_load_data((const uint8_t *)text, text_bytes, &config, &schema,
                                        (cyaml_data_t **)&raw, NULL);
-    if (code != CYAML_OK)
+    if (code != CYAML_OK) {
         return refuse_shape(&complaint, code, path, text, error);
-    if (raw == NULL)
+    }
+    if (raw == NULL) {
         return RSI_OK; /* nothing but comments */
+    }
     rsi_status_t status = take_file(settings, raw, path, text, error);
     cyaml_free(&config, &schema, raw, 0);
     return status;
@@ -280,11 +295,12 @@ static rsi_status_t parse_file(struct rsi_settings *settings, const char *path, 
 
 static void warn_of_readable_secrets(const struct stat *file, const char *path, const char *text)
 {
-    if ((file->st_mode & (S_IRGRP | S_IROTH)) != 0 && find_key_line(text, "secret") != 0)
+    if ((file->st_mode & (S_IRGRP | S_IROTH)) != 0 && find_key_line(text, "secret") != 0) {
         rsi_log_warning("settings",
                         "%s holds secrets and other users can read it (mode %04o): run: chmod 600 "
                         "%s, or use secret_file",
                         path, (unsigned)(file->st_mode & 07777), path);
+    }
 }
 
 rsi_status_t rsi_settings_load(struct rsi_settings *settings, const char *path,
@@ -292,9 +308,10 @@ rsi_status_t rsi_settings_load(struct rsi_settings *settings, const char *path,
 {
     struct stat file;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno, "configuration file %s",
                               path);
+    }
     char *text = NULL;
     rsi_status_t status = RSI_OK;
     if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || file.st_size > FILE_BYTES_MAX) {
@@ -308,14 +325,17 @@ rsi_status_t rsi_settings_load(struct rsi_settings *settings, const char *path,
         goto close_fd;
     }
     ssize_t count = read(fd, text, FILE_BYTES_MAX);
-    if (count < 0)
+    if (count < 0) {
         status = rsi_fail_errno(error, RSI_E_IO, errno, "configuration file %s", path);
-    else
+    } else {
         status = parse_file(settings, path, text, (size_t)count, error);
-    if (!rsi_failed(status))
+    }
+    if (!rsi_failed(status)) {
         warn_of_readable_secrets(&file, path, text);
-    if (count > 0)
+    }
+    if (count > 0) {
         explicit_bzero(text, (size_t)count);
+    }
     free(text);
 close_fd:
     close(fd);

@@ -73,11 +73,13 @@ static void test_table_is_complete(void **state)
         assert_true(strlen(setting->help) > 10);
         assert_true(setting->low <= setting->high);
         assert_int_equal(setting->fallback == NULL, rsi_setting_is_list(setting));
-        if (setting->type == RSI_SETTING_TOKENS)
+        if (setting->type == RSI_SETTING_TOKENS) {
             continue; /* its example names a file */
+        }
         snprintf(text, sizeof(text), "%s: %s\n", setting->key, setting->example);
-        if (load(&settings, text, &error) != RSI_OK)
+        if (load(&settings, text, &error) != RSI_OK) {
             fail_msg("%s", error.text);
+        }
         rsi_settings_fini(&settings);
     }
 }
@@ -106,8 +108,9 @@ static void test_file_is_taken(void **state)
                        "  - name: feed\n"
                        "    secret: twelve bytes\n"
                        "  - {name: desk, secret: \"another one\"}\n";
-    if (load(&settings, text, &error) != RSI_OK)
+    if (load(&settings, text, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     assert_int_equal(rsi_settings_check(&settings, &error), RSI_OK);
     assert_string_equal(settings.name, "hub");
     assert_int_equal(settings.listen_count, 2);
@@ -176,11 +179,13 @@ static void test_bad_files(void **state)
     for (size_t i = 0; i < rsi_array_count(cases); i++) {
         struct rsi_settings settings;
         struct rsi_error error = {0};
-        if (load(&settings, cases[i].text, &error) == RSI_OK)
+        if (load(&settings, cases[i].text, &error) == RSI_OK) {
             fail_msg("taken: %s", cases[i].text);
+        }
         for (size_t part = 0; part < 4 && cases[i].parts[part] != NULL; part++) {
-            if (strstr(error.text, cases[i].parts[part]) == NULL)
+            if (strstr(error.text, cases[i].parts[part]) == NULL) {
                 fail_msg("'%s' is not in '%s'", cases[i].parts[part], error.text);
+            }
         }
         assert_non_null(strstr(error.text, "config.yaml"));
         rsi_settings_fini(&settings);
@@ -215,12 +220,14 @@ static void test_relations(void **state)
     for (size_t i = 0; i < rsi_array_count(cases); i++) {
         struct rsi_settings settings;
         struct rsi_error error = {0};
-        if (load(&settings, cases[i].text, &error) != RSI_OK)
+        if (load(&settings, cases[i].text, &error) != RSI_OK) {
             fail_msg("%s", error.text);
+        }
         assert_int_equal(rsi_settings_check(&settings, &error), RSI_E_INVALID);
         for (size_t part = 0; part < 2; part++) {
-            if (strstr(error.text, cases[i].parts[part]) == NULL)
+            if (strstr(error.text, cases[i].parts[part]) == NULL) {
                 fail_msg("'%s' is not in '%s'", cases[i].parts[part], error.text);
+            }
         }
         rsi_settings_fini(&settings);
     }
@@ -269,19 +276,22 @@ static void test_print_reads_back(void **state)
     if (load(&first,
              "name: hub\nagents: 2\nagent_cpus: [0, 1]\nlisten: [\"tcp://[::1]:0\"]\n"
              "allowed_uids: [7]\ncontrol_cpu: 1\ndrain_timeout: 0\nspin: 1500us\n",
-             &error) != RSI_OK)
+             &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     FILE *stream = open_memstream(&printed, &printed_bytes);
     assert_non_null(stream);
     rsi_settings_print(&first, stream);
     fclose(stream);
-    if (load(&second, printed, &error) != RSI_OK)
+    if (load(&second, printed, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     second.counters_path_is_default = first.counters_path_is_default;
     second.tokens = NULL;
     assert_memory_equal(&first, &second, sizeof(first));
-    for (uint32_t i = 0; i < rsi_settings_table_count; i++)
+    for (uint32_t i = 0; i < rsi_settings_table_count; i++) {
         assert_non_null(strstr(printed, rsi_settings_table[i].key));
+    }
     free(printed);
     rsi_settings_fini(&first);
     rsi_settings_fini(&second);
@@ -295,8 +305,9 @@ static rsi_status_t parse(struct rsi_settings *settings, struct rsi_command_line
 {
     char *arguments[16] = {(char *)"ringsided"};
     int count = 1;
-    for (; flags[count - 1] != NULL; count++)
+    for (; flags[count - 1] != NULL; count++) {
         arguments[count] = (char *)flags[count - 1];
+    }
     rsi_settings_init(settings);
     return rsi_command_line_parse(line, settings, count, arguments, error);
 }
@@ -312,8 +323,9 @@ static void test_flags_override_file(void **state)
     write_file(path, "name: file\nagents: 3\nlisten: [\"tcp://127.0.0.1:1\"]\n", 0600);
     const char *const flags[] = {"--listen", "tcp://127.0.0.1:2", "--name=flag",  "--config", path,
                                  "--listen", "tcp://127.0.0.1:3", "--ready-fd=9", NULL};
-    if (parse(&settings, &line, flags, &error) != RSI_OK)
+    if (parse(&settings, &line, flags, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     assert_string_equal(settings.name, "flag");
     assert_int_equal(settings.agent_count, 3);
     assert_int_equal(settings.listen_count, 2);
@@ -344,8 +356,9 @@ static void test_bad_flags(void **state)
         struct rsi_command_line line;
         struct rsi_error error = {0};
         assert_int_not_equal(parse(&settings, &line, cases[i].flags, &error), RSI_OK);
-        if (strstr(error.text, cases[i].part) == NULL)
+        if (strstr(error.text, cases[i].part) == NULL) {
             fail_msg("'%s' is not in '%s'", cases[i].part, error.text);
+        }
         rsi_settings_fini(&settings);
     }
 }
@@ -360,8 +373,9 @@ static int remove_directory(void **state)
 {
     (void)state;
     static const char *const names[] = {"config.yaml", "flags.yaml", "secret"};
-    for (size_t i = 0; i < rsi_array_count(names); i++)
+    for (size_t i = 0; i < rsi_array_count(names); i++) {
         unlink(path_of(names[i]));
+    }
     return rmdir(directory);
 }
 

@@ -20,11 +20,12 @@ rsi_status_t rsi_topic_index_init(struct rsi_topic_index *index, uint32_t topic_
     memset(index, 0, sizeof(*index));
     rsi_assert((topic_count_max & (topic_count_max - 1)) == 0);
     index->topics = calloc(topic_count_max, sizeof(*index->topics));
-    if (!index->topics)
+    if (!index->topics) {
         return rsi_fail(error, RSI_E_NO_MEMORY,
                         "no memory for an index of %u topics; lower "
                         "topic_count_max",
                         topic_count_max);
+    }
     index->topic_count_max = topic_count_max;
     return RSI_OK;
 }
@@ -58,14 +59,17 @@ static uint32_t topic_slot(const struct rsi_topic_index *index, const struct rsi
 static bool topic_reserve(struct rsi_topic *topic, uint32_t count)
 {
     uint32_t needed = topic->match_count + count;
-    if (needed <= topic->match_capacity)
+    if (needed <= topic->match_capacity) {
         return true;
+    }
     uint32_t capacity = topic->match_capacity ? topic->match_capacity * 2 : 4;
-    while (capacity < needed)
+    while (capacity < needed) {
         capacity *= 2;
+    }
     struct rsi_match *matches = realloc(topic->matches, capacity * sizeof(*matches));
-    if (!matches)
+    if (!matches) {
         return false;
+    }
     topic->matches = matches;
     topic->match_capacity = capacity;
     return true;
@@ -84,12 +88,14 @@ static void topic_add_match(const struct rsi_topic_index *index, struct rsi_topi
         match = &topic->matches[topic->match_count++];
         memset(match, 0, sizeof(*match));
         match->session = session;
-        if (!is_new_topic)
+        if (!is_new_topic) {
             memcpy(match->start_pos, subscription->start_pos, sizeof(match->start_pos));
+        }
     }
     match->subscription_count++;
-    if (!subscription->no_echo)
+    if (!subscription->no_echo) {
         match->echo_count++;
+    }
 }
 
 static void topic_drop_match(const struct rsi_topic_index *index, struct rsi_topic *topic,
@@ -108,14 +114,16 @@ rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t i
                                        const char *subject, uint16_t subject_bytes,
                                        struct rsi_error *error)
 {
-    if (rsi_topic_index_find(index, id))
+    if (rsi_topic_index_find(index, id)) {
         return RSI_OK;
+    }
     uint32_t slot = id & (index->topic_count_max - 1);
     struct rsi_topic *topic = index->topics[slot];
     if (!topic) {
         topic = calloc(1, sizeof(*topic));
-        if (!topic)
+        if (!topic) {
             return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for topic %s", subject);
+        }
         index->topics[slot] = topic;
     }
     rsi_assert(!topic->is_used);
@@ -126,14 +134,17 @@ rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t i
     topic->subject[subject_bytes] = 0;
 
     uint32_t match_count = 0;
-    for (uint32_t i = 0; i < index->subscription_count; i++)
+    for (uint32_t i = 0; i < index->subscription_count; i++) {
         match_count += topic_matches(topic, &index->subscriptions[i]);
-    if (!topic_reserve(topic, match_count))
+    }
+    if (!topic_reserve(topic, match_count)) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u subscriptions of topic %s",
                         match_count, topic->subject);
+    }
     for (uint32_t i = 0; i < index->subscription_count; i++) {
-        if (topic_matches(topic, &index->subscriptions[i]))
+        if (topic_matches(topic, &index->subscriptions[i])) {
             topic_add_match(index, topic, &index->subscriptions[i], true);
+        }
     }
     topic->is_used = true;
     return RSI_OK;
@@ -142,10 +153,12 @@ rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t i
 void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id)
 {
     struct rsi_topic *topic = rsi_topic_index_find(index, id);
-    if (!topic)
+    if (!topic) {
         return;
-    while (topic->match_count > 0)
+    }
+    while (topic->match_count > 0) {
         topic_drop_match(index, topic, topic->match_count - 1);
+    }
     topic->is_used = false;
 }
 
@@ -157,22 +170,25 @@ rsi_status_t rsi_topic_index_subscribe(struct rsi_topic_index *index,
         uint32_t capacity = index->subscription_capacity ? index->subscription_capacity * 2 : 64;
         struct rsi_subscription *grown =
             realloc(index->subscriptions, capacity * sizeof(*index->subscriptions));
-        if (!grown)
+        if (!grown) {
             return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u subscriptions", capacity);
+        }
         index->subscriptions = grown;
         index->subscription_capacity = capacity;
     }
     for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
         struct rsi_topic *topic = index->topics[slot];
         if (topic && topic->is_used && topic_matches(topic, subscription) &&
-            !topic_reserve(topic, 1))
+            !topic_reserve(topic, 1)) {
             return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a subscription to %s",
                             subscription->pattern);
+        }
     }
     for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
         struct rsi_topic *topic = index->topics[slot];
-        if (topic && topic->is_used && topic_matches(topic, subscription))
+        if (topic && topic->is_used && topic_matches(topic, subscription)) {
             topic_add_match(index, topic, subscription, false);
+        }
     }
     index->subscriptions[index->subscription_count++] = *subscription;
     return RSI_OK;
@@ -184,15 +200,18 @@ static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at
     struct rsi_subscription *subscription = &index->subscriptions[at];
     for (uint32_t slot = 0; slot < index->topic_count_max; slot++) {
         struct rsi_topic *topic = index->topics[slot];
-        if (!topic || !topic->is_used || !topic_matches(topic, subscription))
+        if (!topic || !topic->is_used || !topic_matches(topic, subscription)) {
             continue;
+        }
         struct rsi_match *match = rsi_topic_match_of(topic, subscription->session, slot);
         rsi_assert(match != NULL);
         match->subscription_count--;
-        if (!subscription->no_echo)
+        if (!subscription->no_echo) {
             match->echo_count--;
-        if (match->subscription_count == 0)
+        }
+        if (match->subscription_count == 0) {
             topic_drop_match(index, topic, (uint32_t)(match - topic->matches));
+        }
     }
     index->subscriptions[at] = index->subscriptions[--index->subscription_count];
 }
@@ -214,7 +233,8 @@ bool rsi_topic_index_unsubscribe(struct rsi_topic_index *index, struct rsi_sessi
 void rsi_topic_index_remove_session(struct rsi_topic_index *index, struct rsi_session *session)
 {
     for (uint32_t i = index->subscription_count; i-- > 0;) {
-        if (index->subscriptions[i].session == session)
+        if (index->subscriptions[i].session == session) {
             index_remove_subscription(index, i);
+        }
     }
 }

@@ -76,8 +76,9 @@ static void check_topic(const struct fixture *fixture, uint32_t slot)
             const struct rsi_subscription *subscription = &fixture->live[i];
             if (!fixture->is_live[i] || subscription->session != fixture->sessions[s] ||
                 !rsi_subject_matches(subscription->pattern, subscription->pattern_bytes,
-                                     topic->subject, topic->subject_bytes))
+                                     topic->subject, topic->subject_bytes)) {
                 continue;
+            }
             subscription_count++;
             echo_count += !subscription->no_echo;
         }
@@ -131,8 +132,9 @@ static void step(struct fixture *fixture, uint64_t *random, uint32_t *next_topic
             struct rsi_session *session = fixture->sessions[next_random(random, SESSION_COUNT)];
             rsi_topic_index_remove_session(&fixture->index, session);
             for (int i = 0; i < SUBSCRIPTION_COUNT; i++) {
-                if (fixture->live[i].session == session)
+                if (fixture->live[i].session == session) {
                     fixture->is_live[i] = false;
+                }
             }
         }
         break;
@@ -156,8 +158,9 @@ static void lists_name_exactly_the_matching_sessions(void **state)
     for (int i = 0; i < STEP_COUNT; i++) {
         step(fixture, &random, &next_topic);
         for (uint32_t slot = 0; slot < TOPIC_COUNT; slot++) {
-            if (fixture->topic_ids[slot])
+            if (fixture->topic_ids[slot]) {
                 check_topic(fixture, slot);
+            }
         }
     }
 }

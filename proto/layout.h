@@ -68,8 +68,9 @@ static inline uint64_t rsi_commit_word(uint64_t position, uint64_t frame_bytes)
 /* The length of the frame that `word` commits at `position`; 0: no frame of this lap is there. */
 static inline uint64_t rsi_commit_frame_bytes(uint64_t word, uint64_t position)
 {
-    if (word >> RSI_COMMIT_LENGTH_BITS != ((position >> 3) & RSI_COMMIT_POSITION_MASK))
+    if (word >> RSI_COMMIT_LENGTH_BITS != ((position >> 3) & RSI_COMMIT_POSITION_MASK)) {
         return 0;
+    }
     return (word & RSI_COMMIT_LENGTH_MASK) << 3;
 }
 

@@ -19,8 +19,9 @@ static bool is_forbidden(uint8_t byte)
 
 static const char *fault(const char *text, size_t position, size_t *at)
 {
-    if (at != NULL)
+    if (at != NULL) {
         *at = position;
+    }
     return text;
 }
 
@@ -34,40 +35,50 @@ static size_t token_end(const char *subject, size_t bytes, size_t from)
 static const char *check_token(const char *subject, size_t bytes, size_t from, size_t end,
                                bool is_pattern, size_t *at)
 {
-    if (end == from)
+    if (end == from) {
         return fault("has an empty token: a '.' at its begin or end, or two in a row", from, at);
+    }
     for (size_t position = from; position < end; position++) {
         char byte = subject[position];
-        if (is_forbidden((uint8_t)byte))
+        if (is_forbidden((uint8_t)byte)) {
             return fault("holds a space or a control byte", position, at);
-        if (byte != '*' && byte != '>')
+        }
+        if (byte != '*' && byte != '>') {
             continue;
-        if (!is_pattern)
+        }
+        if (!is_pattern) {
             return fault("holds '*' or '>': only a subscription may", position, at);
-        if (end - from > 1)
+        }
+        if (end - from > 1) {
             return fault("has '*' or '>' beside other bytes: it must be the whole token", position,
                          at);
-        if (byte == '>' && end != bytes)
+        }
+        if (byte == '>' && end != bytes) {
             return fault("has tokens after '>': it must be the last one", position, at);
+        }
     }
     return NULL;
 }
 
 static const char *check(const char *subject, size_t bytes, bool is_pattern, size_t *at)
 {
-    if (bytes == 0)
+    if (bytes == 0) {
         return fault("is empty", 0, at);
-    if (bytes > RSI_SUBJECT_BYTES_MAX)
+    }
+    if (bytes > RSI_SUBJECT_BYTES_MAX) {
         return fault("is longer than 255 bytes", RSI_SUBJECT_BYTES_MAX, at);
+    }
 
     uint32_t token_count = 0;
     for (size_t from = 0; from <= bytes;) {
-        if (++token_count > RSI_SUBJECT_TOKENS_MAX)
+        if (++token_count > RSI_SUBJECT_TOKENS_MAX) {
             return fault("has more than 32 tokens", from, at);
+        }
         size_t end = token_end(subject, bytes, from);
         const char *text = check_token(subject, bytes, from, end, is_pattern, at);
-        if (text != NULL)
+        if (text != NULL) {
             return text;
+        }
         from = end + 1;
     }
     return NULL;
@@ -103,12 +114,14 @@ bool rsi_subject_matches(const char *pattern, size_t pattern_bytes, const char *
         size_t subject_end = token_end(subject, subject_bytes, subject_from);
         size_t token_bytes = pattern_end - pattern_from;
         char first = token_bytes == 1 ? pattern[pattern_from] : 0;
-        if (first == '>')
+        if (first == '>') {
             return true;
+        }
         if (first != '*' &&
             (token_bytes != subject_end - subject_from ||
-             memcmp(pattern + pattern_from, subject + subject_from, token_bytes) != 0))
+             memcmp(pattern + pattern_from, subject + subject_from, token_bytes) != 0)) {
             return false;
+        }
         pattern_from = pattern_end + 1;
         subject_from = subject_end + 1;
     }
@@ -119,7 +132,8 @@ void rsi_subject_token_clean(char *token, size_t bytes)
 {
     for (size_t position = 0; position < bytes; position++) {
         char byte = token[position];
-        if (is_forbidden((uint8_t)byte) || byte == '.' || byte == '*' || byte == '>')
+        if (is_forbidden((uint8_t)byte) || byte == '.' || byte == '*' || byte == '>') {
             token[position] = '_';
+        }
     }
 }

@@ -42,9 +42,10 @@ static void test_grammar(void **state)
         const char *literal = rsi_subject_check_literal(one->subject, strlen(one->subject), NULL);
         const char *pattern = rsi_subject_check_pattern(one->subject, strlen(one->subject), &at);
         if ((literal == NULL) != one->is_literal_fine ||
-            (pattern == NULL) != one->is_pattern_fine || at != one->pattern_fault_at)
+            (pattern == NULL) != one->is_pattern_fine || at != one->pattern_fault_at) {
             fail_msg("\"%s\": literal: %s, pattern: %s at %zu", one->subject,
                      literal ? literal : "fine", pattern ? pattern : "fine", at);
+        }
     }
     assert_non_null(rsi_subject_check_literal("a\0b", 3, NULL));
 }
@@ -58,8 +59,9 @@ static void test_limits(void **state)
     assert_non_null(rsi_subject_check_literal(subject, RSI_SUBJECT_BYTES_MAX + 1, NULL));
 
     /* "a.a.a ...": so many tokens, and one more. */
-    for (size_t position = 1; position < sizeof(subject); position += 2)
+    for (size_t position = 1; position < sizeof(subject); position += 2) {
         subject[position] = '.';
+    }
     assert_null(rsi_subject_check_literal(subject, 2 * RSI_SUBJECT_TOKENS_MAX - 1, NULL));
     const char *text = rsi_subject_check_literal(subject, 2 * RSI_SUBJECT_TOKENS_MAX + 1, NULL);
     assert_non_null(text);
@@ -111,8 +113,9 @@ static size_t random_tokens(uint64_t *random, const char *alphabet, char *tokens
     size_t count = 1 + next_random(random) % 4;
     for (size_t index = 0; index < count; index++) {
         tokens[index] = alphabet[next_random(random) % strlen(alphabet)];
-        if (tokens[index] == '>')
+        if (tokens[index] == '>') {
             return index + 1;
+        }
     }
     return count;
 }
@@ -120,10 +123,12 @@ static size_t random_tokens(uint64_t *random, const char *alphabet, char *tokens
 static bool reference(const char *pattern, size_t pattern_count, const char *subject,
                       size_t subject_count)
 {
-    if (pattern_count == 0 || subject_count == 0)
+    if (pattern_count == 0 || subject_count == 0) {
         return pattern_count == subject_count;
-    if (pattern[0] == '>')
+    }
+    if (pattern[0] == '>') {
         return true;
+    }
     return (pattern[0] == '*' || pattern[0] == subject[0]) &&
            reference(pattern + 1, pattern_count - 1, subject + 1, subject_count - 1);
 }
@@ -132,8 +137,9 @@ static size_t spell(const char *tokens, size_t count, char *text)
 {
     size_t bytes = 0;
     for (size_t index = 0; index < count; index++) {
-        if (index > 0)
+        if (index > 0) {
             text[bytes++] = '.';
+        }
         text[bytes++] = tokens[index];
     }
     return bytes;
@@ -156,9 +162,10 @@ static void test_matching_against_reference(void **state)
         size_t subject_bytes = spell(subject_tokens, subject_count, subject);
         bool expected = reference(pattern_tokens, pattern_count, subject_tokens, subject_count);
         assert_null(rsi_subject_check_pattern(pattern, pattern_bytes, NULL));
-        if (rsi_subject_matches(pattern, pattern_bytes, subject, subject_bytes) != expected)
+        if (rsi_subject_matches(pattern, pattern_bytes, subject, subject_bytes) != expected) {
             fail_msg("pattern %.*s, subject %.*s, seed %llu", (int)pattern_bytes, pattern,
                      (int)subject_bytes, subject, (unsigned long long)seed);
+        }
         match_count += expected;
     }
     assert_true(match_count > 1000);

@@ -24,11 +24,13 @@
 /* Appends length and bytes; false: longer than a part may be. */
 static bool part_append(uint8_t *text, size_t *text_bytes, const void *part, size_t part_bytes)
 {
-    if (part_bytes > PART_BYTES_MAX)
+    if (part_bytes > PART_BYTES_MAX) {
         return false;
+    }
     text[(*text_bytes)++] = (uint8_t)part_bytes;
-    if (part_bytes > 0)
+    if (part_bytes > 0) {
         memcpy(text + *text_bytes, part, part_bytes);
+    }
     *text_bytes += part_bytes;
     return true;
 }
@@ -41,24 +43,27 @@ rsi_status_t rsi_auth_proof(enum rsi_auth_side side, const struct rsi_auth_input
     size_t text_bytes = 0;
 
     if (input->secret_bytes < RSI_AUTH_SECRET_BYTES_MIN ||
-        input->secret_bytes > RSI_AUTH_SECRET_BYTES_MAX)
+        input->secret_bytes > RSI_AUTH_SECRET_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID,
                         "a token of %zu bytes: it must have between %u and %u bytes",
                         input->secret_bytes, RSI_AUTH_SECRET_BYTES_MIN, RSI_AUTH_SECRET_BYTES_MAX);
+    }
     if (!part_append(text, &text_bytes, label, strlen(label)) ||
         !part_append(text, &text_bytes, input->client_nonce, input->client_nonce_bytes) ||
         !part_append(text, &text_bytes, input->broker_nonce, input->broker_nonce_bytes) ||
-        !part_append(text, &text_bytes, input->client_name, strlen(input->client_name)))
+        !part_append(text, &text_bytes, input->client_name, strlen(input->client_name))) {
         return rsi_fail(error, RSI_E_INVALID,
                         "a nonce or a client name of more than %u bytes cannot be authenticated",
                         PART_BYTES_MAX);
+    }
 
     unsigned int digest_bytes = 0;
     uint8_t digest[EVP_MAX_MD_SIZE];
     if (HMAC(EVP_sha256(), input->secret, (int)input->secret_bytes, text, text_bytes, digest,
              &digest_bytes) == NULL ||
-        digest_bytes != RSI_AUTH_PROOF_BYTES)
+        digest_bytes != RSI_AUTH_PROOF_BYTES) {
         return rsi_fail(error, RSI_E_SYSTEM, "libcrypto does not offer HMAC-SHA256 here");
+    }
     memcpy(proof, digest, RSI_AUTH_PROOF_BYTES);
     return RSI_OK;
 }
@@ -79,10 +84,12 @@ rsi_status_t rsi_auth_random(void *bytes, size_t count, struct rsi_error *error)
      */
     while (left_bytes > 0) {
         ssize_t got_bytes = getrandom(next, left_bytes, 0);
-        if (got_bytes < 0 && errno == EINTR)
+        if (got_bytes < 0 && errno == EINTR) {
             continue;
-        if (got_bytes < 0)
+        }
+        if (got_bytes < 0) {
             return rsi_fail_errno(error, RSI_E_SYSTEM, errno, "getrandom of %zu bytes", count);
+        }
         next += got_bytes;
         left_bytes -= (size_t)got_bytes;
     }

@@ -19,8 +19,9 @@ enum piece_mark { PIECE_LAST = 0, PIECE_MORE = 1 };
 /* Room in the outbox for so many pieces; asks to be woken when there is none. */
 static bool outbox_has_room(struct rsi_link *link, uint32_t piece_count)
 {
-    if (rsi_mailbox_free_count(&link->outbox) >= piece_count)
+    if (rsi_mailbox_free_count(&link->outbox) >= piece_count) {
         return true;
+    }
     /* Pairs with the owner thread, which pops and then looks at the flag. */
     rsi_store_relaxed(&link->outbox_full, 1);
     rsi_fence_seq_cst();
@@ -31,22 +32,26 @@ rsi_status_t rsi_control_send(struct rsi_link *link, const Ringside__Control__Co
 {
     uint8_t packed[RSI_CONTROL_MESSAGE_BYTES_MAX];
     size_t packed_bytes = ringside__control__control__get_packed_size(message);
-    if (packed_bytes > sizeof(packed))
+    if (packed_bytes > sizeof(packed)) {
         return RSI_E_TOO_LARGE;
+    }
     ringside__control__control__pack(message, packed);
 
     uint32_t piece_count = (uint32_t)((packed_bytes + PIECE_BYTES_MAX - 1) / PIECE_BYTES_MAX);
-    if (piece_count == 0)
+    if (piece_count == 0) {
         piece_count = 1;
-    if (!outbox_has_room(link, piece_count))
+    }
+    if (!outbox_has_room(link, piece_count)) {
         return RSI_WOULD_BLOCK;
+    }
 
     size_t sent_bytes = 0;
     for (uint32_t index = 0; index < piece_count; index++) {
         uint8_t piece[RSI_CONTROL_BYTES_MAX];
         size_t take_bytes = packed_bytes - sent_bytes;
-        if (take_bytes > PIECE_BYTES_MAX)
+        if (take_bytes > PIECE_BYTES_MAX) {
             take_bytes = PIECE_BYTES_MAX;
+        }
         piece[0] = index + 1 < piece_count ? PIECE_MORE : PIECE_LAST;
         memcpy(piece + 1, packed + sent_bytes, take_bytes);
         rsi_status_t status = rsi_link_send_control(link, piece, (uint32_t)take_bytes + 1);
@@ -67,10 +72,11 @@ static rsi_status_t decode_message(struct rsi_control_receiver *receiver,
     receiver->byte_count = 0;
     Ringside__Control__Control *decoded =
         ringside__control__control__unpack(NULL, byte_count, receiver->bytes);
-    if (decoded == NULL)
+    if (decoded == NULL) {
         return rsi_fail(error, RSI_E_PROTOCOL,
                         "a control message of %u bytes that is no ringside.control.Control",
                         byte_count);
+    }
     if (decoded->body_case == RINGSIDE__CONTROL__CONTROL__BODY__NOT_SET) {
         rsi_control_free(decoded);
         return rsi_fail(error, RSI_E_PROTOCOL,
@@ -108,8 +114,9 @@ rsi_status_t rsi_control_decode_piece(struct rsi_control_receiver *receiver, con
     }
     memcpy(receiver->bytes + receiver->byte_count, piece + 1, part_bytes);
     receiver->byte_count += part_bytes;
-    if (piece[0] == PIECE_MORE)
+    if (piece[0] == PIECE_MORE) {
         return RSI_WOULD_BLOCK;
+    }
     return decode_message(receiver, message, error);
 }
 
@@ -120,18 +127,21 @@ rsi_status_t rsi_control_receive(struct rsi_control_receiver *receiver, struct r
     for (uint32_t piece_count = 0; piece_count <= RSI_CONTROL_MESSAGE_BYTES_MAX; piece_count++) {
         uint32_t bytes = 0;
         const void *piece = rsi_link_front_control(link, &bytes);
-        if (piece == NULL)
+        if (piece == NULL) {
             return RSI_WOULD_BLOCK;
+        }
         rsi_status_t status = rsi_control_decode_piece(receiver, piece, bytes, message, error);
         rsi_link_pop_control(link);
-        if (status != RSI_WOULD_BLOCK)
+        if (status != RSI_WOULD_BLOCK) {
             return status;
+        }
     }
     return rsi_fail(error, RSI_E_PROTOCOL, "a control message in too many pieces");
 }
 
 void rsi_control_free(Ringside__Control__Control *message)
 {
-    if (message != NULL)
+    if (message != NULL) {
         ringside__control__control__free_unpacked(message, NULL);
+    }
 }

@@ -29,8 +29,9 @@ static int fixture_make(void **state)
         links[index]->poller = &fixture.poller;
         rsi_store_relaxed(&links[index]->state, RSI_LINK_OPEN);
         if (rsi_mailbox_init(&links[index]->inbox, RSI_CONTROL_BYTES_MAX, SLOT_COUNT, NULL) ||
-            rsi_mailbox_init(&links[index]->outbox, RSI_CONTROL_BYTES_MAX, SLOT_COUNT, NULL))
+            rsi_mailbox_init(&links[index]->outbox, RSI_CONTROL_BYTES_MAX, SLOT_COUNT, NULL)) {
             return -1;
+        }
     }
     *state = &fixture;
     return 0;
@@ -114,13 +115,15 @@ static void test_all_pieces_or_none(void **state)
     struct fixture *fixture = *state;
     char text[700] = "";
     memset(text, 'y', sizeof(text) - 1);
-    for (uint32_t index = 0; index + 1 < SLOT_COUNT; index++)
+    for (uint32_t index = 0; index + 1 < SLOT_COUNT; index++) {
         assert_int_equal(send_bye(&fixture->near, "short"), RSI_OK);
+    }
     assert_int_equal(send_bye(&fixture->near, text), RSI_WOULD_BLOCK);
     assert_int_equal(rsi_load_relaxed(&fixture->near.outbox_full), 1);
     assert_int_equal(carry(fixture), SLOT_COUNT - 1);
-    for (uint32_t index = 0; index + 1 < SLOT_COUNT; index++)
+    for (uint32_t index = 0; index + 1 < SLOT_COUNT; index++) {
         expect_bye(fixture, "short");
+    }
     assert_int_equal(send_bye(&fixture->near, text), RSI_OK);
     assert_int_equal(carry(fixture), 2);
     expect_bye(fixture, text);
@@ -141,8 +144,9 @@ static rsi_status_t decode(struct fixture *fixture, const void *piece, uint32_t 
     Ringside__Control__Control *message = NULL;
     rsi_status_t status =
         rsi_control_decode_piece(&fixture->receiver, piece, bytes, &message, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         assert_null(message);
+    }
     rsi_control_free(message);
     return status;
 }
@@ -177,8 +181,9 @@ static void test_garbage_is_refused(void **state)
     piece[0] = 1;
     uint32_t piece_count = 0;
     rsi_status_t status;
-    while ((status = decode(fixture, piece, RSI_CONTROL_BYTES_MAX, &error)) == RSI_WOULD_BLOCK)
+    while ((status = decode(fixture, piece, RSI_CONTROL_BYTES_MAX, &error)) == RSI_WOULD_BLOCK) {
         assert_true(++piece_count < 100);
+    }
     assert_int_equal(status, RSI_E_PROTOCOL);
     assert_non_null(strstr(error.text, "more than 4096"));
     assert_int_equal(send_bye(&fixture->near, "still here"), RSI_OK);

@@ -37,8 +37,9 @@ static inline uint64_t rsi_link_room_bytes(const struct rsi_link *link)
  */
 static inline struct rsi_frame_header *rsi_frame_claim(struct rsi_link *link, uint64_t frame_bytes)
 {
-    if (rsi_link_room_bytes(link) < frame_bytes)
+    if (rsi_link_room_bytes(link) < frame_bytes) {
         return NULL;
+    }
     return (struct rsi_frame_header *)(void *)rsi_ring_at(&link->out, link->staged_pos);
 }
 
@@ -46,10 +47,11 @@ static inline struct rsi_frame_header *rsi_frame_claim(struct rsi_link *link, ui
 static inline void rsi_frame_commit(struct rsi_link *link, uint64_t frame_bytes)
 {
     uint64_t word = rsi_commit_word(link->staged_pos, frame_bytes);
-    if (link->staged_pos == link->placed_pos)
+    if (link->staged_pos == link->placed_pos) {
         link->head_word = word;
-    else
+    } else {
         *(uint64_t *)(void *)rsi_ring_at(&link->out, link->staged_pos) = word;
+    }
     link->staged_pos += frame_bytes;
 }
 

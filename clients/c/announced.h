@@ -47,13 +47,15 @@ void rsi_announced_table_fini(struct rsi_announced_table *table);
 static inline struct rsi_announced *rsi_announced_find(const struct rsi_announced_table *table,
                                                        uint32_t publication)
 {
-    if (table->slot_count == 0)
+    if (table->slot_count == 0) {
         return NULL;
+    }
     uint32_t mask = table->slot_count - 1;
     for (uint32_t slot = (publication * 0x9e3779b1u) & mask;; slot = (slot + 1) & mask) {
         struct rsi_announced *entry = table->slots[slot];
-        if (entry == NULL || entry->publication == publication)
+        if (entry == NULL || entry->publication == publication) {
             return entry;
+        }
     }
 }
 

@@ -54,8 +54,9 @@ void broker_testing_start(struct broker_testing *testing)
 {
     struct rsi_error error = {0};
     if (rsi_settings_check(&testing->settings, &error) != RSI_OK ||
-        rsi_broker_create(&testing->broker, &testing->settings, &error) != RSI_OK)
+        rsi_broker_create(&testing->broker, &testing->settings, &error) != RSI_OK) {
         fail_msg("broker: %s", error.text);
+    }
     find_url(rsi_broker_urls(testing->broker), "tcp://", testing->tcp_url,
              sizeof(testing->tcp_url));
     assert_int_equal(pthread_create(&testing->thread, NULL, run, testing), 0);
@@ -64,8 +65,9 @@ void broker_testing_start(struct broker_testing *testing)
 
 void broker_testing_stop(struct broker_testing *testing)
 {
-    if (!testing->is_running)
+    if (!testing->is_running) {
         return;
+    }
     rsi_broker_stop(testing->broker);
     assert_int_equal(pthread_join(testing->thread, NULL), 0);
     testing->is_running = false;
@@ -91,12 +93,14 @@ void recorder_on_message(void *arg, const ringside_message_t *message)
     size_t kept_bytes =
         message->bytes < sizeof(record->first_bytes) ? message->bytes : sizeof(record->first_bytes);
     memset(record->first_bytes, 0, sizeof(record->first_bytes));
-    if (kept_bytes > 0)
+    if (kept_bytes > 0) {
         memcpy(record->first_bytes, message->data, kept_bytes);
+    }
     record->bytes = message->bytes;
     record->sum = 0;
-    for (size_t at = 0; at < message->bytes; at++)
+    for (size_t at = 0; at < message->bytes; at++) {
         record->sum += ((const uint8_t *)message->data)[at];
+    }
     record->sequence = message->sequence;
     record->publication = message->publication;
 }

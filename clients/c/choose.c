@@ -49,35 +49,42 @@ static bool is_loopback(const struct sockaddr_storage *address)
         const struct sockaddr_in *in = (const struct sockaddr_in *)address;
         return ntohl(in->sin_addr.s_addr) >> 24 == 127;
     }
-    if (address->ss_family == AF_INET6)
+    if (address->ss_family == AF_INET6) {
         return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+    }
     return false;
 }
 
 static bool is_same_host(const struct sockaddr_storage *address, const struct sockaddr *own)
 {
-    if (own == NULL || own->sa_family != address->ss_family)
+    if (own == NULL || own->sa_family != address->ss_family) {
         return false;
-    if (address->ss_family == AF_INET)
+    }
+    if (address->ss_family == AF_INET) {
         return ((const struct sockaddr_in *)address)->sin_addr.s_addr ==
                ((const struct sockaddr_in *)(const void *)own)->sin_addr.s_addr;
-    if (address->ss_family == AF_INET6)
+    }
+    if (address->ss_family == AF_INET6) {
         return memcmp(&((const struct sockaddr_in6 *)address)->sin6_addr,
                       &((const struct sockaddr_in6 *)(const void *)own)->sin6_addr,
                       sizeof(struct in6_addr)) == 0;
+    }
     return false;
 }
 
 static bool is_own_address(const struct sockaddr_storage *address)
 {
-    if (is_loopback(address))
+    if (is_loopback(address)) {
         return true;
+    }
     struct ifaddrs *interfaces = NULL;
-    if (getifaddrs(&interfaces) != 0)
+    if (getifaddrs(&interfaces) != 0) {
         return false;
+    }
     bool is_own = false;
-    for (const struct ifaddrs *one = interfaces; one != NULL && !is_own; one = one->ifa_next)
+    for (const struct ifaddrs *one = interfaces; one != NULL && !is_own; one = one->ifa_next) {
         is_own = is_same_host(address, one->ifa_addr);
+    }
     freeifaddrs(interfaces);
     return is_own;
 }
@@ -92,8 +99,9 @@ static rsi_status_t add_local(struct rsi_client_candidates *candidates,
     struct sockaddr_storage address;
     socklen_t address_bytes;
     rsi_status_t status = rsi_url_resolve(url, false, &address, &address_bytes, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     char why[RSI_PATH_BYTES_MAX + 64];
     if (!is_own_address(&address)) {
         snprintf(why, sizeof(why), "%.64s is not this host", url->host);
@@ -103,8 +111,9 @@ static rsi_status_t add_local(struct rsi_client_candidates *candidates,
 
     struct rsi_url local = {.port = 0};
     const char *directory = getenv("RINGSIDE_RUN_DIR");
-    if (directory == NULL || directory[0] == 0)
+    if (directory == NULL || directory[0] == 0) {
         directory = RUN_DIRECTORY_DEFAULT;
+    }
     int path_bytes = snprintf(local.path, sizeof(local.path), "%s/broker-%u.sock", directory,
                               (unsigned)url->port);
     if (path_bytes >= (int)sizeof(local.path)) {
@@ -137,11 +146,13 @@ static rsi_status_t choose_all(struct rsi_client_candidates *candidates, const s
             continue;
         }
         rsi_status_t status = add_local(candidates, transport, url, error);
-        if (status != RSI_OK)
+        if (status != RSI_OK) {
             return status;
+        }
     }
-    if (candidates->count == 0)
+    if (candidates->count == 0) {
         return rsi_fail(error, RSI_E_UNSUPPORTED, "no transport is left: %s", candidates->why_not);
+    }
     return RSI_OK;
 }
 
@@ -150,25 +161,30 @@ rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates, const c
 {
     struct rsi_url parsed;
     memset(candidates, 0, sizeof(*candidates));
-    if (url == NULL)
+    if (url == NULL) {
         return rsi_fail(error, RSI_E_INVALID,
                         "the URL is NULL: say where the broker is, \"auto://host:port\"");
+    }
     rsi_status_t status = rsi_url_parse(&parsed, url, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     /* Without a host it is a listener's URL: any address. */
-    if (parsed.path[0] == 0 && (parsed.host[0] == 0 || strcmp(parsed.host, "*") == 0))
+    if (parsed.path[0] == 0 && (parsed.host[0] == 0 || strcmp(parsed.host, "*") == 0)) {
         return rsi_fail(error, RSI_E_INVALID,
                         "\"%s\" names no host to connect to: \"%s://host:port\"", url,
                         parsed.scheme);
-    if (strcmp(parsed.scheme, "auto") == 0)
+    }
+    if (strcmp(parsed.scheme, "auto") == 0) {
         return choose_all(candidates, &parsed, error);
+    }
     const struct rsi_transport *transport = rsi_transport_find(parsed.scheme);
-    if (transport == NULL)
+    if (transport == NULL) {
         return rsi_fail(error, RSI_E_UNSUPPORTED,
                         "\"%s\": this build has no %s transport; build with it, or use another "
                         "scheme",
                         url, parsed.scheme);
+    }
     add(candidates, transport, &parsed);
     return RSI_OK;
 }

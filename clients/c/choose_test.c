@@ -12,8 +12,9 @@ static struct rsi_client_candidates choose(const char *url)
 {
     struct rsi_client_candidates candidates;
     struct rsi_error error = {0};
-    if (rsi_client_choose(&candidates, url, &error) != RSI_OK)
+    if (rsi_client_choose(&candidates, url, &error) != RSI_OK) {
         fail_msg("%s: %s", url, error.text);
+    }
     return candidates;
 }
 
@@ -28,8 +29,9 @@ static void expect_refusal(const char *url, rsi_status_t wanted)
 static bool has(const struct rsi_client_candidates *candidates, const char *name)
 {
     for (uint32_t index = 0; index < candidates->count; index++) {
-        if (strcmp(candidates->list[index].transport->name, name) == 0)
+        if (strcmp(candidates->list[index].transport->name, name) == 0) {
             return true;
+        }
     }
     return false;
 }

@@ -45,9 +45,10 @@ static rsi_status_t say_goodbye(struct ringside_client *client, uint64_t deadlin
     rsi_status_t status = rsi_client_wait(client, is_out, NULL, &wish, deadline_ns, NULL);
     rsi_status_t bye_status =
         rsi_client_wait(client, is_bye_sent, NULL, &RSI_CLIENT_WISH_NONE, deadline_ns, NULL);
-    if (bye_status == RSI_OK)
+    if (bye_status == RSI_OK) {
         bye_status = rsi_client_wait(client, is_bye_received, NULL, &RSI_CLIENT_WISH_NONE,
                                      deadline_ns, NULL);
+    }
     /* That the broker did not say goodbye in time loses nothing. */
     (void)bye_status;
     return status;
@@ -55,20 +56,24 @@ static rsi_status_t say_goodbye(struct ringside_client *client, uint64_t deadlin
 
 ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
 {
-    if (client == NULL)
+    if (client == NULL) {
         return RINGSIDE_OK;
+    }
     rsi_status_t status = rsi_client_enter(client, "ringside_close");
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     uint64_t deadline_ns = rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns);
 
     client->claim = NULL;
-    if (client->phase == RSI_CLIENT_OPEN)
+    if (client->phase == RSI_CLIENT_OPEN) {
         status = say_goodbye(client, deadline_ns);
-    else if (client->link->peer_arrived_pos != client->link->staged_pos)
+    } else if (client->link->peer_arrived_pos != client->link->staged_pos) {
         status = RSI_E_LINK_LOST;
-    if (status == RSI_E_LINK_CLOSED)
+    }
+    if (status == RSI_E_LINK_CLOSED) {
         status = RSI_E_LINK_LOST; /* the broker went first, before everything had arrived */
+    }
     if (status != RSI_OK) {
         struct rsi_error error = {0};
         (void)rsi_fail(&error, status,

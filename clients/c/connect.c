@@ -35,10 +35,11 @@
 static rsi_status_t add_to_epoll(struct ringside_client *client, int fd, struct rsi_error *error)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+    if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "adding a descriptor of transport %s to the client's epoll set",
                               client->transport->name);
+    }
     return RSI_OK;
 }
 
@@ -55,14 +56,17 @@ static rsi_status_t make_endpoint(struct ringside_client *client,
     const struct rsi_poller_options poller_options = {.link_count_max = 1};
     client->transport = transport;
     rsi_status_t status = transport->domain_create(&client->domain, &domain_options, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = transport->poller_create(&client->poller, client->domain, &poller_options, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = add_to_epoll(client, transport->poller_fd(client->poller), error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     return add_to_epoll(client, transport->domain_fd(client->domain), error);
 }
 
@@ -77,10 +81,12 @@ static bool drive_to_closed(struct ringside_client *client)
         (void)rsi_poller_poll(client->poller, now_ns);
         (void)transport->domain_poll_control(client->domain, now_ns);
         transport->link_poll_control(link, now_ns);
-        if (rsi_link_state(link) == RSI_LINK_CLOSED)
+        if (rsi_link_state(link) == RSI_LINK_CLOSED) {
             return true;
-        if (now_ns >= deadline_ns)
+        }
+        if (now_ns >= deadline_ns) {
             return false;
+        }
         struct pollfd entry = {.fd = client->epoll_fd, .events = POLLIN};
         (void)poll(&entry, 1, DISCONNECT_SLEEP_MS);
     }
@@ -99,12 +105,15 @@ void rsi_client_disconnect(struct ringside_client *client)
         client->domain = NULL;
         return;
     }
-    if (client->link != NULL)
+    if (client->link != NULL) {
         transport->link_destroy(client->link);
-    if (client->poller != NULL)
+    }
+    if (client->poller != NULL) {
         transport->poller_destroy(client->poller);
-    if (client->domain != NULL)
+    }
+    if (client->domain != NULL) {
         transport->domain_destroy(client->domain);
+    }
     client->link = NULL;
     client->poller = NULL;
     client->domain = NULL;
@@ -138,8 +147,9 @@ static rsi_status_t wait_beyond(struct ringside_client *client, enum rsi_link_st
 {
     rsi_status_t status =
         rsi_client_wait(client, is_beyond, &state, &RSI_CLIENT_WISH_NONE, deadline_ns, error);
-    if (status == RSI_E_TIMED_OUT)
+    if (status == RSI_E_TIMED_OUT) {
         return rsi_fail(error, status, "%s was not done within the connect time-out", what);
+    }
     return status;
 }
 
@@ -152,8 +162,9 @@ static rsi_status_t attach(struct ringside_client *client,
         .in_bytes = agreement->deliver_ring_bytes,
     };
     rsi_status_t status = client->transport->link_attach(client->link, &rings, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     /* A transport may be done at once; ATTACHING is then behind us already. */
     return wait_beyond(client, RSI_LINK_ATTACHING, "setting up the rings", deadline_ns, error);
 }
@@ -163,24 +174,30 @@ static rsi_status_t try_candidate(struct ringside_client *client,
                                   uint64_t deadline_ns, bool *is_answered, struct rsi_error *error)
 {
     uint64_t now_ns = rsi_clock_now_ns();
-    if (now_ns >= deadline_ns)
+    if (now_ns >= deadline_ns) {
         return rsi_fail(error, RSI_E_TIMED_OUT, "no time was left to try it");
+    }
     rsi_status_t status = make_endpoint(client, transport, deadline_ns - now_ns, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = transport->link_dial(&client->link, client->poller, url, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = wait_beyond(client, RSI_LINK_CONNECTING, "connecting", deadline_ns, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_client_agreement agreement;
     status = rsi_client_shake_hands(client, &agreement, deadline_ns, is_answered, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = attach(client, &agreement, deadline_ns, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     client->session = agreement.session;
     client->message_bytes_max = agreement.message_bytes_max;
     client->deliver_pos = client->link->consumed_pos;
@@ -245,17 +262,21 @@ void rsi_client_free(struct ringside_client *client)
 {
     rsi_client_counters_destroy(client->counters);
     rsi_announced_table_fini(&client->announced);
-    for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++)
+    for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
         free(client->publishers[slot]);
+    }
     free(client->publishers);
-    for (uint32_t index = 0; index < client->subscription_count; index++)
+    for (uint32_t index = 0; index < client->subscription_count; index++) {
         free(client->subscriptions[index]);
+    }
     free(client->subscriptions);
     rsi_control_free(client->handshake_answer);
-    if (client->nudge_fd >= 0)
+    if (client->nudge_fd >= 0) {
         close(client->nudge_fd);
-    if (client->epoll_fd >= 0)
+    }
+    if (client->epoll_fd >= 0) {
         close(client->epoll_fd);
+    }
     free(client);
 }
 
@@ -265,9 +286,10 @@ static rsi_status_t make_descriptors(struct ringside_client *client, struct rsi_
     client->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN};
     if (client->epoll_fd < 0 || client->nudge_fd < 0 ||
-        epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->nudge_fd, &event) != 0)
+        epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->nudge_fd, &event) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "making the client's descriptors");
+    }
     return RSI_OK;
 }
 
@@ -275,24 +297,30 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
                                    const ringside_options_t *options, struct rsi_error *error)
 {
     rsi_status_t status = rsi_client_options_read(&client->options, options, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     struct rsi_client_candidates candidates;
     status = rsi_client_choose(&candidates, url, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = make_descriptors(client, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     rsi_idle_init(&client->idle, client->options.idle_strategy, client->options.spin_ns);
     status = try_candidates(client, &candidates, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
-    if (client->options.counters_path == NULL)
+    }
+    if (client->options.counters_path == NULL) {
         return RSI_OK;
+    }
     status = rsi_client_counters_create(&client->counters, client, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         rsi_client_disconnect(client);
+    }
     return status;
 }
 
@@ -312,8 +340,9 @@ static rsi_status_t set_log_level(struct rsi_error *error)
             return status;
         }
     }
-    if (rsi_exchange_acq_rel(&is_set, 1u) == 0)
+    if (rsi_exchange_acq_rel(&is_set, 1u) == 0) {
         rsi_log_set_level(level);
+    }
     return RSI_OK;
 }
 
@@ -327,8 +356,9 @@ ringside_status_t ringside_connect(ringside_client_t **client, const char *url,
         return rsi_client_fail_globally(&error);
     }
     *client = NULL;
-    if (set_log_level(&error) != RSI_OK)
+    if (set_log_level(&error) != RSI_OK) {
         return rsi_client_fail_globally(&error);
+    }
     rsi_client_watch_forks();
     rsi_clock_prepare();
     struct ringside_client *made = calloc(1, sizeof(*made));

@@ -44,20 +44,24 @@ rsi_status_t rsi_client_counters_create(struct rsi_client_counters **counters,
 {
     const char *label = client->options.client_name;
     struct rsi_client_counters *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the client's counters");
+    }
     rsi_status_t status = rsi_counters_create(&made->counters, client->options.counters_path,
                                               (uint32_t)TOTAL_COUNT + 1, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         goto free_made;
+    }
     status = rsi_counters_allocate(made->counters, RSI_COUNTER_KIND_TEXT, "transport", label,
                                    &made->transport, error);
-    for (size_t index = 0; index < TOTAL_COUNT && status == RSI_OK; index++)
+    for (size_t index = 0; index < TOTAL_COUNT && status == RSI_OK; index++) {
         status =
             rsi_counters_allocate(made->counters, RSI_COUNTER_KIND_COUNTER,
                                   shown_totals[index].name, label, &made->totals[index], error);
-    if (status != RSI_OK)
+    }
+    if (status != RSI_OK) {
         goto destroy_counters;
+    }
     rsi_counter_set_text(made->transport, "%s", client->transport_why);
     *counters = made;
     return RSI_OK;
@@ -71,8 +75,9 @@ free_made:
 
 void rsi_client_counters_destroy(struct rsi_client_counters *counters)
 {
-    if (counters == NULL)
+    if (counters == NULL) {
         return;
+    }
     rsi_counters_destroy(counters->counters);
     free(counters);
 }
@@ -80,11 +85,13 @@ void rsi_client_counters_destroy(struct rsi_client_counters *counters)
 void rsi_client_counters_show(struct ringside_client *client, uint64_t now_ns)
 {
     struct rsi_client_counters *counters = client->counters;
-    if (now_ns < counters->due_ns)
+    if (now_ns < counters->due_ns) {
         return;
+    }
     counters->due_ns = now_ns + SHOW_INTERVAL_NS;
     const uint8_t *totals = (const uint8_t *)&client->totals;
-    for (size_t index = 0; index < TOTAL_COUNT; index++)
+    for (size_t index = 0; index < TOTAL_COUNT; index++) {
         rsi_counter_set(counters->totals[index],
                         *(const uint64_t *)(const void *)(totals + shown_totals[index].offset));
+    }
 }

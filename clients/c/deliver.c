@@ -59,8 +59,9 @@ void rsi_client_discard_frames(struct ringside_client *client)
 
 void rsi_client_tell_event(struct ringside_client *client, const ringside_event_t *event)
 {
-    if (client->options.on_event == NULL)
+    if (client->options.on_event == NULL) {
         return;
+    }
     client->is_in_callback = true;
     client->options.on_event(client->options.event_arg, event);
     client->is_in_callback = false;
@@ -80,8 +81,9 @@ static void tell_gap(struct ringside_client *client, const struct rsi_announced 
         .count = count,
     };
     client->totals.gap_events++;
-    if (count != UINT64_MAX)
+    if (count != UINT64_MAX) {
         client->totals.gap_messages += count;
+    }
     delivery->event_count++;
     rsi_client_tell_event(client, &event);
 }
@@ -92,10 +94,12 @@ static void tell_gap(struct ringside_client *client, const struct rsi_announced 
 static bool is_wanted_by(const struct ringside_subscription *subscription,
                          const struct rsi_announced *entry)
 {
-    if (!subscription->is_active)
+    if (!subscription->is_active) {
         return false;
-    if (subscription->no_echo && entry->publisher_session == subscription->client->session)
+    }
+    if (subscription->no_echo && entry->publisher_session == subscription->client->session) {
         return false;
+    }
     return rsi_subject_matches(subscription->subject, subscription->subject_bytes, entry->subject,
                                entry->subject_bytes);
 }
@@ -116,8 +120,9 @@ static RSI_NOINLINE bool find_subscriptions(struct ringside_client *client,
     }
     entry->subscription_count = 0;
     for (uint32_t index = 0; index < client->subscription_count; index++) {
-        if (is_wanted_by(client->subscriptions[index], entry))
+        if (is_wanted_by(client->subscriptions[index], entry)) {
             entry->subscriptions[entry->subscription_count++] = client->subscriptions[index];
+        }
     }
     entry->subscriptions_version = client->subscriptions_version;
     return true;
@@ -126,8 +131,9 @@ static RSI_NOINLINE bool find_subscriptions(struct ringside_client *client,
 static inline bool has_subscriptions(struct ringside_client *client, struct rsi_announced *entry)
 {
     if (rsi_unlikely(entry->subscriptions_version != client->subscriptions_version) &&
-        !find_subscriptions(client, entry))
+        !find_subscriptions(client, entry)) {
         return false;
+    }
     return entry->subscription_count > 0;
 }
 
@@ -141,8 +147,9 @@ static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_anno
 {
     uint64_t count = next_sequence - entry->next_sequence;
     entry->next_sequence = next_sequence;
-    if (has_subscriptions(client, entry))
+    if (has_subscriptions(client, entry)) {
         tell_gap(client, entry, is_count_known ? count : UINT64_MAX, delivery);
+    }
 }
 
 static inline void take_message(struct ringside_client *client, const struct rsi_frame *frame,
@@ -195,8 +202,9 @@ static RSI_NOINLINE void take_announce(struct ringside_client *client,
     const char *why = NULL;
     rsi_status_t status = rsi_announced_put(&client->announced, frame->payload,
                                             frame->header.payload_bytes, &entry, &why);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         stop(client, status, why);
+    }
 }
 
 static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_entry *gap,
@@ -211,8 +219,9 @@ static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_
         stop(client, RSI_E_PROTOCOL, "a gap that ends before what was delivered");
         return;
     }
-    if (gap->next_sequence > entry->next_sequence || !is_count_known)
+    if (gap->next_sequence > entry->next_sequence || !is_count_known) {
         skip_to(client, entry, gap->next_sequence, is_count_known, delivery);
+    }
 }
 
 static RSI_NOINLINE void take_gap(struct ringside_client *client, const struct rsi_frame *frame,
@@ -247,14 +256,16 @@ static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
         stop(client, RSI_E_PROTOCOL, why);
         return false;
     }
-    if (rsi_likely(frame.header.type == RSI_FRAME_MESSAGE))
+    if (rsi_likely(frame.header.type == RSI_FRAME_MESSAGE)) {
         take_message(client, &frame, delivery);
-    else if (frame.header.type == RSI_FRAME_ANNOUNCE)
+    } else if (frame.header.type == RSI_FRAME_ANNOUNCE) {
         take_announce(client, &frame);
-    else
+    } else {
         take_gap(client, &frame, delivery);
-    if (rsi_unlikely(client->is_deliver_stopped))
+    }
+    if (rsi_unlikely(client->is_deliver_stopped)) {
         return false;
+    }
     client->deliver_pos += frame.frame_bytes;
     return true;
 }
@@ -277,8 +288,9 @@ static RSI_COLD void tell_connected(struct ringside_client *client, struct deliv
 /* Whether everything was handed over that will ever come. */
 static bool is_all_delivered(const struct ringside_client *client)
 {
-    if (rsi_client_has_frames(client))
+    if (rsi_client_has_frames(client)) {
         return false;
+    }
     bool can_more_arrive = rsi_link_state(client->link) == RSI_LINK_ATTACHED &&
                            !client->is_deliver_stopped && client->is_bye_received;
     return !can_more_arrive || client->deliver_pos >= client->bye_end_pos;
@@ -315,19 +327,25 @@ size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
     struct rsi_link *link = client->link;
     uint64_t end_pos = link->arrived_pos;
 
-    if (rsi_unlikely(client->is_connected_event_due))
+    if (rsi_unlikely(client->is_connected_event_due)) {
         tell_connected(client, &delivery);
-    while (client->deliver_pos < end_pos && !client->is_deliver_stopped) {
-        if (!take_frame(client, end_pos, &delivery))
-            break;
-        if (client->deliver_pos - link->consumed_pos >= RSI_CLIENT_CONSUME_BYTES)
-            consume(client);
-        if (delivery.message_count == limit && limit != 0)
-            break;
     }
-    if (client->deliver_pos != link->consumed_pos)
+    while (client->deliver_pos < end_pos && !client->is_deliver_stopped) {
+        if (!take_frame(client, end_pos, &delivery)) {
+            break;
+        }
+        if (client->deliver_pos - link->consumed_pos >= RSI_CLIENT_CONSUME_BYTES) {
+            consume(client);
+        }
+        if (delivery.message_count == limit && limit != 0) {
+            break;
+        }
+    }
+    if (client->deliver_pos != link->consumed_pos) {
         consume(client);
-    if (rsi_unlikely(client->phase == RSI_CLIENT_ENDING) && is_all_delivered(client))
+    }
+    if (rsi_unlikely(client->phase == RSI_CLIENT_ENDING) && is_all_delivered(client)) {
         tell_end(client, &delivery);
+    }
     return delivery.message_count + delivery.event_count;
 }

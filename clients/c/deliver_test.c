@@ -77,8 +77,9 @@ static void put_message(struct seen *seen, uint32_t publication, uint64_t sequen
 static void expect(const struct seen *seen, uint32_t count, const int64_t *what)
 {
     assert_int_equal(seen->count, count);
-    for (uint32_t index = 0; index < count; index++)
+    for (uint32_t index = 0; index < count; index++) {
         assert_int_equal(seen->what[index], what[index]);
+    }
 }
 
 static void test_messages(void **state)
@@ -141,8 +142,9 @@ static void test_every_message_is_accounted_for(void **state)
     uint64_t next[3] = {1, 1, 1};
     uint64_t told[3] = {1, 1, 1};
     link_testing_subscribe(&seen->testing, ">", on_message, seen);
-    for (uint32_t publication = 0; publication < 3; publication++)
+    for (uint32_t publication = 0; publication < 3; publication++) {
         link_testing_put_announce(&seen->testing, publication, "a", 1, 1);
+    }
     uint64_t received_count = 0;
     uint64_t lost_count = 0;
     for (uint32_t round = 0; round < 3000; round++) {
@@ -162,17 +164,19 @@ static void test_every_message_is_accounted_for(void **state)
         }
         deliver(seen, 0);
         for (uint32_t index = 0; index < seen->count; index++) {
-            if (seen->what[index] < 0)
+            if (seen->what[index] < 0) {
                 lost_count += (uint64_t)-seen->what[index];
-            else
+            } else {
                 received_count++;
+            }
         }
         seen->count = 0;
         uint64_t all_told = told[0] + told[1] + told[2] - 3;
-        if (received_count + lost_count != all_told)
+        if (received_count + lost_count != all_told) {
             fail_msg("round %u: %llu received, %llu lost, %llu told; seed %llu", round,
                      (unsigned long long)received_count, (unsigned long long)lost_count,
                      (unsigned long long)all_told, (unsigned long long)seed);
+        }
     }
     assert_true(lost_count > 100);
     assert_false(seen->testing.client.is_deliver_stopped);
@@ -195,8 +199,9 @@ static void test_who_gets_what(void **state)
     struct seen *seen = *state;
     struct seen *others = calloc(2, sizeof(*others));
     assert_non_null(others);
-    for (uint32_t index = 0; index < 2; index++)
+    for (uint32_t index = 0; index < 2; index++) {
         others[index].testing.client.is_in_callback = true; /* looked at by on_message */
+    }
     link_testing_subscribe(&seen->testing, "a.>", on_message, seen);
     struct ringside_subscription *second =
         link_testing_subscribe(&seen->testing, "a.*", on_message, &others[0]);
@@ -221,8 +226,9 @@ static void test_who_gets_what(void **state)
     deliver(seen, 0);
     assert_int_equal(others[0].count, 2);
     assert_int_equal(others[1].count, 2);
-    while (seen->testing.client.subscription_count > 0)
+    while (seen->testing.client.subscription_count > 0) {
         rsi_subscription_free(seen->testing.client.subscriptions[0]);
+    }
     put_message(seen, 2, 9);
     assert_int_equal(deliver(seen, 0), 0);
     assert_int_equal(seen->testing.client.totals.unwanted_messages, 1);
@@ -236,8 +242,9 @@ static void test_limit_and_consume(void **state)
     uint8_t payload[1000] = {0};
     link_testing_subscribe(&seen->testing, "a", on_message, seen);
     link_testing_put_announce(&seen->testing, 5, "a", 1, 1);
-    for (uint64_t sequence = 1; sequence <= 50; sequence++)
+    for (uint64_t sequence = 1; sequence <= 50; sequence++) {
         link_testing_put(&seen->testing, RSI_FRAME_MESSAGE, 5, sequence, payload, sizeof(payload));
+    }
     assert_int_equal(deliver(seen, 3), 3);
     assert_int_equal(seen->count, 3);
     assert_true(rsi_client_has_frames(&seen->testing.client));
@@ -260,8 +267,9 @@ static void expect_stop(struct seen *seen, const char *text)
     assert_true(seen->testing.client.is_deliver_stopped);
     assert_true(rsi_load_relaxed(&seen->testing.link.failed));
     assert_int_equal(seen->testing.link.failure.status, RSI_E_PROTOCOL);
-    if (strstr(seen->testing.link.failure.text, text) == NULL)
+    if (strstr(seen->testing.link.failure.text, text) == NULL) {
         fail_msg("\"%s\" says nothing of \"%s\"", seen->testing.link.failure.text, text);
+    }
     /* Nothing after it is handed over. */
     uint32_t count = seen->count;
     assert_int_equal(rsi_client_deliver(&seen->testing.client, 0), 0);
@@ -349,10 +357,11 @@ static void test_random_bytes(void **state)
         put_message(one, 5, 1);
         link_testing_put_gap(&one->testing, RSI_GAP_DROPPED, 5, 5);
         put_message(one, 5, 5);
-        for (uint32_t change = 0; change < 3; change++)
+        for (uint32_t change = 0; change < 3; change++) {
             *rsi_ring_at(&one->testing.link.in,
                          rsi_test_random(&random) % one->testing.in_end_pos) =
                 (uint8_t)rsi_test_random(&random);
+        }
         deliver(one, 0);
         assert_int_equal(teardown((void **)&one), 0);
     }

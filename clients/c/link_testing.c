@@ -87,8 +87,9 @@ void link_testing_init(struct link_testing *testing)
 void link_testing_fini(struct link_testing *testing)
 {
     struct ringside_client *client = &testing->client;
-    while (client->subscription_count > 0)
+    while (client->subscription_count > 0) {
         rsi_subscription_free(client->subscriptions[0]);
+    }
     free(client->subscriptions);
     rsi_announced_table_fini(&client->announced);
     rsi_ring_fini(&testing->link.in);
@@ -113,8 +114,9 @@ void link_testing_put(struct link_testing *testing, uint8_t type, uint32_t publi
         .publish_time_ns = sequence * 10,
     };
     memcpy(at, &header, sizeof(header));
-    if (payload_bytes > 0)
+    if (payload_bytes > 0) {
         memcpy(at + sizeof(header), payload, payload_bytes);
+    }
     testing->in_end_pos += frame_bytes;
 }
 

@@ -26,20 +26,23 @@ rsi_status_t rsi_client_options_copy(void *known, size_t known_bytes, const void
                                      const char *type_name, struct rsi_error *error)
 {
     memset(known, 0, known_bytes);
-    if (given == NULL)
+    if (given == NULL) {
         return RSI_OK;
+    }
     size_t given_bytes;
     memcpy(&given_bytes, given, sizeof(given_bytes));
-    if (given_bytes < sizeof(given_bytes) || given_bytes > OPTIONS_BYTES_MAX)
+    if (given_bytes < sizeof(given_bytes) || given_bytes > OPTIONS_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID,
                         "%s.struct_bytes is %zu: set it to sizeof(%s) and everything else to zero",
                         type_name, given_bytes, type_name);
+    }
     for (size_t at = known_bytes; at < given_bytes; at++) {
-        if (((const uint8_t *)given)[at] != 0)
+        if (((const uint8_t *)given)[at] != 0) {
             return rsi_fail(error, RSI_E_UNSUPPORTED,
                             "%s sets an option that this library (%s) does not know: use a newer "
                             "libringside",
                             type_name, ringside_version());
+        }
     }
     memcpy(known, given, given_bytes < known_bytes ? given_bytes : known_bytes);
     return RSI_OK;
@@ -56,12 +59,14 @@ static rsi_status_t read_name(struct rsi_client_options *out, const char *name,
         return RSI_OK;
     }
     size_t bytes = strlen(name);
-    if (bytes == 0 || bytes > RSI_NAME_BYTES_MAX)
+    if (bytes == 0 || bytes > RSI_NAME_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "client_name has %zu bytes: 1 to %u are allowed",
                         bytes, RSI_NAME_BYTES_MAX);
+    }
     for (size_t at = 0; at < bytes; at++) {
-        if ((uint8_t)name[at] < 0x20 || name[at] == 0x7f)
+        if ((uint8_t)name[at] < 0x20 || name[at] == 0x7f) {
             return rsi_fail(error, RSI_E_INVALID, "client_name holds a control byte at %zu", at);
+        }
     }
     (void)rsi_text_copy(out->client_name, sizeof(out->client_name), name);
     return RSI_OK;
@@ -76,20 +81,24 @@ static rsi_status_t read_token(struct rsi_client_options *out, const ringside_op
         out->token_name = getenv("RINGSIDE_TOKEN_NAME");
         out->token = getenv("RINGSIDE_TOKEN");
     }
-    if ((out->token_name == NULL) != (out->token == NULL))
+    if ((out->token_name == NULL) != (out->token == NULL)) {
         return rsi_fail(error, RSI_E_INVALID,
                         "a token needs both its name and its secret: set token_name and token, or "
                         "RINGSIDE_TOKEN_NAME and RINGSIDE_TOKEN");
-    if (out->token == NULL)
+    }
+    if (out->token == NULL) {
         return RSI_OK;
+    }
     size_t name_bytes = strlen(out->token_name);
-    if (name_bytes == 0 || name_bytes > RSI_NAME_BYTES_MAX)
+    if (name_bytes == 0 || name_bytes > RSI_NAME_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "token_name has %zu bytes: 1 to %u are allowed",
                         name_bytes, RSI_NAME_BYTES_MAX);
+    }
     size_t secret_bytes = strlen(out->token);
-    if (secret_bytes < RSI_AUTH_SECRET_BYTES_MIN || secret_bytes > RSI_AUTH_SECRET_BYTES_MAX)
+    if (secret_bytes < RSI_AUTH_SECRET_BYTES_MIN || secret_bytes > RSI_AUTH_SECRET_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "the token has %zu bytes: %u to %u are allowed",
                         secret_bytes, RSI_AUTH_SECRET_BYTES_MIN, RSI_AUTH_SECRET_BYTES_MAX);
+    }
     return RSI_OK;
 }
 
@@ -105,12 +114,13 @@ static rsi_status_t read_ring(uint64_t *ring_bytes, uint64_t given_bytes, const 
         return RSI_OK;
     }
     if (!rsi_is_power_of_two(given_bytes) || given_bytes < RSI_RING_BYTES_MIN ||
-        given_bytes > RSI_RING_BYTES_MAX)
+        given_bytes > RSI_RING_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID,
                         "%s is %" PRIu64 ": a ring is a power of two from %" PRIu64 " to %" PRIu64
                         " bytes, 0 for the default, or UINT64_MAX for none",
                         option, given_bytes, (uint64_t)RSI_RING_BYTES_MIN,
                         (uint64_t)RSI_RING_BYTES_MAX);
+    }
     *ring_bytes = given_bytes;
     return RSI_OK;
 }
@@ -120,25 +130,29 @@ static rsi_status_t read_sizes(struct rsi_client_options *out, const ringside_op
 {
     rsi_status_t status = read_ring(&out->publish_ring_bytes, options->publish_ring_bytes,
                                     "publish_ring_bytes", error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = read_ring(&out->deliver_ring_bytes, options->deliver_ring_bytes, "deliver_ring_bytes",
                        error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
-    if (out->publish_ring_bytes == 0 && out->deliver_ring_bytes == 0)
+    }
+    if (out->publish_ring_bytes == 0 && out->deliver_ring_bytes == 0) {
         return rsi_fail(error, RSI_E_INVALID,
                         "both publish_ring_bytes and deliver_ring_bytes are UINT64_MAX: a client "
                         "that neither publishes nor subscribes has nothing to do");
+    }
     out->message_bytes_max = options->message_bytes_max;
     if (out->publish_ring_bytes != 0 &&
-        out->message_bytes_max > out->publish_ring_bytes / RSI_RING_PER_MESSAGE)
+        out->message_bytes_max > out->publish_ring_bytes / RSI_RING_PER_MESSAGE) {
         return rsi_fail(error, RSI_E_INVALID,
                         "message_bytes_max is %" PRIu64 ", but a publish ring of %" PRIu64
                         " bytes takes messages of at most %" PRIu64
                         " (a quarter); raise publish_ring_bytes",
                         out->message_bytes_max, out->publish_ring_bytes,
                         out->publish_ring_bytes / RSI_RING_PER_MESSAGE);
+    }
     return RSI_OK;
 }
 
@@ -167,8 +181,9 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
     ringside_options_t given;
     rsi_status_t status =
         rsi_client_options_copy(&given, sizeof(given), options, "ringside_options_t", error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     memset(out, 0, sizeof(*out));
     out->bind_host = given.bind_host;
     out->device = given.device;
@@ -178,13 +193,16 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
     out->connect_timeout_ns =
         given.connect_timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : given.connect_timeout_ns;
     status = read_name(out, given.client_name, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = read_token(out, &given, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     status = read_sizes(out, &given, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     return read_wait(out, &given, error);
 }

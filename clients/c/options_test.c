@@ -14,8 +14,9 @@ static ringside_options_t blank(void)
 static void expect_fine(const ringside_options_t *options, struct rsi_client_options *out)
 {
     struct rsi_error error = {0};
-    if (rsi_client_options_read(out, options, &error) != RSI_OK)
+    if (rsi_client_options_read(out, options, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
 }
 
 static void expect_refusal(const ringside_options_t *options, rsi_status_t wanted, const char *text)
@@ -23,8 +24,9 @@ static void expect_refusal(const ringside_options_t *options, rsi_status_t wante
     struct rsi_client_options out;
     struct rsi_error error = {0};
     assert_int_equal(rsi_client_options_read(&out, options, &error), wanted);
-    if (strstr(error.text, text) == NULL)
+    if (strstr(error.text, text) == NULL) {
         fail_msg("\"%s\" says nothing of \"%s\"", error.text, text);
+    }
 }
 
 static void test_defaults(void **state)

@@ -24,8 +24,9 @@
 static bool take_room(struct ringside_client *client)
 {
     if (rsi_likely(client->room_wanted_bytes == 0) ||
-        rsi_link_room_bytes(client->link) < client->room_wanted_bytes)
+        rsi_link_room_bytes(client->link) < client->room_wanted_bytes) {
         return false;
+    }
     client->room_wanted_bytes = 0;
     return true;
 }
@@ -35,11 +36,13 @@ static struct rsi_client_wish poll_wish(const struct ringside_client *client)
 {
     const struct rsi_link *link = client->link;
     struct rsi_client_wish wish = RSI_CLIENT_WISH_NONE;
-    if (link->in.capacity_bytes != 0)
+    if (link->in.capacity_bytes != 0) {
         wish.in_arrived_at_least = link->arrived_pos + RSI_FRAME_HEADER_BYTES;
-    if (client->room_wanted_bytes != 0)
+    }
+    if (client->room_wanted_bytes != 0) {
         wish.peer_consumed_at_least = link->staged_pos + RSI_RING_GUARD_BYTES +
                                       client->room_wanted_bytes - link->out.capacity_bytes;
+    }
     return wish;
 }
 
@@ -69,24 +72,28 @@ static void disarm(struct ringside_client *client)
  */
 static bool arm(struct ringside_client *client, uint64_t now_ns)
 {
-    if (rsi_client_pass_control(client, now_ns) + rsi_client_take_control(client) > 0)
+    if (rsi_client_pass_control(client, now_ns) + rsi_client_take_control(client) > 0) {
         return false;
+    }
     struct rsi_client_wish wish = poll_wish(client);
     rsi_link_request_wake(client->link, wish.in_arrived_at_least, wish.peer_arrived_at_least,
                           wish.peer_consumed_at_least);
     client->is_armed = client->transport->poller_arm(client->poller);
-    if (!client->is_armed)
+    if (!client->is_armed) {
         client->transport->poller_disarm(client->poller);
+    }
     return client->is_armed;
 }
 
 int ringside_fd(ringside_client_t *client)
 {
-    if (client == NULL)
+    if (client == NULL) {
         return -1;
+    }
     client->is_fd_exposed = true;
-    if (!client->is_armed && !client->is_nudged)
+    if (!client->is_armed && !client->is_nudged) {
         nudge(client); /* not armed yet: the first wait ends at once, and the poll after it arms */
+    }
     return client->epoll_fd;
 }
 
@@ -105,11 +112,13 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
             (void)rsi_idle_step(&client->idle, handled);
             return handled;
         }
-        if (take_room(client) || client->phase == RSI_CLIENT_ENDED)
+        if (take_room(client) || client->phase == RSI_CLIENT_ENDED) {
             return 0;
+        }
         if (now_ns >= deadline_ns) {
-            if (!client->is_fd_exposed || arm(client, now_ns))
+            if (!client->is_fd_exposed || arm(client, now_ns)) {
                 return 0;
+            }
             if (++arm_rounds == ARM_ROUNDS_MAX) {
                 nudge(client);
                 return 0;
@@ -118,8 +127,9 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
         }
         if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
             struct rsi_client_wish wish = poll_wish(client);
-            if (!rsi_client_sleep(client, &wish, now_ns, deadline_ns))
+            if (!rsi_client_sleep(client, &wish, now_ns, deadline_ns)) {
                 deadline_ns = 0; /* a signal: one last pass */
+            }
         } else {
             rsi_cpu_pause();
         }
@@ -129,21 +139,25 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
 ringside_status_t ringside_poll(ringside_client_t *client, size_t limit, uint64_t timeout_ns,
                                 size_t *handled)
 {
-    if (handled != NULL)
+    if (handled != NULL) {
         *handled = 0;
+    }
     rsi_status_t status = rsi_client_enter(client, "ringside_poll");
-    if (rsi_unlikely(status != RSI_OK))
+    if (rsi_unlikely(status != RSI_OK)) {
         return (ringside_status_t)status;
+    }
     disarm(client);
     if (rsi_likely(client->phase != RSI_CLIENT_ENDED)) {
         uint64_t now_ns = rsi_clock_now_ns();
         size_t count =
             poll_until(client, limit, rsi_client_deadline_ns(now_ns, timeout_ns), now_ns);
-        if (handled != NULL)
+        if (handled != NULL) {
             *handled = count;
+        }
     }
-    if (rsi_likely(client->phase != RSI_CLIENT_ENDED))
+    if (rsi_likely(client->phase != RSI_CLIENT_ENDED)) {
         return RINGSIDE_OK;
+    }
     return (ringside_status_t)rsi_fail(&client->error, client->end_status, "%s",
                                        client->end_error.text);
 }
@@ -160,8 +174,9 @@ static bool has_arrived(struct ringside_client *client, void *arg)
 ringside_status_t ringside_flush(ringside_client_t *client, uint64_t timeout_ns)
 {
     rsi_status_t status = rsi_client_enter_open(client, "ringside_flush");
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     struct rsi_link *link = client->link;
     rsi_link_place(link);
     (void)rsi_link_flush(link); /* what cannot go now goes with poll_data */
@@ -171,10 +186,11 @@ ringside_status_t ringside_flush(ringside_client_t *client, uint64_t timeout_ns)
     status =
         rsi_client_wait(client, has_arrived, &target_pos, &wish,
                         rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns), &client->error);
-    if (status == RSI_E_TIMED_OUT)
+    if (status == RSI_E_TIMED_OUT) {
         (void)rsi_fail(&client->error, status,
                        "%" PRIu64 " bytes have not arrived at the broker within %" PRIu64 " ms",
                        target_pos - link->peer_arrived_pos, timeout_ns / 1000000);
+    }
     return (ringside_status_t)status;
 }
 
@@ -199,8 +215,9 @@ size_t ringside_message_bytes_max(const ringside_client_t *client)
 ringside_status_t ringside_stats(const ringside_client_t *client, ringside_link_stats_t *stats)
 {
     size_t struct_bytes = stats->struct_bytes;
-    if (client == NULL || struct_bytes < sizeof(struct_bytes))
+    if (client == NULL || struct_bytes < sizeof(struct_bytes)) {
         return RINGSIDE_E_INVALID;
+    }
     const struct rsi_link_stats *from = &client->link->stats;
     const ringside_link_stats_t known = {
         .struct_bytes = struct_bytes,

@@ -25,14 +25,16 @@
 static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const char *call)
 {
     struct ringside_client *client = publisher->client;
-    if (client->fork_count != rsi_client_fork_count)
+    if (client->fork_count != rsi_client_fork_count) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "%s: this process was forked after the client connected; connect anew in "
                         "the child",
                         call);
-    if (client->phase != RSI_CLIENT_OPEN)
+    }
+    if (client->phase != RSI_CLIENT_OPEN) {
         return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
                         client->end_error.text);
+    }
     return rsi_fail(&client->error, RSI_E_STATE,
                     "%s: a claim on \"%s\" is open: commit or abort it first", call,
                     client->claim->subject);
@@ -72,10 +74,12 @@ static RSI_NOINLINE void emit_overdue(struct ringside_client *client, uint64_t n
     (void)rsi_link_flush(client->link);
     uint64_t end_ns = rsi_clock_now_ns();
     uint64_t interval_ns = RSI_CLIENT_EMIT_COST_FACTOR * (end_ns - now_ns);
-    if (interval_ns < RSI_CLIENT_EMIT_INTERVAL_NS)
+    if (interval_ns < RSI_CLIENT_EMIT_INTERVAL_NS) {
         interval_ns = RSI_CLIENT_EMIT_INTERVAL_NS;
-    if (interval_ns > RSI_CLIENT_EMIT_INTERVAL_MAX_NS)
+    }
+    if (interval_ns > RSI_CLIENT_EMIT_INTERVAL_MAX_NS) {
         interval_ns = RSI_CLIENT_EMIT_INTERVAL_MAX_NS;
+    }
     client->emit_due_ns = end_ns + interval_ns;
 }
 
@@ -91,8 +95,9 @@ static inline struct rsi_frame_header *claim_frame(struct ringside_client *clien
                                                    uint64_t frame_bytes)
 {
     struct rsi_frame_header *header = rsi_frame_claim(client->link, frame_bytes);
-    if (rsi_unlikely(header == NULL))
+    if (rsi_unlikely(header == NULL)) {
         return claim_slow(client, frame_bytes);
+    }
     client->room_wanted_bytes = 0;
     return header;
 }
@@ -122,10 +127,11 @@ static inline void send_frame(struct ringside_publisher *publisher, struct rsi_f
     rsi_frame_commit(link, frame_bytes);
     rsi_link_place(link);
     (void)rsi_link_flush_clocked(link); /* what cannot go now goes with poll_data */
-    if (link->flushed_pos == link->placed_pos)
+    if (link->flushed_pos == link->placed_pos) {
         client->emit_due_ns = now_ns + RSI_CLIENT_EMIT_INTERVAL_NS;
-    else if (rsi_unlikely(now_ns > client->emit_due_ns))
+    } else if (rsi_unlikely(now_ns > client->emit_due_ns)) {
         emit_overdue(client, now_ns);
+    }
     client->totals.published_messages++;
     client->totals.published_bytes += bytes;
 }
@@ -133,15 +139,19 @@ static inline void send_frame(struct ringside_publisher *publisher, struct rsi_f
 ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *data, size_t bytes)
 {
     struct ringside_client *client = publisher->client;
-    if (rsi_unlikely(!may_publish(client)))
+    if (rsi_unlikely(!may_publish(client))) {
         return (ringside_status_t)refuse(publisher, "ringside_publish");
-    if (rsi_unlikely(bytes > client->message_bytes_max))
+    }
+    if (rsi_unlikely(bytes > client->message_bytes_max)) {
         return (ringside_status_t)refuse_size(client, bytes);
+    }
     struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(0, bytes));
-    if (rsi_unlikely(header == NULL))
+    if (rsi_unlikely(header == NULL)) {
         return RINGSIDE_WOULD_BLOCK;
-    if (rsi_likely(bytes > 0))
+    }
+    if (rsi_likely(bytes > 0)) {
         memcpy(header + 1, data, bytes);
+    }
     send_frame(publisher, header, bytes);
     return RINGSIDE_OK;
 }
@@ -149,13 +159,16 @@ ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *
 ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, void **buffer)
 {
     struct ringside_client *client = publisher->client;
-    if (rsi_unlikely(!may_publish(client)))
+    if (rsi_unlikely(!may_publish(client))) {
         return (ringside_status_t)refuse(publisher, "ringside_claim");
-    if (rsi_unlikely(bytes > client->message_bytes_max))
+    }
+    if (rsi_unlikely(bytes > client->message_bytes_max)) {
         return (ringside_status_t)refuse_size(client, bytes);
+    }
     struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(0, bytes));
-    if (rsi_unlikely(header == NULL))
+    if (rsi_unlikely(header == NULL)) {
         return RINGSIDE_WOULD_BLOCK;
+    }
     client->claim = publisher;
     client->claim_bytes = bytes;
     client->refuses_publish = true;
@@ -166,9 +179,10 @@ ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, 
 static RSI_COLD rsi_status_t refuse_commit(struct ringside_publisher *publisher, size_t bytes)
 {
     struct ringside_client *client = publisher->client;
-    if (client->claim != publisher)
+    if (client->claim != publisher) {
         return rsi_fail(&client->error, RSI_E_STATE, "ringside_commit: no claim on \"%s\" is open",
                         publisher->subject);
+    }
     return rsi_fail(&client->error, RSI_E_INVALID,
                     "ringside_commit of %zu bytes, but %" PRIu64
                     " were claimed; the claim stays open",
@@ -178,12 +192,14 @@ static RSI_COLD rsi_status_t refuse_commit(struct ringside_publisher *publisher,
 ringside_status_t ringside_commit(ringside_publisher_t *publisher, size_t bytes)
 {
     struct ringside_client *client = publisher->client;
-    if (rsi_unlikely(client->claim != publisher || bytes > client->claim_bytes))
+    if (rsi_unlikely(client->claim != publisher || bytes > client->claim_bytes)) {
         return (ringside_status_t)refuse_commit(publisher, bytes);
+    }
     client->claim = NULL;
     client->refuses_publish = client->phase != RSI_CLIENT_OPEN;
-    if (rsi_unlikely(!may_publish(client)))
+    if (rsi_unlikely(!may_publish(client))) {
         return (ringside_status_t)refuse(publisher, "ringside_commit");
+    }
     send_frame(publisher,
                (struct rsi_frame_header *)(void *)rsi_ring_at(&client->link->out,
                                                               client->link->staged_pos),
@@ -193,8 +209,9 @@ ringside_status_t ringside_commit(ringside_publisher_t *publisher, size_t bytes)
 
 void ringside_abort(ringside_publisher_t *publisher)
 {
-    if (publisher == NULL || publisher->client->claim != publisher)
+    if (publisher == NULL || publisher->client->claim != publisher) {
         return;
+    }
     publisher->client->claim = NULL;
     publisher->client->refuses_publish = publisher->client->phase != RSI_CLIENT_OPEN;
 }

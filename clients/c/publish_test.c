@@ -38,8 +38,9 @@ static struct rsi_frame frame_at(struct fixture *fixture, uint64_t position)
     struct rsi_frame frame;
     const char *why = NULL;
     if (rsi_frame_read(&fixture->testing.link.out, position, fixture->testing.link.placed_pos,
-                       &frame, &why) != RSI_OK)
+                       &frame, &why) != RSI_OK) {
         fail_msg("frame at %llu: %s", (unsigned long long)position, why);
+    }
     return frame;
 }
 
@@ -96,8 +97,9 @@ static void test_full_ring(void **state)
     uint8_t data[16000] = {0};
     uint32_t count = 0;
     ringside_status_t status;
-    while ((status = ringside_publish(&fixture->publisher, data, sizeof(data))) == RINGSIDE_OK)
+    while ((status = ringside_publish(&fixture->publisher, data, sizeof(data))) == RINGSIDE_OK) {
         assert_true(++count < 100);
+    }
     assert_int_equal(status, RINGSIDE_WOULD_BLOCK);
     assert_int_equal(count, (LINK_TESTING_RING_BYTES - RSI_RING_GUARD_BYTES) / 16040);
     assert_int_equal(testing->client.room_wanted_bytes, 16040);

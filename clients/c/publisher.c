@@ -25,10 +25,12 @@ static rsi_status_t grow_slots(struct ringside_client *client)
         client->publisher_slot_count == 0 ? SLOT_COUNT_FIRST : client->publisher_slot_count * 2;
     struct ringside_publisher **slots =
         realloc(client->publishers, slot_count * sizeof(struct ringside_publisher *));
-    if (slots == NULL)
+    if (slots == NULL) {
         return rsi_fail(&client->error, RSI_E_NO_MEMORY, "no memory for another publisher");
-    for (uint32_t slot = client->publisher_slot_count; slot < slot_count; slot++)
+    }
+    for (uint32_t slot = client->publisher_slot_count; slot < slot_count; slot++) {
         slots[slot] = NULL;
+    }
     client->publishers = slots;
     client->publisher_slot_count = slot_count;
     return RSI_OK;
@@ -38,16 +40,19 @@ static rsi_status_t publisher_alloc(struct ringside_publisher **publisher,
                                     struct ringside_client *client, const char *subject)
 {
     uint32_t slot = 0;
-    while (slot < client->publisher_slot_count && client->publishers[slot] != NULL)
+    while (slot < client->publisher_slot_count && client->publishers[slot] != NULL) {
         slot++;
+    }
     if (slot == client->publisher_slot_count) {
         rsi_status_t status = grow_slots(client);
-        if (status != RSI_OK)
+        if (status != RSI_OK) {
             return status;
+        }
     }
     struct ringside_publisher *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(&client->error, RSI_E_NO_MEMORY, "no memory for another publisher");
+    }
     made->object.state = RSI_OBJECT_OPENING;
     made->object.is_publisher = true;
     made->client = client;
@@ -67,18 +72,21 @@ void rsi_publisher_free(struct ringside_publisher *publisher)
 
 static rsi_status_t check_subject(struct ringside_client *client, const char *subject)
 {
-    if (subject == NULL)
+    if (subject == NULL) {
         return rsi_fail(&client->error, RSI_E_INVALID,
                         "ringside_publisher_create: the subject is NULL");
+    }
     size_t at = 0;
     const char *fault = rsi_subject_check_literal(subject, strlen(subject), &at);
-    if (fault != NULL)
+    if (fault != NULL) {
         return rsi_fail(&client->error, RSI_E_INVALID, "subject \"%.*s\" %s (at byte %zu)",
                         (int)RSI_SUBJECT_BYTES_MAX, subject, fault, at);
-    if (client->link->out.capacity_bytes == 0)
+    }
+    if (client->link->out.capacity_bytes == 0) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "this client connected with publish_ring_bytes UINT64_MAX: it never "
                         "publishes");
+    }
     return RSI_OK;
 }
 
@@ -116,39 +124,47 @@ ringside_status_t ringside_publisher_create(ringside_publisher_t **publisher,
                                             uint64_t timeout_ns)
 {
     rsi_status_t status = rsi_client_enter_open(client, "ringside_publisher_create");
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     status = check_subject(client, subject);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     struct ringside_publisher *made = NULL;
     status = publisher_alloc(&made, client, subject);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
 
-    if (timeout_ns == 0)
+    if (timeout_ns == 0) {
         timeout_ns = RSI_CLIENT_TIMEOUT_NS;
+    }
     status = open_publisher(made, rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns));
-    if (status == RSI_E_TIMED_OUT)
+    if (status == RSI_E_TIMED_OUT) {
         (void)rsi_fail(&client->error, status,
                        "the broker did not open a publisher on \"%s\" within %" PRIu64 " ms",
                        subject, timeout_ns / 1000000);
-    else if (status != RSI_OK)
+    } else if (status != RSI_OK) {
         rsi_error_context(&client->error, "publisher on \"%s\"", subject);
-    else
+    } else {
         *publisher = made;
+    }
     return (ringside_status_t)status;
 }
 
 void ringside_publisher_destroy(ringside_publisher_t *publisher)
 {
-    if (publisher == NULL)
+    if (publisher == NULL) {
         return;
+    }
     struct ringside_client *client = publisher->client;
-    if (client->fork_count != rsi_client_fork_count)
+    if (client->fork_count != rsi_client_fork_count) {
         return;
-    if (client->claim == publisher)
+    }
+    if (client->claim == publisher) {
         ringside_abort(publisher);
+    }
     rsi_link_place(client->link);
     publisher->end_pos = client->link->staged_pos;
     publisher->object.is_abandoned = true;

@@ -51,22 +51,25 @@ static struct rsi_object *find_object(struct ringside_client *client, uint64_t r
 {
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
         struct ringside_publisher *publisher = client->publishers[slot];
-        if (publisher != NULL && publisher->object.request == request)
+        if (publisher != NULL && publisher->object.request == request) {
             return &publisher->object;
+        }
     }
     for (uint32_t index = 0; index < client->subscription_count; index++) {
-        if (client->subscriptions[index]->object.request == request)
+        if (client->subscriptions[index]->object.request == request) {
             return &client->subscriptions[index]->object;
+        }
     }
     return NULL;
 }
 
 static void free_object(struct rsi_object *object)
 {
-    if (object->is_publisher)
+    if (object->is_publisher) {
         rsi_publisher_free(rsi_container_of(object, struct ringside_publisher, object));
-    else
+    } else {
         rsi_subscription_free(rsi_container_of(object, struct ringside_subscription, object));
+    }
 }
 
 /* The broker answered what `object` waited for; `is_granted` false: with a refusal. */
@@ -76,18 +79,21 @@ static void answer_object(struct ringside_client *client, struct rsi_object *obj
     object->request = 0;
     if (object->state == RSI_OBJECT_OPENING) {
         object->state = is_granted ? RSI_OBJECT_OPEN : RSI_OBJECT_REFUSED;
-        if (!object->is_abandoned)
+        if (!object->is_abandoned) {
             return;
-        if (is_granted)
+        }
+        if (is_granted) {
             rsi_client_close_object(client, object);
-        else
+        } else {
             free_object(object);
+        }
         return;
     }
     /* A refused close is as good as a granted one: the broker does not know the object. */
     object->state = RSI_OBJECT_CLOSED;
-    if (object->is_abandoned)
+    if (object->is_abandoned) {
         free_object(object);
+    }
 }
 
 static void take_answer(struct ringside_client *client, uint64_t request, bool is_granted)
@@ -166,8 +172,9 @@ uint32_t rsi_client_take_control(struct ringside_client *client)
     rsi_status_t status = RSI_OK;
 
     /* The handshake takes its answers one by one; the next waits in the lane. */
-    if (client->phase == RSI_CLIENT_CONNECTING && client->handshake_answer != NULL)
+    if (client->phase == RSI_CLIENT_CONNECTING && client->handshake_answer != NULL) {
         return 0;
+    }
     while ((status = rsi_control_receive(&client->receiver, client->link, &message, &error)) ==
            RSI_OK) {
         count++;
@@ -178,8 +185,9 @@ uint32_t rsi_client_take_control(struct ringside_client *client)
         take_message(client, message);
         rsi_control_free(message);
     }
-    if (rsi_unlikely(status != RSI_WOULD_BLOCK))
+    if (rsi_unlikely(status != RSI_WOULD_BLOCK)) {
         rsi_link_fail(client->link, status, "%s", error.text);
+    }
     return count;
 }
 
@@ -205,11 +213,13 @@ rsi_status_t rsi_client_request(struct ringside_client *client,
     struct request_wait wait = {.message = message};
     rsi_status_t status =
         rsi_client_wait(client, try_send, &wait, &RSI_CLIENT_WISH_NONE, deadline_ns, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
-    if (wait.status != RSI_OK)
+    }
+    if (wait.status != RSI_OK) {
         return rsi_fail(error, wait.status, "the control lane takes nothing: %s",
                         rsi_status_phrase(wait.status));
+    }
     return RSI_OK;
 }
 
@@ -260,8 +270,9 @@ static rsi_status_t send_close(struct ringside_client *client, struct rsi_object
         message.unsubscribe = &unsubscribe;
     }
     rsi_status_t status = rsi_control_send(client->link, &message);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     client->last_request = request;
     object->request = request;
     object->state = RSI_OBJECT_CLOSING;
@@ -271,30 +282,35 @@ static rsi_status_t send_close(struct ringside_client *client, struct rsi_object
 void rsi_client_close_object(struct ringside_client *client, struct rsi_object *object)
 {
     object->state = RSI_OBJECT_CLOSE_DUE;
-    if (send_close(client, object) != RSI_OK)
+    if (send_close(client, object) != RSI_OK) {
         client->close_due_count++;
+    }
 }
 
 static void send_if_due(struct ringside_client *client, struct rsi_object *object)
 {
-    if (object->state == RSI_OBJECT_CLOSE_DUE && send_close(client, object) == RSI_OK)
+    if (object->state == RSI_OBJECT_CLOSE_DUE && send_close(client, object) == RSI_OK) {
         client->close_due_count--;
+    }
 }
 
 void rsi_client_send_due_closes(struct ringside_client *client)
 {
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
-        if (client->publishers[slot] != NULL)
+        if (client->publishers[slot] != NULL) {
             send_if_due(client, &client->publishers[slot]->object);
+        }
     }
-    for (uint32_t index = 0; index < client->subscription_count; index++)
+    for (uint32_t index = 0; index < client->subscription_count; index++) {
         send_if_due(client, &client->subscriptions[index]->object);
+    }
 }
 
 rsi_status_t rsi_client_send_bye(struct ringside_client *client)
 {
-    if (client->is_bye_sent)
+    if (client->is_bye_sent) {
         return RSI_OK;
+    }
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
     Ringside__Control__Bye bye = RINGSIDE__CONTROL__BYE__INIT;
     bye.reason = RINGSIDE__CONTROL__REASON__REASON_GOODBYE;

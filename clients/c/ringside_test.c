@@ -32,8 +32,9 @@ static const char *transport;
 
 static const char *url_of(const struct broker_testing *testing)
 {
-    if (strcmp(transport, "tcp") == 0)
+    if (strcmp(transport, "tcp") == 0) {
         return testing->tcp_url;
+    }
     return strcmp(transport, "shm") == 0 ? testing->shm_url : testing->sim_url;
 }
 
@@ -65,8 +66,9 @@ static ringside_client_t *connect_as(struct fixture *fixture, const char *name,
         options.event_arg = events;
     }
     ringside_client_t *client = NULL;
-    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK)
+    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK) {
         fail_msg("connect: %s", ringside_last_error());
+    }
     assert_non_null(client);
     return client;
 }
@@ -142,14 +144,16 @@ static void test_wildcards(void **state)
     subscribe_to(client, "md.>", false, &rest);
     subscribe_to(client, ">", false, &all);
     static const char *const subjects[] = {"md.XNAS.AAPL", "md.XNAS.MSFT", "md.XLON.AAPL", "news"};
-    for (size_t index = 0; index < rsi_array_count(subjects); index++)
+    for (size_t index = 0; index < rsi_array_count(subjects); index++) {
         publish_text(client, publisher_on(client, subjects[index]), subjects[index]);
+    }
     poll_until(client, all.count == 4);
     assert_int_equal(star.count, 2);
     assert_int_equal(rest.count, 3);
-    for (uint32_t index = 0; index < all.count; index++)
+    for (uint32_t index = 0; index < all.count; index++) {
         assert_memory_equal(all.records[index].subject, all.records[index].first_bytes,
                             all.records[index].bytes);
+    }
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
@@ -205,18 +209,21 @@ static void test_sizes(void **state)
     size_t sizes[] = {0, 1, 7, 8, 9, 39, 40, 41, 63, 64, 65, 4095, 65537, max - 1, max};
     uint8_t *data = malloc(max + 1);
     assert_non_null(data);
-    for (size_t at = 0; at <= max; at++)
+    for (size_t at = 0; at <= max; at++) {
         data[at] = (uint8_t)(at * 7 + 1);
+    }
 
     for (size_t index = 0; index < rsi_array_count(sizes); index++) {
         ringside_status_t status;
-        while ((status = ringside_publish(publisher, data, sizes[index])) == RINGSIDE_WOULD_BLOCK)
+        while ((status = ringside_publish(publisher, data, sizes[index])) == RINGSIDE_WOULD_BLOCK) {
             assert_ok(client, ringside_poll(client, 0, SECOND_NS, NULL));
+        }
         assert_ok(client, status);
         poll_until(client, recorder->count == index + 1);
         uint64_t sum = 0;
-        for (size_t at = 0; at < sizes[index]; at++)
+        for (size_t at = 0; at < sizes[index]; at++) {
             sum += data[at];
+        }
         assert_int_equal(recorder->records[index].bytes, sizes[index]);
         assert_int_equal(recorder->records[index].sum, sum);
     }
@@ -310,8 +317,9 @@ static void test_publishers_come_and_go(void **state)
         ringside_publisher_destroy(publisher);
     }
     poll_until(client, fixture->recorder.count == 40);
-    for (uint32_t round = 0; round < 40; round++)
+    for (uint32_t round = 0; round < 40; round++) {
         assert_int_equal(fixture->recorder.records[round].sequence, 1);
+    }
     ringside_publisher_destroy(NULL);
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
 }
@@ -330,10 +338,11 @@ static void on_ping(void *arg, const ringside_message_t *message)
 {
     struct echo *echo = arg;
     echo->count++;
-    if (message->bytes < 20)
+    if (message->bytes < 20) {
         assert_int_equal(
             ringside_publish(echo->publisher, "xxxxxxxxxxxxxxxxxxxx", message->bytes + 1),
             RINGSIDE_OK);
+    }
     ringside_subscription_t *subscription = NULL;
     ringside_publisher_t *publisher = NULL;
     echo->refusals[0] = ringside_poll(echo->client, 0, 0, NULL);
@@ -356,8 +365,9 @@ static void test_publish_inside_callback(void **state)
     echo.publisher = publisher_on(echo.client, "ping");
     assert_ok(echo.client, ringside_publish(echo.publisher, NULL, 0));
     poll_until(echo.client, echo.count == 21);
-    for (size_t index = 0; index < rsi_array_count(echo.refusals); index++)
+    for (size_t index = 0; index < rsi_array_count(echo.refusals); index++) {
         assert_int_equal(echo.refusals[index], RINGSIDE_E_STATE);
+    }
     assert_int_equal(ringside_close(echo.client, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
@@ -367,8 +377,9 @@ static void test_poll_limit(void **state)
     ringside_client_t *client = connect_as(fixture, "limited", NULL);
     subscribe_to(client, "l", false, &fixture->recorder);
     ringside_publisher_t *publisher = publisher_on(client, "l");
-    for (uint32_t index = 0; index < 10; index++)
+    for (uint32_t index = 0; index < 10; index++) {
         publish_text(client, publisher, "m");
+    }
     uint64_t deadline_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS;
     while (fixture->recorder.count < 10) {
         size_t handled = 0;
@@ -397,8 +408,9 @@ static void test_descriptor(void **state)
 
     for (uint32_t round = 1; round <= 20; round++) {
         size_t handled = 1;
-        while (handled > 0)
+        while (handled > 0) {
             assert_ok(client, ringside_poll(client, 0, 0, &handled));
+        }
         publish_text(writer, publisher, "wake up");
         assert_ok(writer, ringside_flush(writer, 5 * SECOND_NS));
         uint64_t deadline_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS;
@@ -422,8 +434,9 @@ static void test_full_ring(void **state)
                                         .publish_ring_bytes = 65536,
                                         .wait = RINGSIDE_WAIT_BLOCKING};
     ringside_client_t *client = NULL;
-    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK)
+    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK) {
         fail_msg("connect: %s", ringside_last_error());
+    }
     assert_int_equal(ringside_message_bytes_max(client), 16384);
     ringside_publisher_t *publisher = publisher_on(client, "full");
     subscribe_to(client, "full", false, &fixture->recorder);
@@ -484,8 +497,9 @@ static void on_tally_message(void *arg, const ringside_message_t *message)
 static void on_tally_event(void *arg, const ringside_event_t *event)
 {
     struct tally *tally = arg;
-    if (event->type == RINGSIDE_EVENT_GAP)
+    if (event->type == RINGSIDE_EVENT_GAP) {
         tally->lost_count += event->count;
+    }
 }
 
 /* A subscriber under policy drop that does not read: what it gets and what it is told add up. */
@@ -500,8 +514,9 @@ static void test_drop_adds_up(void **state)
     const ringside_subscribe_options_t drop = {.struct_bytes = sizeof(drop),
                                                .policy = RINGSIDE_POLICY_DROP};
     ringside_client_t *sleeper = NULL;
-    if (ringside_connect(&sleeper, fixture->url, &options) != RINGSIDE_OK)
+    if (ringside_connect(&sleeper, fixture->url, &options) != RINGSIDE_OK) {
         fail_msg("connect: %s", ringside_last_error());
+    }
     ringside_subscription_t *subscription = NULL;
     assert_ok(sleeper,
               ringside_subscribe(&subscription, sleeper, "d", &drop, on_tally_message, &tally));
@@ -511,8 +526,9 @@ static void test_drop_adds_up(void **state)
     enum { MESSAGE_COUNT = 4000 }; /* 32 MB through a log of 8 MiB */
     for (uint32_t index = 0; index < MESSAGE_COUNT; index++) {
         ringside_status_t status;
-        while ((status = ringside_publish(publisher, data, sizeof(data))) == RINGSIDE_WOULD_BLOCK)
+        while ((status = ringside_publish(publisher, data, sizeof(data))) == RINGSIDE_WOULD_BLOCK) {
             assert_ok(writer, ringside_poll(writer, 0, SECOND_NS, NULL));
+        }
         assert_ok(writer, status);
     }
     assert_ok(writer, ringside_flush(writer, 5 * SECOND_NS));
@@ -697,8 +713,9 @@ static void test_counters(void **state)
     const ringside_options_t options = {
         .struct_bytes = sizeof(options), .client_name = "counted", .counters_path = path};
     ringside_client_t *client = NULL;
-    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK)
+    if (ringside_connect(&client, fixture->url, &options) != RINGSIDE_OK) {
         fail_msg("connect: %s", ringside_last_error());
+    }
     ringside_publisher_t *publisher = publisher_on(client, "n");
     publish_text(client, publisher, "one");
     publish_text(client, publisher, "two");
@@ -727,9 +744,10 @@ static void expect_connect_failure(const char *url, ringside_status_t wanted, co
     ringside_client_t *client = NULL;
     ringside_status_t status = ringside_connect(&client, url, &options);
     assert_null(client);
-    if (status != wanted || strstr(ringside_last_error(), text) == NULL)
+    if (status != wanted || strstr(ringside_last_error(), text) == NULL) {
         fail_msg("%s: %s: %s", url != NULL ? url : "NULL", ringside_status_name(status),
                  ringside_last_error());
+    }
 }
 
 static void test_wrong_urls(void **state)
@@ -778,8 +796,9 @@ static void test_auto(void **state)
     snprintf(url, sizeof(url), "auto://127.0.0.1:%s", port);
     setenv("RINGSIDE_RUN_DIR", fixture->testing.directory, 1);
     ringside_client_t *client = NULL;
-    if (ringside_connect(&client, url, NULL) != RINGSIDE_OK)
+    if (ringside_connect(&client, url, NULL) != RINGSIDE_OK) {
         fail_msg("%s", ringside_last_error());
+    }
     assert_string_equal(ringside_transport(client), "tcp");
     assert_non_null(strstr(ringside_transport_why(client), "shm: no socket "));
     assert_non_null(strstr(ringside_transport_why(client), "rdma: "));
@@ -792,8 +811,9 @@ static void test_auto(void **state)
     ringside_status_t status = ringside_connect(&client, url, NULL);
     unlink(link_path);
     unsetenv("RINGSIDE_RUN_DIR");
-    if (status != RINGSIDE_OK)
+    if (status != RINGSIDE_OK) {
         fail_msg("%s", ringside_last_error());
+    }
     assert_string_equal(ringside_transport(client), "shm");
     assert_non_null(strstr(ringside_transport_why(client), "shm: chosen"));
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);

@@ -30,13 +30,15 @@
 void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
                     const struct rsi_error *error)
 {
-    if (client->phase == RSI_CLIENT_ENDING || client->phase == RSI_CLIENT_ENDED)
+    if (client->phase == RSI_CLIENT_ENDING || client->phase == RSI_CLIENT_ENDED) {
         return;
+    }
     client->end_status = end_status;
     client->end_error = *error;
     /* A client that is still connecting has no events to tell and nobody to tell them to. */
-    if (client->phase == RSI_CLIENT_OPEN)
+    if (client->phase == RSI_CLIENT_OPEN) {
         client->phase = RSI_CLIENT_ENDING;
+    }
     client->refuses_publish = true;
 }
 
@@ -61,19 +63,22 @@ uint32_t rsi_client_pass_control(struct ringside_client *client, uint64_t now_ns
         work += rsi_client_take_control(client);
         rsi_client_end(client, RSI_E_LINK_LOST, &link->error);
     }
-    if (client->counters != NULL)
+    if (client->counters != NULL) {
         rsi_client_counters_show(client, now_ns);
+    }
     return work + (after != before);
 }
 
 uint32_t rsi_client_pass(struct ringside_client *client, uint64_t now_ns)
 {
     uint32_t work = rsi_poller_poll(client->poller, now_ns);
-    if (rsi_unlikely(now_ns >= client->control_due_ns || rsi_load_relaxed(&client->link->failed)))
+    if (rsi_unlikely(now_ns >= client->control_due_ns || rsi_load_relaxed(&client->link->failed))) {
         work += rsi_client_pass_control(client, now_ns);
+    }
     work += rsi_client_take_control(client);
-    if (rsi_unlikely(client->close_due_count > 0))
+    if (rsi_unlikely(client->close_due_count > 0)) {
         rsi_client_send_due_closes(client);
+    }
     return work;
 }
 
@@ -98,8 +103,9 @@ bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wi
     const struct rsi_transport *transport = client->transport;
     enum rsi_link_state state = rsi_link_state(client->link);
     uint64_t timeout_ns = deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns - now_ns;
-    if (state != RSI_LINK_ATTACHED && timeout_ns > CONNECTING_SLEEP_NS)
+    if (state != RSI_LINK_ATTACHED && timeout_ns > CONNECTING_SLEEP_NS) {
         timeout_ns = CONNECTING_SLEEP_NS;
+    }
 
     bool is_undisturbed = true;
     rsi_link_request_wake(client->link, wish->in_arrived_at_least, wish->peer_arrived_at_least,
@@ -124,18 +130,22 @@ rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *
     for (;;) {
         uint64_t now_ns = rsi_clock_now_ns();
         uint32_t work = rsi_client_pass(client, now_ns);
-        if (done(client, arg))
+        if (done(client, arg)) {
             return RSI_OK;
+        }
         if (is_over(client)) {
-            if (error != NULL)
+            if (error != NULL) {
                 *error = client->end_error;
+            }
             return client->end_status;
         }
-        if (now_ns >= deadline_ns)
+        if (now_ns >= deadline_ns) {
             return RSI_E_TIMED_OUT;
-        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP)
+        }
+        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
             (void)rsi_client_sleep(client, wish, now_ns, deadline_ns);
-        else
+        } else {
             rsi_cpu_pause();
+        }
     }
 }

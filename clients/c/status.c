@@ -75,36 +75,42 @@ ringside_status_t rsi_client_fail_globally(const struct rsi_error *error)
 
 rsi_status_t rsi_client_enter(struct ringside_client *client, const char *call)
 {
-    if (client == NULL)
+    if (client == NULL) {
         return rsi_fail(&last_error, RSI_E_INVALID, "%s: the client is NULL", call);
-    if (client->fork_count != rsi_client_fork_count)
+    }
+    if (client->fork_count != rsi_client_fork_count) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "%s: this process was forked after the client connected; connect anew in "
                         "the child, and leave this client to the parent",
                         call);
-    if (client->is_in_callback)
+    }
+    if (client->is_in_callback) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "%s: not inside a callback; note what is to be done, return, and call it "
                         "after ringside_poll",
                         call);
+    }
     return RSI_OK;
 }
 
 rsi_status_t rsi_client_enter_open(struct ringside_client *client, const char *call)
 {
     rsi_status_t status = rsi_client_enter(client, call);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
-    if (client->phase == RSI_CLIENT_OPEN)
+    }
+    if (client->phase == RSI_CLIENT_OPEN) {
         return RSI_OK;
+    }
     return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
                     client->end_error.text);
 }
 
 const char *ringside_error_text(const ringside_client_t *client)
 {
-    if (client == NULL)
+    if (client == NULL) {
         return ringside_last_error();
+    }
     return client->error.status == RSI_OK ? "no error" : client->error.text;
 }
 

@@ -37,14 +37,16 @@ static rsi_status_t subscription_alloc(struct ringside_subscription **subscripti
                                   : client->subscription_slot_count * 2;
         struct ringside_subscription **slots =
             realloc(client->subscriptions, slot_count * sizeof(struct ringside_subscription *));
-        if (slots == NULL)
+        if (slots == NULL) {
             return rsi_fail(&client->error, RSI_E_NO_MEMORY, "no memory for another subscription");
+        }
         client->subscriptions = slots;
         client->subscription_slot_count = slot_count;
     }
     struct ringside_subscription *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(&client->error, RSI_E_NO_MEMORY, "no memory for another subscription");
+    }
     made->object.state = RSI_OBJECT_OPENING;
     made->client = client;
     made->id = ++client->last_subscription;
@@ -60,8 +62,9 @@ void rsi_subscription_free(struct ringside_subscription *subscription)
     struct ringside_client *client = subscription->client;
     set_active(subscription, false);
     for (uint32_t index = 0; index < client->subscription_count; index++) {
-        if (client->subscriptions[index] != subscription)
+        if (client->subscriptions[index] != subscription) {
             continue;
+        }
         /* Order is kept: callbacks of one message are called in the order of subscribing. */
         client->subscription_count--;
         memmove(&client->subscriptions[index], &client->subscriptions[index + 1],
@@ -75,21 +78,25 @@ static rsi_status_t check_arguments(struct ringside_client *client, const char *
                                     const ringside_subscribe_options_t *options,
                                     ringside_on_message_t on_message)
 {
-    if (subject == NULL || on_message == NULL)
+    if (subject == NULL || on_message == NULL) {
         return rsi_fail(&client->error, RSI_E_INVALID, "ringside_subscribe: %s is NULL",
                         subject == NULL ? "the subject" : "on_message");
+    }
     size_t at = 0;
     const char *fault = rsi_subject_check_pattern(subject, strlen(subject), &at);
-    if (fault != NULL)
+    if (fault != NULL) {
         return rsi_fail(&client->error, RSI_E_INVALID, "subject \"%.*s\" %s (at byte %zu)",
                         (int)RSI_SUBJECT_BYTES_MAX, subject, fault, at);
-    if ((int)options->policy < RINGSIDE_POLICY_DEFAULT || options->policy > RINGSIDE_POLICY_BLOCK)
+    }
+    if ((int)options->policy < RINGSIDE_POLICY_DEFAULT || options->policy > RINGSIDE_POLICY_BLOCK) {
         return rsi_fail(&client->error, RSI_E_INVALID,
                         "policy is %d: use one of RINGSIDE_POLICY_...", (int)options->policy);
-    if (client->link->in.capacity_bytes == 0)
+    }
+    if (client->link->in.capacity_bytes == 0) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "this client connected with deliver_ring_bytes UINT64_MAX: it never "
                         "subscribes");
+    }
     return RSI_OK;
 }
 
@@ -138,20 +145,24 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
                                      ringside_on_message_t on_message, void *arg)
 {
     rsi_status_t status = rsi_client_enter_open(client, "ringside_subscribe");
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     ringside_subscribe_options_t known;
     status = rsi_client_options_copy(&known, sizeof(known), options, "ringside_subscribe_options_t",
                                      &client->error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     status = check_arguments(client, subject, &known, on_message);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     struct ringside_subscription *made = NULL;
     status = subscription_alloc(&made, client, subject);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     made->no_echo = known.no_echo != 0;
     made->on_message = on_message;
     made->arg = arg;
@@ -160,50 +171,56 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
     uint64_t timeout_ns = known.timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : known.timeout_ns;
     status = open_subscription(made, known.policy,
                                rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns));
-    if (status == RSI_E_TIMED_OUT)
+    if (status == RSI_E_TIMED_OUT) {
         (void)rsi_fail(&client->error, status,
                        "the broker did not acknowledge the subscription to \"%s\" within %" PRIu64
                        " ms",
                        subject, timeout_ns / 1000000);
-    else if (status != RSI_OK)
+    } else if (status != RSI_OK) {
         rsi_error_context(&client->error, "subscription to \"%s\"", subject);
-    else
+    } else {
         *subscription = made;
+    }
     return (ringside_status_t)status;
 }
 
 ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription, uint64_t timeout_ns)
 {
-    if (subscription == NULL)
+    if (subscription == NULL) {
         return RINGSIDE_OK;
+    }
     struct ringside_client *client = subscription->client;
     rsi_status_t status = rsi_client_enter(client, "ringside_unsubscribe");
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return (ringside_status_t)status;
+    }
     set_active(subscription, false);
     if (client->phase != RSI_CLIENT_OPEN) {
         rsi_subscription_free(subscription); /* the broker forgets it with the session */
         return RINGSIDE_OK;
     }
 
-    if (timeout_ns == 0)
+    if (timeout_ns == 0) {
         timeout_ns = RSI_CLIENT_TIMEOUT_NS;
+    }
     uint64_t deadline_ns = rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns);
     rsi_client_close_object(client, &subscription->object);
     status = rsi_client_wait_object(client, &subscription->object, RSI_OBJECT_CLOSE_DUE,
                                     deadline_ns, &client->error);
-    if (status == RSI_OK)
+    if (status == RSI_OK) {
         status = rsi_client_wait_object(client, &subscription->object, RSI_OBJECT_CLOSING,
                                         deadline_ns, &client->error);
+    }
     if (status == RSI_OK) {
         rsi_subscription_free(subscription);
         return RINGSIDE_OK;
     }
-    if (status == RSI_E_TIMED_OUT)
+    if (status == RSI_E_TIMED_OUT) {
         (void)rsi_fail(&client->error, status,
                        "the broker did not acknowledge the end of the subscription to \"%s\" "
                        "within %" PRIu64 " ms; its callback is not called again all the same",
                        subscription->subject, timeout_ns / 1000000);
+    }
     subscription->object.is_abandoned = true;
     return (ringside_status_t)status;
 }

@@ -22,8 +22,9 @@ static int run(const char *words)
     snprintf(copy, sizeof(copy), "%s", words);
     char *rest = copy;
     for (char *word = strsep(&rest, " "); word != NULL && argc < ARGUMENT_COUNT_MAX;
-         word = strsep(&rest, " "))
+         word = strsep(&rest, " ")) {
         argv[argc++] = word;
+    }
     int ends[2];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     pid_t child = fork();
@@ -42,16 +43,18 @@ static int run(const char *words)
     size_t length = 0;
     for (;;) {
         ssize_t got = read(ends[0], output + length, sizeof(output) - 1 - length);
-        if (got <= 0)
+        if (got <= 0) {
             break;
+        }
         length += (size_t)got;
     }
     close(ends[0]);
     output[length] = '\0';
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
-    if (!WIFEXITED(status))
+    if (!WIFEXITED(status)) {
         fail_msg("ringside %s was ended by signal %d", words, WTERMSIG(status));
+    }
     return WEXITSTATUS(status);
 }
 
@@ -59,10 +62,12 @@ static void assert_answer(const char *words, int expected_code, const char *firs
                           const char *second)
 {
     int code = run(words);
-    if (code != expected_code)
+    if (code != expected_code) {
         fail_msg("ringside %s: exit code %d, expected %d:\n%s", words, code, expected_code, output);
-    if (strstr(output, first) == NULL || strstr(output, second) == NULL)
+    }
+    if (strstr(output, first) == NULL || strstr(output, second) == NULL) {
         fail_msg("ringside %s does not say '%s' and '%s':\n%s", words, first, second, output);
+    }
 }
 
 static void help_and_version_succeed(void **state)
@@ -129,8 +134,9 @@ static void wrong_flags_name_the_flag_and_the_mend(void **state)
         {"verify --file x -t a.{/x}", "PATTERN", "md.>"},
         {"verify --file x -t a.{/x} a b", "'b'", "one PATTERN"},
     };
-    for (size_t i = 0; i < rsi_array_count(cases); i++)
+    for (size_t i = 0; i < rsi_array_count(cases); i++) {
         assert_answer(cases[i].words, RSI_EXIT_USAGE, cases[i].named, cases[i].mend);
+    }
 }
 
 static void what_fails_later_names_the_thing(void **state)
@@ -164,8 +170,9 @@ static void a_secret_that_is_too_long_is_refused(void **state)
     char path[] = "/tmp/ringside-secret-XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
-    for (int i = 0; i < 256; i++)
+    for (int i = 0; i < 256; i++) {
         assert_int_equal(write(fd, "x", 1), 1);
+    }
     close(fd);
     char words[128];
     snprintf(words, sizeof(words), "pub a x --token-name n --token-file %s", path);
@@ -178,8 +185,9 @@ static void a_feed_needs_no_broker(void **state)
     (void)state;
     assert_int_equal(run("feed --messages 3 --symbols 2"), RSI_EXIT_OK);
     int line_count = 0;
-    for (const char *at = output; *at != '\0'; at++)
+    for (const char *at = output; *at != '\0'; at++) {
         line_count += *at == '\n';
+    }
     assert_int_equal(line_count, 3);
 }
 

@@ -41,8 +41,9 @@ bool rsi_bench_message_check(const void *message, size_t bytes, uint64_t *sequen
                              uint64_t *time_ns)
 {
     struct header header;
-    if (bytes < sizeof(header))
+    if (bytes < sizeof(header)) {
         return false;
+    }
     memcpy(&header, message, sizeof(header));
     const uint8_t *body = (const uint8_t *)message + sizeof(header);
     size_t body_bytes = bytes - sizeof(header);
@@ -52,8 +53,9 @@ bool rsi_bench_message_check(const void *message, size_t bytes, uint64_t *sequen
         memcpy(&word, body, sizeof(word));
         sum += word;
     }
-    for (; body_bytes > 0; body_bytes--, body++)
+    for (; body_bytes > 0; body_bytes--, body++) {
         sum += *body;
+    }
     *sequence = header.sequence;
     *time_ns = header.time_ns;
     return header.checksum == (sum ^ header.sequence ^ header.time_ns);

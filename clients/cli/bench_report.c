@@ -37,8 +37,9 @@ void rsi_bench_add_up(const struct rsi_bench_options *options,
         totals->lost_count += worker->lost_count;
         totals->doubled_count += worker->doubled_count;
         totals->disordered_count += worker->disordered_count;
-        if (i < receiver_from || i >= receiver_to)
+        if (i < receiver_from || i >= receiver_to) {
             continue;
+        }
         totals->delivered_count += worker->message_count;
         rsi_histogram_merge(&totals->latency, &worker->latency);
         end_ns = worker->end_ns > end_ns ? worker->end_ns : end_ns;
@@ -46,8 +47,9 @@ void rsi_bench_add_up(const struct rsi_bench_options *options,
     uint64_t start_ns = shared->workers[0].start_ns;
     totals->elapsed_ns = end_ns > start_ns ? end_ns - start_ns : 0;
     /* A round trip is two deliveries. */
-    if (rsi_bench_is_closed_loop(options))
+    if (rsi_bench_is_closed_loop(options)) {
         totals->delivered_count *= 2;
+    }
 }
 
 bool rsi_bench_is_clean(const struct rsi_bench_totals *totals)
@@ -93,17 +95,19 @@ void rsi_bench_print(FILE *stream, const struct rsi_bench_options *options,
     fprintf(stream, "%s over %s: %" PRIu64 " messages of %" PRIu64 " bytes, 1 to %" PRIu64 "\n",
             kind_name(options), shared->workers[0].transport, options->message_count,
             options->size_bytes, options->subscriber_count);
-    if (totals->latency.total_count > 0)
+    if (totals->latency.total_count > 0) {
         print_latency(stream, options, &totals->latency);
+    }
     fprintf(stream, "  delivered  %12s msg/s  %s/s  in %.3f s\n",
             rsi_figure_count(delivered_rate).text,
             rsi_figure_bytes(delivered_rate * (double)options->size_bytes).text,
             (double)totals->elapsed_ns / 1e9);
     fprintf(stream, "  cpu        %12.3f s per million deliveries, clients",
             cpu_per_million(totals->cpu_ns, totals->delivered_count));
-    if (totals->has_broker_cpu)
+    if (totals->has_broker_cpu) {
         fprintf(stream, "; %.3f s broker",
                 cpu_per_million(totals->broker_cpu_ns, totals->delivered_count));
+    }
     fprintf(stream,
             "\n  sends      %12.4g per message; %" PRIu64 " batches out, %" PRIu64
             " credit stalls, %" PRIu64 " sleeps (publisher)\n",
@@ -140,9 +144,10 @@ void rsi_bench_print_json(FILE *stream, const struct rsi_bench_options *options,
             latency->max_value);
     fprintf(stream, ",\"clients_cpu_s_per_million\":%.4f",
             cpu_per_million(totals->cpu_ns, totals->delivered_count));
-    if (totals->has_broker_cpu)
+    if (totals->has_broker_cpu) {
         fprintf(stream, ",\"broker_cpu_s_per_million\":%.4f",
                 cpu_per_million(totals->broker_cpu_ns, totals->delivered_count));
+    }
     fprintf(stream,
             ",\"sends_per_message\":%.6f,\"batches\":%" PRIu64 ",\"credit_stalls\":%" PRIu64
             ",\"lost\":%" PRIu64 ",\"doubled\":%" PRIu64 ",\"out_of_order\":%" PRIu64

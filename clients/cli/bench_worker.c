@@ -66,10 +66,12 @@ static void end_measuring(struct worker *worker, uint64_t now_ns)
 /* False: the connection failed; said on standard error. */
 static bool poll_client(struct worker *worker, uint64_t timeout_ns)
 {
-    if (ringside_poll(worker->client, 0, timeout_ns, NULL) >= 0)
+    if (ringside_poll(worker->client, 0, timeout_ns, NULL) >= 0) {
         return true;
-    if (!is_over(worker))
+    }
+    if (!is_over(worker)) {
         rsi_cli_fail("%s", ringside_error_text(worker->client));
+    }
     return false;
 }
 
@@ -83,16 +85,18 @@ static bool publish(struct worker *worker, uint64_t sequence, uint64_t time_ns)
         if (status == RINGSIDE_OK) {
             rsi_bench_message_fill(buffer, bytes, sequence, time_ns);
             status = ringside_commit(worker->publisher, bytes);
-            if (status == RINGSIDE_OK)
+            if (status == RINGSIDE_OK) {
                 return true;
+            }
         }
         if (status < 0) {
             rsi_cli_fail("publishing: %s (%s)", ringside_error_text(worker->client),
                          ringside_status_name(status));
             return false;
         }
-        if (!poll_client(worker, STEP_NS) || is_over(worker))
+        if (!poll_client(worker, STEP_NS) || is_over(worker)) {
             return false;
+        }
     }
 }
 
@@ -104,12 +108,14 @@ static bool wait_until(struct worker *worker, uint64_t intended_ns)
 {
     for (;;) {
         uint64_t now_ns = rsi_clock_now_ns();
-        if (now_ns >= intended_ns)
+        if (now_ns >= intended_ns) {
             return true;
+        }
         uint64_t left_ns = intended_ns - now_ns;
         uint64_t sleep_ns = left_ns > AWAKE_NS ? left_ns - AWAKE_NS : 0;
-        if (!poll_client(worker, sleep_ns < STEP_NS ? sleep_ns : STEP_NS) || is_over(worker))
+        if (!poll_client(worker, sleep_ns < STEP_NS ? sleep_ns : STEP_NS) || is_over(worker)) {
             return false;
+        }
     }
 }
 
@@ -121,15 +127,19 @@ static bool publish_all(struct worker *worker)
         uint64_t time_ns = rsi_clock_now_ns();
         if (options->rate_per_second > 0) {
             time_ns = begin_ns + (uint64_t)((double)i * 1e9 / options->rate_per_second);
-            if (!wait_until(worker, time_ns))
+            if (!wait_until(worker, time_ns)) {
                 return false;
+            }
         }
-        if (i == options->warmup_count)
+        if (i == options->warmup_count) {
             begin_measuring(worker, time_ns);
-        if (!publish(worker, i + 1, time_ns))
+        }
+        if (!publish(worker, i + 1, time_ns)) {
             return false;
-        if ((i & LIVE_MASK) == 0)
+        }
+        if ((i & LIVE_MASK) == 0) {
             rsi_store_relaxed(&worker->result->live_count, i);
+        }
     }
     worker->result->message_count = options->message_count;
     if (ringside_flush(worker->client, HANG_NS) != RINGSIDE_OK) {
@@ -146,10 +156,11 @@ static void count_disorder(struct worker *worker, uint64_t sequence) RSI_COLD;
  * so the losses are counted at the end, from how many came. */
 static void count_disorder(struct worker *worker, uint64_t sequence)
 {
-    if (sequence + 1 == worker->next_sequence)
+    if (sequence + 1 == worker->next_sequence) {
         worker->result->doubled_count++;
-    else if (sequence < worker->next_sequence)
+    } else if (sequence < worker->next_sequence) {
         worker->result->disordered_count++;
+    }
 }
 
 static void on_one_way(void *arg, const ringside_message_t *message)
@@ -163,15 +174,19 @@ static void on_one_way(void *arg, const ringside_message_t *message)
         worker->result->corrupt_count++;
         return;
     }
-    if (rsi_unlikely(sequence != worker->next_sequence))
+    if (rsi_unlikely(sequence != worker->next_sequence)) {
         count_disorder(worker, sequence);
-    if (sequence >= worker->next_sequence)
+    }
+    if (sequence >= worker->next_sequence) {
         worker->next_sequence = sequence + 1;
+    }
     worker->received_count++;
-    if (sequence <= options->warmup_count)
+    if (sequence <= options->warmup_count) {
         return;
-    if (rsi_unlikely(worker->cpu_start_ns == 0))
+    }
+    if (rsi_unlikely(worker->cpu_start_ns == 0)) {
         begin_measuring(worker, rsi_clock_now_ns());
+    }
     worker->result->message_count++;
     if ((sequence & worker->sample_mask) == 0) {
         uint64_t now_ns = rsi_clock_now_ns();
@@ -184,8 +199,9 @@ static bool receive_all(struct worker *worker)
     uint64_t progressed_ns = rsi_clock_now_ns();
     while (worker->received_count < worker->total_count && !is_over(worker)) {
         uint64_t before_count = worker->received_count;
-        if (!poll_client(worker, STEP_NS))
+        if (!poll_client(worker, STEP_NS)) {
             return false;
+        }
         if (worker->received_count != before_count) {
             rsi_store_relaxed(&worker->result->live_count, worker->received_count);
             progressed_ns = 0;
@@ -198,8 +214,9 @@ static bool receive_all(struct worker *worker)
         }
     }
     end_measuring(worker, rsi_clock_now_ns());
-    if (worker->received_count < worker->total_count && !is_over(worker))
+    if (worker->received_count < worker->total_count && !is_over(worker)) {
         worker->result->lost_count = worker->total_count - worker->received_count;
+    }
     return !is_over(worker);
 }
 
@@ -226,20 +243,23 @@ static void on_ping_side(void *arg, const ringside_message_t *message)
     uint64_t sequence = 0;
     uint64_t time_ns = 0;
     worker->returned_ns = rsi_clock_now_ns();
-    if (!rsi_bench_message_check(message->data, message->bytes, &sequence, &time_ns))
+    if (!rsi_bench_message_check(message->data, message->bytes, &sequence, &time_ns)) {
         worker->result->corrupt_count++;
-    else if (sequence != worker->next_sequence)
+    } else if (sequence != worker->next_sequence) {
         worker->result->disordered_count++;
+    }
 }
 
 static bool pong_all(struct worker *worker)
 {
     begin_measuring(worker, rsi_clock_now_ns());
     while (worker->received_count < worker->total_count) {
-        if (!poll_client(worker, STEP_NS) || is_over(worker))
+        if (!poll_client(worker, STEP_NS) || is_over(worker)) {
             return false;
-        if (worker->echo_due != 0 && !publish(worker, worker->echo_due, worker->echo_due_ns))
+        }
+        if (worker->echo_due != 0 && !publish(worker, worker->echo_due, worker->echo_due_ns)) {
             return false;
+        }
         worker->echo_due = 0;
     }
     end_measuring(worker, rsi_clock_now_ns());
@@ -250,15 +270,18 @@ static bool ping_all(struct worker *worker)
 {
     for (uint64_t i = 0; i < worker->total_count; i++) {
         uint64_t sent_ns = rsi_clock_now_ns();
-        if (i == worker->options->warmup_count)
+        if (i == worker->options->warmup_count) {
             begin_measuring(worker, sent_ns);
+        }
         worker->next_sequence = i + 1;
         worker->returned_ns = 0;
-        if (!publish(worker, i + 1, sent_ns))
+        if (!publish(worker, i + 1, sent_ns)) {
             return false;
+        }
         while (worker->returned_ns == 0) {
-            if (!poll_client(worker, STEP_NS) || is_over(worker))
+            if (!poll_client(worker, STEP_NS) || is_over(worker)) {
                 return false;
+            }
             if (worker->returned_ns == 0 && rsi_clock_now_ns() - sent_ns > HANG_NS) {
                 rsi_cli_fail("round trip %" PRIu64 " did not end within 20 s", i + 1);
                 worker->result->lost_count++;
@@ -288,9 +311,10 @@ static bool make_publisher(struct worker *worker, const char *subject)
 {
     ringside_status_t status = ringside_publisher_create(
         &worker->publisher, worker->client, subject, worker->options->connection.timeout_ns);
-    if (status != RINGSIDE_OK)
+    if (status != RINGSIDE_OK) {
         rsi_cli_fail("publisher on %s: %s (%s)", subject, ringside_error_text(worker->client),
                      ringside_status_name(status));
+    }
     return status == RINGSIDE_OK;
 }
 
@@ -300,10 +324,12 @@ static bool prepare(struct worker *worker, uint32_t index)
     char back[64];
     snprintf(there, sizeof(there), "ringside.bench.%u.there", worker->shared->run_id);
     snprintf(back, sizeof(back), "ringside.bench.%u.back", worker->shared->run_id);
-    if (!rsi_bench_is_closed_loop(worker->options))
+    if (!rsi_bench_is_closed_loop(worker->options)) {
         return index == 0 ? make_publisher(worker, there) : subscribe(worker, there, on_one_way);
-    if (index == 0)
+    }
+    if (index == 0) {
         return subscribe(worker, back, on_ping_side) && make_publisher(worker, there);
+    }
     return subscribe(worker, there, on_pong_side) && make_publisher(worker, back);
 }
 
@@ -312,16 +338,18 @@ static bool wait_for_start(struct worker *worker)
     rsi_store_release(&worker->result->state, (uint32_t)RSI_BENCH_READY);
     /* Pairs with the release in the parent, when all are ready. */
     while (rsi_load_acquire(&worker->shared->is_started) == 0) {
-        if (!poll_client(worker, RSI_NS_PER_SECOND / 1000) || is_over(worker))
+        if (!poll_client(worker, RSI_NS_PER_SECOND / 1000) || is_over(worker)) {
             return false;
+        }
     }
     return true;
 }
 
 static bool run(struct worker *worker, uint32_t index)
 {
-    if (rsi_bench_is_closed_loop(worker->options))
+    if (rsi_bench_is_closed_loop(worker->options)) {
         return index == 0 ? ping_all(worker) : pong_all(worker);
+    }
     return index == 0 ? publish_all(worker) : receive_all(worker);
 }
 
@@ -337,8 +365,9 @@ int rsi_bench_work(const struct rsi_bench_options *options, struct rsi_bench_sha
         .sample_mask = options->rate_per_second > 0 ? 0 : SAMPLE_MASK,
     };
     struct rsi_connection_options connection = options->connection;
-    if (options->pin_count > 0)
+    if (options->pin_count > 0) {
         connection.cpu = (int)options->pins[index % options->pin_count];
+    }
     enum rsi_connection_use use = rsi_bench_is_closed_loop(options) ? RSI_CONNECTION_BOTH
                                   : index == 0                      ? RSI_CONNECTION_PUBLISHES
                                                                     : RSI_CONNECTION_SUBSCRIBES;
@@ -354,7 +383,8 @@ int rsi_bench_work(const struct rsi_bench_options *options, struct rsi_bench_sha
     /* Pairs with the acquire in the parent: results before the state that announces them. */
     rsi_store_release(&worker.result->state,
                       (uint32_t)(is_done ? RSI_BENCH_DONE : RSI_BENCH_FAILED));
-    if (worker.client != NULL && rsi_connection_close(&connection, worker.client) != RSI_EXIT_OK)
+    if (worker.client != NULL && rsi_connection_close(&connection, worker.client) != RSI_EXIT_OK) {
         is_done = false;
+    }
     return is_done ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
 }

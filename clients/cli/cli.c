@@ -33,8 +33,9 @@ void rsi_cli_set_name(const char *name)
 
 static void close_line(void)
 {
-    if (is_line_open)
+    if (is_line_open) {
         fputs("\r\033[K", stderr);
+    }
     is_line_open = false;
 }
 
@@ -101,8 +102,9 @@ uint64_t rsi_flag_number(struct argp_state *state, const char *flag, const char 
 {
     struct rsi_error error = {0};
     uint64_t number = 0;
-    if (rsi_parse_number(&number, text, low, high, &error) != RSI_OK)
+    if (rsi_parse_number(&number, text, low, high, &error) != RSI_OK) {
         argp_error(state, "%s: %s", flag, error.text);
+    }
     return number;
 }
 
@@ -111,8 +113,9 @@ uint64_t rsi_flag_size(struct argp_state *state, const char *flag, const char *t
 {
     struct rsi_error error = {0};
     uint64_t bytes = 0;
-    if (rsi_parse_size(&bytes, text, &error) != RSI_OK)
+    if (rsi_parse_size(&bytes, text, &error) != RSI_OK) {
         argp_error(state, "%s: %s", flag, error.text);
+    }
     if (bytes < low || bytes > high) {
         char range_buffer[64];
         struct rsi_text range;
@@ -129,8 +132,9 @@ uint64_t rsi_flag_duration(struct argp_state *state, const char *flag, const cha
 {
     struct rsi_error error = {0};
     uint64_t duration_ns = 0;
-    if (rsi_parse_duration(&duration_ns, text, &error) != RSI_OK)
+    if (rsi_parse_duration(&duration_ns, text, &error) != RSI_OK) {
         argp_error(state, "%s: %s", flag, error.text);
+    }
     return duration_ns;
 }
 
@@ -146,12 +150,14 @@ double rsi_flag_rate(struct argp_state *state, const char *flag, const char *tex
         rate *= 1e6;
         rest++;
     }
-    if (strcmp(rest, "/s") == 0)
+    if (strcmp(rest, "/s") == 0) {
         rest += 2;
-    if (!is_number || *rest != '\0' || !isfinite(rate) || rate <= 0 || rate > 1e9)
+    }
+    if (!is_number || *rest != '\0' || !isfinite(rate) || rate <= 0 || rate > 1e9) {
         argp_error(state,
                    "%s: '%s' is not a rate; write messages per second, such as 10000, 10k or 2.5M",
                    flag, text);
+    }
     return rate;
 }
 
@@ -160,11 +166,13 @@ double rsi_flag_factor(struct argp_state *state, const char *flag, const char *t
     char *rest = NULL;
     double factor = strtod(text, &rest);
     bool is_number = rest != text;
-    if (*rest == 'x')
+    if (*rest == 'x') {
         rest++;
-    if (!is_number || *rest != '\0' || !isfinite(factor) || factor <= 0)
+    }
+    if (!is_number || *rest != '\0' || !isfinite(factor) || factor <= 0) {
         argp_error(state, "%s: '%s' is not a factor; write a number above 0, such as 2 or 0.5",
                    flag, text);
+    }
     return factor;
 }
 
@@ -175,9 +183,10 @@ void rsi_flag_subject(struct argp_state *state, const char *what, const char *su
     size_t bytes = strlen(subject);
     const char *wrong = is_pattern ? rsi_subject_check_pattern(subject, bytes, &at)
                                    : rsi_subject_check_literal(subject, bytes, &at);
-    if (wrong != NULL)
+    if (wrong != NULL) {
         argp_error(state, "%s '%s': %s, at byte %zu; right is %s", what, subject, wrong, at,
                    is_pattern ? "md.*.AAPL or md.>" : "md.XNAS.AAPL");
+    }
 }
 
 /* ---- progress
@@ -192,16 +201,18 @@ void rsi_progress_init(struct rsi_progress *progress, uint64_t now_ns)
 
 bool rsi_progress_is_due(struct rsi_progress *progress, uint64_t now_ns)
 {
-    if (rsi_likely(now_ns < progress->due_ns))
+    if (rsi_likely(now_ns < progress->due_ns)) {
         return false;
+    }
     progress->due_ns = now_ns + progress->interval_ns;
     return true;
 }
 
 void rsi_progress_show(struct rsi_progress *progress, const char *format, ...)
 {
-    if (progress->is_terminal)
+    if (progress->is_terminal) {
         fputs("\r", stderr);
+    }
     va_list values;
     va_start(values, format);
     vfprintf(stderr, format, values);
@@ -213,8 +224,9 @@ void rsi_progress_show(struct rsi_progress *progress, const char *format, ...)
 
 void rsi_progress_end(struct rsi_progress *progress)
 {
-    if (progress->is_terminal)
+    if (progress->is_terminal) {
         close_line();
+    }
 }
 
 /* ---- figures
@@ -229,10 +241,11 @@ static struct rsi_figure scaled(double value, const char *const units[], size_t 
         unit++;
     }
     int decimals = 0;
-    if (value < 10 && value != floor(value))
+    if (value < 10 && value != floor(value)) {
         decimals = 2;
-    else if (value < 100 && value != floor(value))
+    } else if (value < 100 && value != floor(value)) {
         decimals = 1;
+    }
     struct rsi_figure figure;
     snprintf(figure.text, sizeof(figure.text), "%.*f%s", decimals, value, units[unit]);
     return figure;

@@ -73,8 +73,9 @@ static const struct argp_option flags[] = {
 static void read_kind(struct argp_state *state, struct rsi_bench_options *options, const char *text)
 {
     static const char *const names[] = {"latency", "throughput", "fanout"};
-    if (options->has_kind)
+    if (options->has_kind) {
         argp_error(state, "'%s' is one argument too many", text);
+    }
     for (size_t i = 0; i < rsi_array_count(names); i++) {
         if (strcmp(names[i], text) == 0) {
             options->kind = (rsi_bench_kind_t)i;
@@ -91,47 +92,57 @@ static void read_pins(struct argp_state *state, struct rsi_bench_options *option
     struct rsi_cpu_set allowed;
     struct rsi_error error = {0};
     if (rsi_cpu_set_parse(&set, text, &error) != RSI_OK ||
-        rsi_cpu_allowed(&allowed, &error) != RSI_OK)
+        rsi_cpu_allowed(&allowed, &error) != RSI_OK) {
         argp_error(state, "--pin: %s", error.text);
+    }
     options->pin_count = 0;
     for (int cpu = rsi_cpu_set_next(&set, 0); cpu >= 0;
          cpu = rsi_cpu_set_next(&set, (unsigned)cpu + 1)) {
         char list[256];
-        if (!rsi_cpu_set_has(&allowed, (unsigned)cpu))
+        if (!rsi_cpu_set_has(&allowed, (unsigned)cpu)) {
             argp_error(state, "--pin: cpu %d is outside the allowed set %s", cpu,
                        rsi_cpu_set_format(&allowed, list, sizeof(list)));
-        if (options->pin_count < RSI_BENCH_PIN_COUNT_MAX)
+        }
+        if (options->pin_count < RSI_BENCH_PIN_COUNT_MAX) {
             options->pins[options->pin_count++] = (unsigned)cpu;
+        }
     }
-    if (options->pin_count == 0)
+    if (options->pin_count == 0) {
         argp_error(state, "--pin: '%s' names no CPU; write a list such as 0,1", text);
+    }
 }
 
 static void finish_options(struct argp_state *state, struct rsi_bench_options *options)
 {
-    if (!options->has_kind)
+    if (!options->has_kind) {
         argp_error(state, "what to measure is missing; use latency, throughput or fanout");
-    if (options->kind != RSI_BENCH_FANOUT && options->subscriber_count != 0)
+    }
+    if (options->kind != RSI_BENCH_FANOUT && options->subscriber_count != 0) {
         argp_error(state, "--subscribers goes with fanout only");
-    if (options->subscriber_count == 0)
+    }
+    if (options->subscriber_count == 0) {
         options->subscriber_count = options->kind == RSI_BENCH_FANOUT ? 10 : 1;
-    if (options->message_count == 0)
+    }
+    if (options->message_count == 0) {
         options->message_count = options->kind == RSI_BENCH_LATENCY ? 100000 : 1000000;
-    if (options->warmup_count == UINT64_MAX)
+    }
+    if (options->warmup_count == UINT64_MAX) {
         options->warmup_count = options->message_count / 10;
+    }
 }
 
 static void read_policy(struct argp_state *state, struct rsi_bench_options *options,
                         const char *text)
 {
-    if (strcmp(text, "drop") == 0)
+    if (strcmp(text, "drop") == 0) {
         options->policy = RINGSIDE_POLICY_DROP;
-    else if (strcmp(text, "disconnect") == 0)
+    } else if (strcmp(text, "disconnect") == 0) {
         options->policy = RINGSIDE_POLICY_DISCONNECT;
-    else if (strcmp(text, "block") == 0)
+    } else if (strcmp(text, "block") == 0) {
         options->policy = RINGSIDE_POLICY_BLOCK;
-    else
+    } else {
         argp_error(state, "--policy: '%s' is not known; use drop, disconnect or block", text);
+    }
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -211,8 +222,9 @@ static bool read_thread_cpu(const char *pid_text, const char *thread, uint64_t *
     char path[64];
     snprintf(path, sizeof(path), "/proc/%s/task/%.16s/schedstat", pid_text, thread);
     FILE *file = fopen(path, "re");
-    if (file == NULL)
+    if (file == NULL) {
         return false;
+    }
     bool is_read = fscanf(file, "%" SCNu64, cpu_ns) == 1;
     fclose(file);
     return is_read;
@@ -226,13 +238,15 @@ static bool read_process_cpu(pid_t pid, uint64_t *cpu_ns)
     snprintf(pid_text, sizeof(pid_text), "%d", (int)pid);
     snprintf(path, sizeof(path), "/proc/%s/task", pid_text);
     DIR *threads = opendir(path);
-    if (threads == NULL)
+    if (threads == NULL) {
         return false;
+    }
     uint64_t sum_ns = 0;
     for (struct dirent *entry = readdir(threads); entry != NULL; entry = readdir(threads)) {
         uint64_t thread_ns = 0;
-        if (entry->d_name[0] != '.' && read_thread_cpu(pid_text, entry->d_name, &thread_ns))
+        if (entry->d_name[0] != '.' && read_thread_cpu(pid_text, entry->d_name, &thread_ns)) {
             sum_ns += thread_ns;
+        }
     }
     closedir(threads);
     *cpu_ns = sum_ns;
@@ -254,8 +268,9 @@ static int start_workers(struct bench *bench)
         }
         if (pid == 0) {
             prctl(PR_SET_PDEATHSIG, SIGTERM);
-            if (getppid() != parent)
+            if (getppid() != parent) {
                 _exit(RSI_EXIT_FAILURE);
+            }
             _exit(rsi_bench_work(bench->options, bench->shared, i));
         }
         bench->pids[i] = pid;
@@ -267,8 +282,9 @@ static int start_workers(struct bench *bench)
 static uint32_t count_state(const struct bench *bench, rsi_bench_state_t state)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < bench->shared->worker_count; i++)
+    for (uint32_t i = 0; i < bench->shared->worker_count; i++) {
         count += rsi_load_acquire(&bench->shared->workers[i].state) >= (uint32_t)state;
+    }
     return count;
 }
 
@@ -278,20 +294,24 @@ static uint32_t reap(struct bench *bench)
     uint32_t live_count = 0;
     for (uint32_t i = 0; i < bench->shared->worker_count; i++) {
         int status = 0;
-        if (bench->pids[i] == 0)
+        if (bench->pids[i] == 0) {
             continue;
+        }
         if (waitpid(bench->pids[i], &status, WNOHANG) == 0) {
             live_count++;
             continue;
         }
         bench->pids[i] = 0;
-        if (WIFSIGNALED(status))
+        if (WIFSIGNALED(status)) {
             rsi_cli_fail("process %u was ended by signal %d", i, WTERMSIG(status));
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != RSI_EXIT_OK)
+        }
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != RSI_EXIT_OK) {
             bench->failed_count++;
+        }
     }
-    if (bench->failed_count > 0 || rsi_stop_requested())
+    if (bench->failed_count > 0 || rsi_stop_requested()) {
         rsi_store_relaxed(&bench->shared->is_aborted, 1u);
+    }
     return live_count;
 }
 
@@ -303,8 +323,9 @@ static void show_progress(struct bench *bench, struct rsi_progress *progress)
         uint64_t count = rsi_load_relaxed(&bench->shared->workers[i].live_count);
         lowest_count = count < lowest_count ? count : lowest_count;
     }
-    if (rsi_bench_is_closed_loop(bench->options))
+    if (rsi_bench_is_closed_loop(bench->options)) {
         lowest_count = rsi_load_relaxed(&bench->shared->workers[0].live_count);
+    }
     rsi_progress_show(progress, "%s of %s messages", rsi_figure_count((double)lowest_count).text,
                       rsi_figure_count((double)total_count).text);
 }
@@ -319,20 +340,23 @@ static void run_workers(struct bench *bench)
     while (reap(bench) > 0) {
         if (!is_started && count_state(bench, RSI_BENCH_READY) == bench->shared->worker_count) {
             is_started = true;
-            if (bench->options->broker_pid != 0)
+            if (bench->options->broker_pid != 0) {
                 bench->totals.has_broker_cpu =
                     read_process_cpu(bench->options->broker_pid, &bench->broker_cpu_start_ns);
+            }
             /* Pairs with the acquire in wait_for_start(). */
             rsi_store_release(&bench->shared->is_started, 1u);
         }
-        if (rsi_progress_is_due(&progress, rsi_clock_now_ns()))
+        if (rsi_progress_is_due(&progress, rsi_clock_now_ns())) {
             show_progress(bench, &progress);
+        }
         nanosleep(&pause, NULL);
     }
     uint64_t broker_cpu_ns = 0;
     if (bench->totals.has_broker_cpu &&
-        read_process_cpu(bench->options->broker_pid, &broker_cpu_ns))
+        read_process_cpu(bench->options->broker_pid, &broker_cpu_ns)) {
         bench->totals.broker_cpu_ns = broker_cpu_ns - bench->broker_cpu_start_ns;
+    }
     rsi_progress_end(&progress);
 }
 
@@ -340,30 +364,36 @@ static int write_hgrm(const struct bench *bench)
 {
     const char *path = bench->options->hgrm_path;
     FILE *file = fopen(path, "we");
-    if (file == NULL)
+    if (file == NULL) {
         return rsi_cli_fail("--hgrm: cannot write %s: %s", path, strerror(errno));
+    }
     rsi_histogram_write(&bench->totals.latency, file, 5, 1000.0);
     bool is_bad = ferror(file) != 0;
-    if (fclose(file) != 0 || is_bad)
+    if (fclose(file) != 0 || is_bad) {
         return rsi_cli_fail("--hgrm: cannot write %s: %s", path, strerror(errno));
+    }
     return RSI_EXIT_OK;
 }
 
 static int report(struct bench *bench)
 {
-    if (rsi_stop_requested())
+    if (rsi_stop_requested()) {
         return rsi_cli_fail("interrupted; there is no result");
-    if (bench->failed_count > 0)
+    }
+    if (bench->failed_count > 0) {
         return rsi_cli_fail("%u of %u processes failed; there is no result", bench->failed_count,
                             bench->shared->worker_count);
+    }
     rsi_bench_add_up(bench->options, bench->shared, &bench->totals);
-    if (bench->options->is_json)
+    if (bench->options->is_json) {
         rsi_bench_print_json(stdout, bench->options, bench->shared, &bench->totals);
-    else
+    } else {
         rsi_bench_print(stdout, bench->options, bench->shared, &bench->totals);
+    }
     int code = bench->options->hgrm_path != NULL ? write_hgrm(bench) : RSI_EXIT_OK;
-    if (!rsi_bench_is_clean(&bench->totals))
+    if (!rsi_bench_is_clean(&bench->totals)) {
         code = rsi_cli_fail("messages were lost, doubled, out of order or corrupt");
+    }
     return code;
 }
 
@@ -372,22 +402,25 @@ int rsi_command_bench(int argc, char **argv)
     static struct rsi_bench_options options;
     static struct bench bench;
     argp_parse(&parser, argc, argv, 0, NULL, &options);
-    if (options.broker_pid != 0 && !read_process_cpu(options.broker_pid, &(uint64_t){0}))
+    if (options.broker_pid != 0 && !read_process_cpu(options.broker_pid, &(uint64_t){0})) {
         return rsi_cli_fail("--broker-pid: no process %d on this host", (int)options.broker_pid);
+    }
     rsi_stop_on_signals();
     uint32_t worker_count = (uint32_t)options.subscriber_count + 1;
     bench.options = &options;
     bench.shared_bytes = sizeof(*bench.shared) + worker_count * sizeof(bench.shared->workers[0]);
     bench.shared =
         mmap(NULL, bench.shared_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (bench.shared == MAP_FAILED)
+    if (bench.shared == MAP_FAILED) {
         return rsi_cli_fail("no memory for %u processes: %s", worker_count, strerror(errno));
+    }
     bench.shared->worker_count = worker_count;
     bench.shared->run_id = (uint32_t)getpid();
     int code = start_workers(&bench);
     run_workers(&bench);
-    if (code == RSI_EXIT_OK)
+    if (code == RSI_EXIT_OK) {
         code = report(&bench);
+    }
     munmap(bench.shared, bench.shared_bytes);
     return code;
 }

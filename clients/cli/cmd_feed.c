@@ -88,11 +88,13 @@ static int write_feed(struct rsi_feed *feed, const struct feed_options *options,
     char line[RSI_FEED_LINE_BYTES_MAX];
     for (uint64_t i = 0; i < options->message_count && !rsi_stop_requested(); i++) {
         size_t bytes = rsi_feed_next(feed, line);
-        if (fwrite(line, 1, bytes, stream) != bytes)
+        if (fwrite(line, 1, bytes, stream) != bytes) {
             return rsi_cli_fail("cannot write to %s: %s", name, strerror(errno));
+        }
     }
-    if (fflush(stream) != 0)
+    if (fflush(stream) != 0) {
         return rsi_cli_fail("cannot write to %s: %s", name, strerror(errno));
+    }
     return RSI_EXIT_OK;
 }
 
@@ -104,18 +106,21 @@ int rsi_command_feed(int argc, char **argv)
     FILE *stream = stdout;
     if (options.output != NULL) {
         stream = fopen(options.output, "we");
-        if (stream == NULL)
+        if (stream == NULL) {
             return rsi_cli_fail("cannot write %s: %s", options.output, strerror(errno));
+        }
     }
     struct rsi_feed feed;
     struct rsi_error error = {0};
     int code = RSI_EXIT_FAILURE;
-    if (rsi_feed_init(&feed, &options.feed, &error) != RSI_OK)
+    if (rsi_feed_init(&feed, &options.feed, &error) != RSI_OK) {
         rsi_cli_fail("%s", error.text);
-    else
+    } else {
         code = write_feed(&feed, &options, stream);
+    }
     rsi_feed_fini(&feed);
-    if (stream != stdout && fclose(stream) != 0 && code == RSI_EXIT_OK)
+    if (stream != stdout && fclose(stream) != 0 && code == RSI_EXIT_OK) {
         code = rsi_cli_fail("cannot write %s: %s", options.output, strerror(errno));
+    }
     return code;
 }

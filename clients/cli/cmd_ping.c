@@ -100,8 +100,9 @@ static void on_message(void *arg, const ringside_message_t *message)
 {
     struct ping *ping = arg;
     uint64_t sequence = 0;
-    if (message->bytes == ping->options->size_bytes)
+    if (message->bytes == ping->options->size_bytes) {
         memcpy(&sequence, message->data, sizeof(sequence));
+    }
     if (ping->awaited == 0 || sequence != ping->awaited) {
         ping->strange_count++;
         return;
@@ -117,22 +118,25 @@ static bool go_once(struct ping *ping, uint64_t sequence, bool is_measured)
     ping->awaited = sequence;
     uint64_t sent_ns = rsi_clock_now_ns();
     if (!rsi_connection_publish(ping->client, ping->publisher, ping->payload,
-                                ping->options->size_bytes))
+                                ping->options->size_bytes)) {
         return false;
+    }
     while (ping->awaited != 0) {
         if (ringside_poll(ping->client, 0, RSI_NS_PER_SECOND, NULL) < 0) {
             rsi_cli_fail("%s", ringside_error_text(ping->client));
             return false;
         }
-        if (rsi_stop_requested())
+        if (rsi_stop_requested()) {
             return false;
+        }
         if (ping->awaited != 0 && rsi_clock_now_ns() - sent_ns > LOST_AFTER_NS) {
             rsi_cli_fail("message %" PRIu64 " did not come back within 5 s", sequence);
             return false;
         }
     }
-    if (is_measured)
+    if (is_measured) {
         rsi_histogram_record(&ping->round_trip, ping->returned_ns - sent_ns);
+    }
     return true;
 }
 
@@ -140,8 +144,9 @@ static bool pause_until(struct ping *ping, uint64_t due_ns)
 {
     for (;;) {
         uint64_t now_ns = rsi_clock_now_ns();
-        if (now_ns >= due_ns || rsi_stop_requested())
+        if (now_ns >= due_ns || rsi_stop_requested()) {
             return true;
+        }
         if (ringside_poll(ping->client, 0, due_ns - now_ns, NULL) < 0) {
             rsi_cli_fail("%s", ringside_error_text(ping->client));
             return false;
@@ -155,10 +160,12 @@ static int go_all(struct ping *ping)
     uint64_t total_count = options->warmup_count + options->message_count;
     for (uint64_t i = 0; i < total_count && !rsi_stop_requested(); i++) {
         uint64_t begin_ns = rsi_clock_now_ns();
-        if (!go_once(ping, i + 1, i >= options->warmup_count))
+        if (!go_once(ping, i + 1, i >= options->warmup_count)) {
             return rsi_stop_requested() ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
-        if (options->interval_ns > 0 && !pause_until(ping, begin_ns + options->interval_ns))
+        }
+        if (options->interval_ns > 0 && !pause_until(ping, begin_ns + options->interval_ns)) {
             return RSI_EXIT_FAILURE;
+        }
     }
     return RSI_EXIT_OK;
 }
@@ -170,21 +177,24 @@ static int ping_over_client(struct ping *ping)
     snprintf(own_subject, sizeof(own_subject), "ringside.ping.%d", (int)getpid());
     const char *subject = options->subject != NULL ? options->subject : own_subject;
     if (rsi_connection_subscribe(&options->connection, ping->client, subject,
-                                 RINGSIDE_POLICY_DEFAULT, on_message, ping) == NULL)
+                                 RINGSIDE_POLICY_DEFAULT, on_message, ping) == NULL) {
         return RSI_EXIT_FAILURE;
+    }
     ringside_status_t status = ringside_publisher_create(&ping->publisher, ping->client, subject,
                                                          options->connection.timeout_ns);
-    if (status != RINGSIDE_OK)
+    if (status != RINGSIDE_OK) {
         return rsi_cli_fail("publisher on %s: %s (%s)", subject, ringside_error_text(ping->client),
                             ringside_status_name(status));
+    }
     int code = go_all(ping);
     printf("%" PRIu64 " round trips of %" PRIu64 " bytes over %s: ", ping->round_trip.total_count,
            options->size_bytes, ringside_transport(ping->client));
     rsi_print_percentiles(stdout, &ping->round_trip);
     printf("\n");
-    if (ping->strange_count > 0)
+    if (ping->strange_count > 0) {
         rsi_cli_note("%" PRIu64 " messages of others on %s were passed over", ping->strange_count,
                      subject);
+    }
     return code;
 }
 
@@ -196,8 +206,9 @@ int rsi_command_ping(int argc, char **argv)
     static struct ping ping;
     ping.options = &options;
     ping.payload = calloc(1, options.size_bytes);
-    if (ping.payload == NULL)
+    if (ping.payload == NULL) {
         return rsi_cli_fail("--size: no memory for %" PRIu64 " bytes", options.size_bytes);
+    }
     int code = RSI_EXIT_FAILURE;
     ping.client = rsi_connection_open(&options.connection, RSI_CONNECTION_BOTH, NULL, NULL);
     if (ping.client != NULL) {

@@ -62,16 +62,20 @@ static const struct argp_option flags[] = {
 
 static void finish_options(struct argp_state *state, struct pub_options *options)
 {
-    if (options->subject == NULL)
+    if (options->subject == NULL) {
         argp_error(state, "SUBJECT is missing, such as md.XNAS.AAPL");
+    }
     int source_count =
         (options->message_count > 0) + (options->input != NULL) + options->is_generated;
-    if (source_count > 1)
+    if (source_count > 1) {
         argp_error(state, "MESSAGE, --input and --size exclude each other");
-    if (source_count == 0)
+    }
+    if (source_count == 0) {
         options->input = "-";
-    if (options->input != NULL && options->has_repeat_count)
+    }
+    if (options->input != NULL && options->has_repeat_count) {
         argp_error(state, "--count repeats MESSAGE or --size; lines of --input are published once");
+    }
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -132,11 +136,13 @@ static const struct argp parser = {
 static void flush_before_waiting(struct pub *pub)
 {
     struct pollfd waiting = {.fd = fileno(pub->lines), .events = POLLIN};
-    if (poll(&waiting, 1, 0) != 0)
+    if (poll(&waiting, 1, 0) != 0) {
         return;
+    }
     ringside_status_t status = ringside_flush(pub->client, pub->options->connection.timeout_ns);
-    if (status != RINGSIDE_OK)
+    if (status != RINGSIDE_OK) {
         rsi_cli_note("flushing: %s", ringside_error_text(pub->client));
+    }
 }
 
 /* False at the end. */
@@ -156,10 +162,12 @@ static bool next_message(struct pub *pub, const void **data, size_t *bytes)
     }
     flush_before_waiting(pub);
     ssize_t line_bytes = getline(&pub->line, &pub->line_room_bytes, pub->lines);
-    if (line_bytes < 0)
+    if (line_bytes < 0) {
         return false;
-    if (line_bytes > 0 && pub->line[line_bytes - 1] == '\n')
+    }
+    if (line_bytes > 0 && pub->line[line_bytes - 1] == '\n') {
         line_bytes--;
+    }
     *data = pub->line;
     *bytes = (size_t)line_bytes;
     return true;
@@ -172,12 +180,14 @@ static bool keep_pace(struct pub *pub)
     uint64_t intended_ns = pub->start_ns + (uint64_t)offset_ns;
     for (;;) {
         uint64_t now_ns = rsi_clock_now_ns();
-        if (now_ns >= intended_ns || rsi_stop_requested())
+        if (now_ns >= intended_ns || rsi_stop_requested()) {
             return true;
+        }
         uint64_t left_ns = intended_ns - now_ns;
         uint64_t sleep_ns = left_ns > AWAKE_NS ? left_ns - AWAKE_NS : 0;
-        if (sleep_ns > RSI_NS_PER_SECOND)
+        if (sleep_ns > RSI_NS_PER_SECOND) {
             sleep_ns = RSI_NS_PER_SECOND;
+        }
         if (ringside_poll(pub->client, 0, sleep_ns, NULL) < 0) {
             rsi_cli_fail("%s", ringside_error_text(pub->client));
             return false;
@@ -192,21 +202,26 @@ static int publish_all(struct pub *pub)
     pub->start_ns = rsi_clock_now_ns();
     rsi_progress_init(&pub->progress, pub->start_ns);
     while (!rsi_stop_requested() && next_message(pub, &data, &bytes)) {
-        if (pub->options->rate_per_second > 0 && !keep_pace(pub))
+        if (pub->options->rate_per_second > 0 && !keep_pace(pub)) {
             return RSI_EXIT_FAILURE;
-        if (rsi_stop_requested())
+        }
+        if (rsi_stop_requested()) {
             break;
-        if (!rsi_connection_publish(pub->client, pub->publisher, data, bytes))
+        }
+        if (!rsi_connection_publish(pub->client, pub->publisher, data, bytes)) {
             return rsi_stop_requested() ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
+        }
         pub->published_count++;
         pub->published_bytes += bytes;
         if ((pub->published_count & 255) == 0 &&
-            rsi_progress_is_due(&pub->progress, rsi_clock_now_ns()))
+            rsi_progress_is_due(&pub->progress, rsi_clock_now_ns())) {
             rsi_progress_show(&pub->progress, "%s messages",
                               rsi_figure_count((double)pub->published_count).text);
+        }
     }
-    if (pub->lines != NULL && ferror(pub->lines) != 0 && !rsi_stop_requested())
+    if (pub->lines != NULL && ferror(pub->lines) != 0 && !rsi_stop_requested()) {
         return rsi_cli_fail("cannot read %s: %s", pub->options->input, strerror(errno));
+    }
     return RSI_EXIT_OK;
 }
 
@@ -226,15 +241,17 @@ static int publish_over_client(struct pub *pub)
     const struct pub_options *options = pub->options;
     ringside_status_t status = ringside_publisher_create(
         &pub->publisher, pub->client, options->subject, options->connection.timeout_ns);
-    if (status != RINGSIDE_OK)
+    if (status != RINGSIDE_OK) {
         return rsi_cli_fail("publisher on %s: %s (%s)", options->subject,
                             ringside_error_text(pub->client), ringside_status_name(status));
+    }
     int code = publish_all(pub);
     status = ringside_flush(pub->client, options->connection.timeout_ns);
     rsi_progress_end(&pub->progress);
-    if (status != RINGSIDE_OK && code == RSI_EXIT_OK)
+    if (status != RINGSIDE_OK && code == RSI_EXIT_OK) {
         code = rsi_cli_fail("the last messages did not arrive at the broker: %s (%s)",
                             ringside_error_text(pub->client), ringside_status_name(status));
+    }
     print_totals(pub);
     return code;
 }
@@ -244,15 +261,18 @@ static int open_source(struct pub *pub)
     const struct pub_options *options = pub->options;
     if (options->input != NULL) {
         pub->lines = strcmp(options->input, "-") == 0 ? stdin : fopen(options->input, "re");
-        if (pub->lines == NULL)
+        if (pub->lines == NULL) {
             return rsi_cli_fail("--input: cannot open %s: %s", options->input, strerror(errno));
+        }
     }
     if (options->is_generated) {
         pub->generated = malloc(options->size_bytes + 1);
-        if (pub->generated == NULL)
+        if (pub->generated == NULL) {
             return rsi_cli_fail("--size: no memory for %" PRIu64 " bytes", options->size_bytes);
-        for (uint64_t i = 0; i < options->size_bytes; i++)
+        }
+        for (uint64_t i = 0; i < options->size_bytes; i++) {
             pub->generated[i] = (uint8_t)('a' + i % 26);
+        }
     }
     return RSI_EXIT_OK;
 }
@@ -272,8 +292,9 @@ int rsi_command_pub(int argc, char **argv)
         int close_code = rsi_connection_close(&options.connection, pub.client);
         code = code != RSI_EXIT_OK ? code : close_code;
     }
-    if (pub.lines != NULL && pub.lines != stdin)
+    if (pub.lines != NULL && pub.lines != stdin) {
         fclose(pub.lines);
+    }
     free(pub.line);
     free(pub.generated);
     return code;

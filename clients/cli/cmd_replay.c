@@ -75,14 +75,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->subject_count_max = rsi_flag_number(state, "--subjects-max", arg, 1, 1000000);
         return 0;
     case ARGP_KEY_ARG:
-        if (options->recording.path != NULL)
+        if (options->recording.path != NULL) {
             argp_error(state, "'%s' is one FILE too many", arg);
+        }
         options->recording.path = arg;
         return 0;
     case ARGP_KEY_END:
-        if (options->recording.path == NULL)
+        if (options->recording.path == NULL) {
             argp_error(state, "FILE is missing; give a pcap or pcapng file, lines '<nanoseconds> "
                               "<payload>', or - for standard input");
+        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -116,8 +118,9 @@ static uint64_t intended_time(struct replay *replay, const struct rsi_record *re
         replay->pass_start_ns = is_first ? replay->start_ns : replay->intended_ns;
         replay->pass_first_ns = record->time_ns;
     }
-    if (record->time_ns <= replay->pass_first_ns)
+    if (record->time_ns <= replay->pass_first_ns) {
         return replay->pass_start_ns;
+    }
     double offset_ns = (double)(record->time_ns - replay->pass_first_ns) / replay->options->speed;
     return offset_ns > 1e18 ? UINT64_MAX : replay->pass_start_ns + (uint64_t)offset_ns;
 }
@@ -137,18 +140,21 @@ static bool wait_until(struct replay *replay, uint64_t intended_ns)
 {
     for (;;) {
         uint64_t now_ns = rsi_clock_now_ns();
-        if (rsi_progress_is_due(&replay->progress, now_ns))
+        if (rsi_progress_is_due(&replay->progress, now_ns)) {
             show_progress(replay, now_ns);
+        }
         if (now_ns >= intended_ns) {
             rsi_histogram_record(&replay->lateness, now_ns - intended_ns);
             return true;
         }
-        if (rsi_stop_requested())
+        if (rsi_stop_requested()) {
             return false;
+        }
         uint64_t left_ns = intended_ns - now_ns;
         uint64_t sleep_ns = left_ns > AWAKE_NS ? left_ns - AWAKE_NS : 0;
-        if (sleep_ns > RSI_NS_PER_SECOND / 5)
+        if (sleep_ns > RSI_NS_PER_SECOND / 5) {
             sleep_ns = RSI_NS_PER_SECOND / 5;
+        }
         if (ringside_poll(replay->client, 0, sleep_ns, NULL) < 0) {
             rsi_cli_fail("%s", ringside_error_text(replay->client));
             return false;
@@ -162,23 +168,30 @@ static bool replay_record(struct replay *replay, const struct rsi_record *record
 {
     ringside_publisher_t *publisher =
         rsi_publishers_find(&replay->publishers, subject->text, subject->bytes);
-    if (publisher == NULL)
+    if (publisher == NULL) {
         return false;
-    if (replay->start_ns == 0)
+    }
+    if (replay->start_ns == 0) {
         replay->start_ns = rsi_clock_now_ns();
+    }
     if (!replay->options->is_flat_out) {
         replay->intended_ns = intended_time(replay, record);
-        if (!wait_until(replay, replay->intended_ns))
+        if (!wait_until(replay, replay->intended_ns)) {
             return false;
+        }
     } else if ((replay->message_count & 1023) == 0) {
         uint64_t now_ns = rsi_clock_now_ns();
-        if (rsi_progress_is_due(&replay->progress, now_ns))
+        if (rsi_progress_is_due(&replay->progress, now_ns)) {
             show_progress(replay, now_ns);
-        if (rsi_stop_requested())
+        }
+        if (rsi_stop_requested()) {
             return false;
+        }
     }
-    if (!rsi_connection_publish(replay->client, publisher, record->payload, record->payload_bytes))
+    if (!rsi_connection_publish(replay->client, publisher, record->payload,
+                                record->payload_bytes)) {
         return false;
+    }
     replay->message_count++;
     replay->payload_bytes += record->payload_bytes;
     return true;
@@ -191,15 +204,19 @@ static int replay_all(struct replay *replay)
     struct rsi_subject subject;
     for (;;) {
         rsi_status_t status = rsi_recording_next(&replay->recording, &record, &subject, &error);
-        if (status == RSI_WOULD_BLOCK)
+        if (status == RSI_WOULD_BLOCK) {
             return RSI_EXIT_OK;
+        }
         /* The signal that asked for the stop may also have interrupted a read. */
-        if (rsi_stop_requested())
+        if (rsi_stop_requested()) {
             return RSI_EXIT_OK;
-        if (status != RSI_OK)
+        }
+        if (status != RSI_OK) {
             return rsi_cli_fail("%s", error.text);
-        if (!replay_record(replay, &record, &subject))
+        }
+        if (!replay_record(replay, &record, &subject)) {
             return rsi_stop_requested() ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
+        }
     }
 }
 
@@ -213,9 +230,10 @@ static void print_totals(struct replay *replay, uint64_t end_ns)
            rsi_figure_count(rsi_per_second(replay->message_count, elapsed_ns)).text,
            rsi_figure_bytes(rsi_per_second(replay->payload_bytes, elapsed_ns)).text,
            ringside_transport(replay->client));
-    if (replay->recording.else_count > 0)
+    if (replay->recording.else_count > 0) {
         printf("%" PRIu64 " messages lacked the field and went to %s\n",
                replay->recording.else_count, replay->options->recording.else_subject);
+    }
     if (!replay->options->is_flat_out && replay->lateness.total_count > 0) {
         printf("lateness: ");
         rsi_print_percentiles(stdout, &replay->lateness);
@@ -229,8 +247,9 @@ static int flush_all(struct replay *replay)
 {
     ringside_status_t status =
         ringside_flush(replay->client, replay->options->connection.timeout_ns);
-    if (status == RINGSIDE_OK)
+    if (status == RINGSIDE_OK) {
         return RSI_EXIT_OK;
+    }
     return rsi_cli_fail("the last messages did not arrive at the broker: %s (%s)",
                         ringside_error_text(replay->client), ringside_status_name(status));
 }
@@ -258,8 +277,9 @@ int rsi_command_replay(int argc, char **argv)
     static struct replay replay;
     replay.options = &options;
     struct rsi_error error = {0};
-    if (rsi_recording_open(&replay.recording, &options.recording, &error) != RSI_OK)
+    if (rsi_recording_open(&replay.recording, &options.recording, &error) != RSI_OK) {
         return rsi_stop_requested() ? RSI_EXIT_OK : rsi_cli_fail("%s", error.text);
+    }
     int code = RSI_EXIT_FAILURE;
     replay.client = rsi_connection_open(&options.connection, RSI_CONNECTION_PUBLISHES, NULL, NULL);
     if (replay.client != NULL) {

@@ -85,8 +85,9 @@ static ringside_policy_t read_policy(struct argp_state *state, const char *text)
                     {"disconnect", RINGSIDE_POLICY_DISCONNECT},
                     {"block", RINGSIDE_POLICY_BLOCK}};
     for (size_t i = 0; i < rsi_array_count(policies); i++) {
-        if (strcmp(policies[i].name, text) == 0)
+        if (strcmp(policies[i].name, text) == 0) {
             return policies[i].policy;
+        }
     }
     argp_error(state, "--policy: '%s' is not known; use drop, disconnect or block", text);
     return RINGSIDE_POLICY_DEFAULT;
@@ -102,13 +103,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &options->connection;
         return 0;
     case KEY_RAW:
-        if (options->format == SUB_FORMAT_JSON)
+        if (options->format == SUB_FORMAT_JSON) {
             argp_error(state, "--raw and --json exclude each other");
+        }
         options->format = SUB_FORMAT_RAW;
         return 0;
     case KEY_JSON:
-        if (options->format == SUB_FORMAT_RAW)
+        if (options->format == SUB_FORMAT_RAW) {
             argp_error(state, "--raw and --json exclude each other");
+        }
         options->format = SUB_FORMAT_JSON;
         return 0;
     case 'q':
@@ -128,13 +131,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         rsi_flag_subject(state, "PATTERN", arg, true);
-        if (options->pattern_count == PATTERN_COUNT_MAX)
+        if (options->pattern_count == PATTERN_COUNT_MAX) {
             argp_error(state, "more than %d patterns", PATTERN_COUNT_MAX);
+        }
         options->patterns[options->pattern_count++] = arg;
         return 0;
     case ARGP_KEY_END:
-        if (options->pattern_count == 0)
+        if (options->pattern_count == 0) {
             argp_error(state, "PATTERN is missing, such as 'md.>' or md.*.AAPL");
+        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -162,10 +167,11 @@ static void print_text(const ringside_message_t *message)
     putchar(' ');
     const uint8_t *data = message->data;
     for (size_t i = 0; i < message->bytes; i++) {
-        if ((data[i] >= 0x20 && data[i] != 0x7f) || data[i] == '\t')
+        if ((data[i] >= 0x20 && data[i] != 0x7f) || data[i] == '\t') {
             putchar(data[i]);
-        else
+        } else {
             printf("\\x%02x", data[i]);
+        }
     }
     putchar('\n');
 }
@@ -219,8 +225,9 @@ static void print_json(const ringside_message_t *message)
 static void on_message(void *arg, const ringside_message_t *message)
 {
     struct sub *sub = arg;
-    if (sub->message_count >= sub->options->count_limit)
+    if (sub->message_count >= sub->options->count_limit) {
         return;
+    }
     uint64_t now_ns = rsi_clock_realtime_ns();
     uint64_t latency_ns = now_ns > message->publish_time_ns ? now_ns - message->publish_time_ns : 0;
     rsi_histogram_record(&sub->latency, latency_ns);
@@ -229,8 +236,9 @@ static void on_message(void *arg, const ringside_message_t *message)
     sub->latest_ns = now_ns;
     sub->message_count++;
     sub->payload_bytes += message->bytes;
-    if (sub->options->is_quiet)
+    if (sub->options->is_quiet) {
         return;
+    }
     switch (sub->options->format) {
     case SUB_FORMAT_TEXT:
         print_text(message);
@@ -248,8 +256,9 @@ static void on_message(void *arg, const ringside_message_t *message)
 static void on_event(void *arg, const ringside_event_t *event)
 {
     struct sub *sub = arg;
-    if (event->type == RINGSIDE_EVENT_GAP)
+    if (event->type == RINGSIDE_EVENT_GAP) {
         sub->gap_count += event->count == UINT64_MAX ? 1 : event->count;
+    }
     rsi_connection_tell_event(NULL, event);
 }
 
@@ -273,8 +282,9 @@ static void print_figures_json(FILE *stream, const struct sub *sub, uint64_t mes
 
 static void show_stats(struct sub *sub, uint64_t now_ns)
 {
-    if (now_ns < sub->stats_due_ns)
+    if (now_ns < sub->stats_due_ns) {
         return;
+    }
     uint64_t elapsed_ns = now_ns - (sub->stats_due_ns - RSI_NS_PER_SECOND);
     uint64_t message_count = sub->message_count - sub->stats_message_count;
     uint64_t payload_bytes = sub->payload_bytes - sub->stats_payload_bytes;
@@ -306,15 +316,18 @@ static int receive(struct sub *sub)
         ringside_status_t status = ringside_poll(sub->client, limit, RSI_NS_PER_SECOND, &handled);
         uint64_t now_ns = rsi_clock_now_ns();
         if (handled < 16 || now_ns >= flush_due_ns) {
-            if (fflush(stdout) != 0)
+            if (fflush(stdout) != 0) {
                 return rsi_cli_fail("cannot write to standard output: %s", strerror(errno));
+            }
             flush_due_ns = now_ns + RSI_NS_PER_SECOND / 10;
         }
-        if (options->has_stats)
+        if (options->has_stats) {
             show_stats(sub, now_ns);
+        }
         /* What ended the connection was told by its event. */
-        if (status < 0)
+        if (status < 0) {
             return RSI_EXIT_FAILURE;
+        }
     }
     return RSI_EXIT_OK;
 }
@@ -348,8 +361,9 @@ static int receive_over_client(struct sub *sub)
     const struct sub_options *options = sub->options;
     for (size_t i = 0; i < options->pattern_count; i++) {
         if (rsi_connection_subscribe(&options->connection, sub->client, options->patterns[i],
-                                     options->policy, on_message, sub) == NULL)
+                                     options->policy, on_message, sub) == NULL) {
             return RSI_EXIT_FAILURE;
+        }
     }
     rsi_tell_ready(options->ready_fd, false);
     int code = receive(sub);
@@ -366,8 +380,9 @@ int rsi_command_sub(int argc, char **argv)
     sub.options = &options;
     sub.client =
         rsi_connection_open(&options.connection, RSI_CONNECTION_SUBSCRIBES, on_event, &sub);
-    if (sub.client == NULL)
+    if (sub.client == NULL) {
         return RSI_EXIT_FAILURE;
+    }
     int code = receive_over_client(&sub);
     int close_code = rsi_connection_close(&options.connection, sub.client);
     return code != RSI_EXIT_OK ? code : close_code;

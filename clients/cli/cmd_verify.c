@@ -73,16 +73,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->ready_fd = (int)rsi_flag_number(state, "--ready-fd", arg, 0, 1 << 20);
         return 0;
     case ARGP_KEY_ARG:
-        if (options->pattern != NULL)
+        if (options->pattern != NULL) {
             argp_error(state, "'%s': verify takes one PATTERN; run it once for each", arg);
+        }
         rsi_flag_subject(state, "PATTERN", arg, true);
         options->pattern = arg;
         return 0;
     case ARGP_KEY_END:
-        if (options->pattern == NULL)
+        if (options->pattern == NULL) {
             argp_error(state, "PATTERN is missing, such as 'md.>'");
-        if (options->recording.path == NULL)
+        }
+        if (options->recording.path == NULL) {
             argp_error(state, "--file FILE is missing: the recording that is replayed");
+        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -122,16 +125,19 @@ static int expect_file(struct verify *verify)
     while (status == RSI_OK && !rsi_stop_requested()) {
         status = rsi_recording_next(&recording, &record, &subject, &error);
         if (status == RSI_OK &&
-            rsi_subject_matches(pattern, pattern_bytes, subject.text, subject.bytes))
+            rsi_subject_matches(pattern, pattern_bytes, subject.text, subject.bytes)) {
             status = rsi_expectation_add(&verify->expectation, subject.text, subject.bytes,
                                          record.payload, record.payload_bytes, &error);
+        }
     }
     rsi_recording_close(&recording);
-    if (rsi_failed(status))
+    if (rsi_failed(status)) {
         return rsi_cli_fail("%s", error.text);
-    if (verify->expectation.expected_count == 0)
+    }
+    if (verify->expectation.expected_count == 0) {
         return rsi_cli_fail("%s matches no message of %s: nothing would be compared", pattern,
                             verify->options->recording.path);
+    }
     return RSI_EXIT_OK;
 }
 
@@ -139,12 +145,14 @@ static void tell_fault(struct verify *verify, const ringside_message_t *message,
                        rsi_verdict_t verdict)
 {
     verify->fault_count++;
-    if (verify->fault_count <= FAULTS_TOLD_MAX)
+    if (verify->fault_count <= FAULTS_TOLD_MAX) {
         rsi_cli_note("message %" PRIu64 " of %s (%zu bytes, publication %" PRIu64 ") is %s",
                      message->sequence, message->subject, message->bytes, message->publication,
                      rsi_verdict_name(verdict));
-    if (verify->fault_count == FAULTS_TOLD_MAX)
+    }
+    if (verify->fault_count == FAULTS_TOLD_MAX) {
         rsi_cli_note("further faults are counted only");
+    }
 }
 
 static void on_message(void *arg, const ringside_message_t *message)
@@ -155,15 +163,17 @@ static void on_message(void *arg, const ringside_message_t *message)
     rsi_verdict_t verdict =
         rsi_expectation_check(&verify->expectation, message->subject, message->subject_bytes,
                               message->data, message->bytes);
-    if (rsi_unlikely(verdict != RSI_VERDICT_AS_EXPECTED))
+    if (rsi_unlikely(verdict != RSI_VERDICT_AS_EXPECTED)) {
         tell_fault(verify, message, verdict);
+    }
 }
 
 static void on_event(void *arg, const ringside_event_t *event)
 {
     struct verify *verify = arg;
-    if (event->type == RINGSIDE_EVENT_GAP)
+    if (event->type == RINGSIDE_EVENT_GAP) {
         verify->gap_count += event->count == UINT64_MAX ? 1 : event->count;
+    }
     rsi_connection_tell_event(NULL, event);
 }
 
@@ -187,16 +197,19 @@ static int receive_all(struct verify *verify)
             progressed_ns = now_ns;
         }
         if (status < 0) {
-            if (!is_complete)
+            if (!is_complete) {
                 code = rsi_cli_fail("%s", ringside_error_text(verify->client));
+            }
             break;
         }
-        if (now_ns - progressed_ns > (is_complete ? LINGER_NS : verify->options->idle_timeout_ns))
+        if (now_ns - progressed_ns > (is_complete ? LINGER_NS : verify->options->idle_timeout_ns)) {
             break;
-        if (rsi_progress_is_due(&progress, now_ns))
+        }
+        if (rsi_progress_is_due(&progress, now_ns)) {
             rsi_progress_show(&progress, "%s of %s messages",
                               rsi_figure_count((double)verify->received_count).text,
                               rsi_figure_count((double)expectation->expected_count).text);
+        }
     }
     rsi_progress_end(&progress);
     return code;
@@ -207,10 +220,11 @@ static void tell_missing(void *arg, const char *subject, uint64_t missing_count,
 {
     uint64_t *told_count = arg;
     (*told_count)++;
-    if (*told_count <= FAULTS_TOLD_MAX)
+    if (*told_count <= FAULTS_TOLD_MAX) {
         rsi_cli_note("%s: %" PRIu64 " of %" PRIu64
                      " messages missing, the first is number %" PRIu64,
                      subject, missing_count, expected_count, first_index + 1);
+    }
 }
 
 static int print_summary(struct verify *verify)
@@ -237,8 +251,9 @@ static int verify_over_client(struct verify *verify)
 {
     const struct verify_options *options = verify->options;
     if (rsi_connection_subscribe(&options->connection, verify->client, options->pattern,
-                                 RINGSIDE_POLICY_BLOCK, on_message, verify) == NULL)
+                                 RINGSIDE_POLICY_BLOCK, on_message, verify) == NULL) {
         return RSI_EXIT_FAILURE;
+    }
     rsi_tell_ready(options->ready_fd, true);
     int code = receive_all(verify);
     int summary_code = print_summary(verify);

@@ -27,8 +27,9 @@ const size_t rsi_command_count = rsi_array_count(rsi_commands);
 static void print_help(FILE *stream)
 {
     fputs("usage: ringside COMMAND [FLAG...]\n\n", stream);
-    for (size_t i = 0; i < rsi_command_count; i++)
+    for (size_t i = 0; i < rsi_command_count; i++) {
         fprintf(stream, "  %-8s %s\n", rsi_commands[i].name, rsi_commands[i].summary);
+    }
     fputs("\nringside COMMAND --help tells a command's flags, with units and examples.\n"
           "The broker is given by --url or $RINGSIDE_URL; without them it is "
           "auto://127.0.0.1:7400.\n"
@@ -63,8 +64,9 @@ int rsi_cli_main(int argc, char **argv)
         return RSI_EXIT_OK;
     }
     for (size_t i = 0; i < rsi_command_count; i++) {
-        if (strcmp(rsi_commands[i].name, word) == 0)
+        if (strcmp(rsi_commands[i].name, word) == 0) {
             return run_command(&rsi_commands[i], argc - 1, argv + 1);
+        }
     }
     rsi_cli_fail("'%s' is no command; ringside --help lists them", word);
     return RSI_EXIT_USAGE;

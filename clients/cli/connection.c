@@ -71,9 +71,10 @@ static const struct argp_option connection_flags[] = {
 static uint64_t read_ring_flag(struct argp_state *state, const char *flag, const char *text)
 {
     uint64_t bytes = rsi_flag_size(state, flag, text, RSI_RING_BYTES_MIN, RSI_RING_BYTES_MAX);
-    if ((bytes & (bytes - 1)) != 0)
+    if ((bytes & (bytes - 1)) != 0) {
         argp_error(state, "%s: '%s' is not a power of two, such as 64KiB, 2MiB or 64MiB", flag,
                    text);
+    }
     return bytes;
 }
 
@@ -86,8 +87,9 @@ static ringside_wait_t read_wait_flag(struct argp_state *state, const char *text
                  {"busy", RINGSIDE_WAIT_BUSY},
                  {"blocking", RINGSIDE_WAIT_BLOCKING}};
     for (size_t i = 0; i < rsi_array_count(waits); i++) {
-        if (strcmp(waits[i].name, text) == 0)
+        if (strcmp(waits[i].name, text) == 0) {
             return waits[i].wait;
+        }
     }
     argp_error(state, "--wait: '%s' is not known; use adaptive, busy or blocking", text);
     return RINGSIDE_WAIT_ADAPTIVE;
@@ -97,46 +99,55 @@ static void read_token_file(struct argp_state *state, struct rsi_connection_opti
 {
     int fd = open(options->token_file, O_RDONLY | O_CLOEXEC);
     struct stat about;
-    if (fd < 0 || fstat(fd, &about) != 0)
+    if (fd < 0 || fstat(fd, &about) != 0) {
         argp_failure(state, RSI_EXIT_FAILURE, errno, "--token-file: cannot read %s",
                      options->token_file);
-    if (S_ISDIR(about.st_mode))
+    }
+    if (S_ISDIR(about.st_mode)) {
         argp_failure(state, RSI_EXIT_FAILURE, 0, "--token-file: %s is a directory",
                      options->token_file);
-    if ((about.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+    }
+    if ((about.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         argp_failure(state, RSI_EXIT_FAILURE, 0,
                      "--token-file: others may read %s; make it private: chmod 600 %s",
                      options->token_file, options->token_file);
+    }
     char text[sizeof(options->token) + 2] = ""; /* a longer secret shows as one */
     ssize_t bytes = read(fd, text, sizeof(text) - 1);
-    if (bytes < 0)
+    if (bytes < 0) {
         argp_failure(state, RSI_EXIT_FAILURE, errno, "--token-file: cannot read %s",
                      options->token_file);
+    }
     close(fd);
     text[strcspn(text, "\r\n")] = '\0';
-    if (!rsi_text_copy(options->token, sizeof(options->token), text))
+    if (!rsi_text_copy(options->token, sizeof(options->token), text)) {
         argp_failure(state, RSI_EXIT_FAILURE, 0,
                      "--token-file: the secret in %s is longer than %zu bytes", options->token_file,
                      sizeof(options->token) - 1);
-    if (options->token[0] == '\0')
+    }
+    if (options->token[0] == '\0') {
         argp_failure(state, RSI_EXIT_FAILURE, 0, "--token-file: %s is empty", options->token_file);
+    }
 }
 
 static void finish_options(struct argp_state *state, struct rsi_connection_options *options)
 {
-    if (options->token_name == NULL)
+    if (options->token_name == NULL) {
         options->token_name = getenv("RINGSIDE_TOKEN_NAME");
+    }
     if (options->token_file != NULL) {
-        if (options->token_name == NULL)
+        if (options->token_name == NULL) {
             argp_error(state, "--token-file needs --token-name NAME (or $RINGSIDE_TOKEN_NAME)");
+        }
         read_token_file(state, options);
     } else if (options->token_name != NULL) {
         const char *secret = getenv("RINGSIDE_TOKEN");
-        if (secret == NULL)
+        if (secret == NULL) {
             argp_error(state, "--token-name needs --token-file FILE, or the secret in "
                               "$RINGSIDE_TOKEN");
-        else if (!rsi_text_copy(options->token, sizeof(options->token), secret))
+        } else if (!rsi_text_copy(options->token, sizeof(options->token), secret)) {
             argp_error(state, "$RINGSIDE_TOKEN is longer than 255 bytes");
+        }
     }
 }
 
@@ -188,8 +199,9 @@ static error_t parse_connection(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_TIMEOUT:
         options->timeout_ns = rsi_flag_duration(state, "--timeout", arg);
-        if (options->timeout_ns == 0)
+        if (options->timeout_ns == 0) {
             argp_error(state, "--timeout: 0 would never succeed; use a time such as 5s");
+        }
         return 0;
     case ARGP_KEY_END:
         finish_options(state, options);
@@ -214,12 +226,13 @@ void rsi_connection_tell_event(void *arg, const ringside_event_t *event)
     (void)arg;
     switch (event->type) {
     case RINGSIDE_EVENT_GAP:
-        if (event->count == UINT64_MAX)
+        if (event->count == UINT64_MAX) {
             rsi_cli_note("gap: an unknown number of messages of %s from %s were left out",
                          event->subject, event->publisher);
-        else
+        } else {
             rsi_cli_note("gap: %" PRIu64 " messages of %s from %s were left out", event->count,
                          event->subject, event->publisher);
+        }
         return;
     case RINGSIDE_EVENT_SLOW:
         rsi_cli_note("the broker calls this client slow: %s", event->text);
@@ -272,8 +285,9 @@ ringside_client_t *rsi_connection_open(const struct rsi_connection_options *opti
 int rsi_connection_close(const struct rsi_connection_options *options, ringside_client_t *client)
 {
     ringside_status_t status = ringside_close(client, options->timeout_ns);
-    if (status == RINGSIDE_OK)
+    if (status == RINGSIDE_OK) {
         return RSI_EXIT_OK;
+    }
     return rsi_cli_fail("%s: closing: %s (%s)", options->url, ringside_last_error(),
                         ringside_status_name(status));
 }
@@ -291,8 +305,9 @@ ringside_subscription_t *rsi_connection_subscribe(const struct rsi_connection_op
     ringside_subscription_t *subscription = NULL;
     ringside_status_t status =
         ringside_subscribe(&subscription, client, pattern, &subscribe_options, on_message, arg);
-    if (status == RINGSIDE_OK)
+    if (status == RINGSIDE_OK) {
         return subscription;
+    }
     rsi_cli_fail("subscribing to %s: %s (%s)", pattern, ringside_error_text(client),
                  ringside_status_name(status));
     return NULL;
@@ -306,13 +321,15 @@ static bool publish_slowly(ringside_client_t *client, ringside_publisher_t *publ
 {
     while (status == RINGSIDE_WOULD_BLOCK && !rsi_stop_requested()) {
         status = ringside_poll(client, 0, RSI_NS_PER_SECOND / 10, NULL);
-        if (status == RINGSIDE_OK)
+        if (status == RINGSIDE_OK) {
             status = ringside_publish(publisher, data, bytes);
+        }
     }
-    if (status < 0)
+    if (status < 0) {
         rsi_cli_fail("publishing %zu bytes to %s: %s (%s)", bytes,
                      ringside_publisher_subject(publisher), ringside_error_text(client),
                      ringside_status_name(status));
+    }
     return status == RINGSIDE_OK;
 }
 
@@ -320,8 +337,9 @@ bool rsi_connection_publish(ringside_client_t *client, ringside_publisher_t *pub
                             const void *data, size_t bytes)
 {
     ringside_status_t status = ringside_publish(publisher, data, bytes);
-    if (rsi_likely(status == RINGSIDE_OK))
+    if (rsi_likely(status == RINGSIDE_OK)) {
         return true;
+    }
     return publish_slowly(client, publisher, data, bytes, status);
 }
 
@@ -329,8 +347,9 @@ void rsi_tell_ready(int fd, bool on_stdout)
 {
     static const char ready[] = "ready\n";
     if (fd >= 0) {
-        if (write(fd, ready, sizeof(ready) - 1) < 0)
+        if (write(fd, ready, sizeof(ready) - 1) < 0) {
             rsi_cli_note("--ready-fd %d: %s", fd, strerror(errno));
+        }
         close(fd);
     }
     if (on_stdout) {
@@ -342,18 +361,21 @@ void rsi_tell_ready(int fd, bool on_stdout)
 void rsi_print_link_stats(FILE *stream, const ringside_client_t *client, uint64_t message_count)
 {
     ringside_link_stats_t stats = {.struct_bytes = sizeof(stats)};
-    if (ringside_stats(client, &stats) != RINGSIDE_OK)
+    if (ringside_stats(client, &stats) != RINGSIDE_OK) {
         return;
+    }
     double per_message = message_count == 0 ? 0 : 1.0 / (double)message_count;
     fprintf(stream, "link %s: ", ringside_transport(client));
-    if (stats.placed_bytes > 0)
+    if (stats.placed_bytes > 0) {
         fprintf(stream, "%" PRIu64 " batches out (%.4g per message), %" PRIu64 " sends (%.4g); ",
                 stats.batches_sent, (double)stats.batches_sent * per_message, stats.sends,
                 (double)stats.sends * per_message);
-    if (stats.arrived_bytes > 0)
+    }
+    if (stats.arrived_bytes > 0) {
         fprintf(stream, "%" PRIu64 " batches in (%.4g per message), %" PRIu64 " receives (%.4g); ",
                 stats.batches_arrived, (double)stats.batches_arrived * per_message, stats.receives,
                 (double)stats.receives * per_message);
+    }
     fprintf(stream, "%" PRIu64 " sleeps, %" PRIu64 " credit stalls\n", stats.sleeps,
             stats.credit_stalls);
 }

@@ -41,8 +41,9 @@ static struct rsi_expected_subject *add_subject(struct rsi_expectation *expectat
                                                 const char *subject, size_t subject_bytes)
 {
     struct rsi_expected_subject *made = calloc(1, sizeof(*made) + subject_bytes + 1);
-    if (made == NULL)
+    if (made == NULL) {
         return NULL;
+    }
     memcpy(made->subject, subject, subject_bytes);
     HASH_ADD_KEYPTR(hh, expectation->subjects, made->subject, subject_bytes, made);
     return made;
@@ -51,14 +52,17 @@ static struct rsi_expected_subject *add_subject(struct rsi_expectation *expectat
 /* Doubles an array until it has room for one more of `wanted` elements. */
 static bool grow(void **array, size_t *room, size_t wanted, size_t element_bytes, size_t least)
 {
-    if (wanted <= *room)
+    if (wanted <= *room) {
         return true;
+    }
     size_t larger = *room == 0 ? least : *room;
-    while (larger < wanted)
+    while (larger < wanted) {
         larger *= 2;
+    }
     void *moved = realloc(*array, larger * element_bytes);
-    if (moved == NULL)
+    if (moved == NULL) {
         return false;
+    }
     *array = moved;
     *room = larger;
     return true;
@@ -69,14 +73,16 @@ rsi_status_t rsi_expectation_add(struct rsi_expectation *expectation, const char
                                  struct rsi_error *error)
 {
     struct rsi_expected_subject *list = find_subject(expectation, subject, subject_bytes);
-    if (list == NULL)
+    if (list == NULL) {
         list = add_subject(expectation, subject, subject_bytes);
+    }
     if (list == NULL ||
         !grow((void **)&list->messages, &list->message_room_count, list->message_count + 1,
               sizeof(*list->messages), 16) ||
         !grow((void **)&expectation->payloads, &expectation->payload_room_bytes,
-              expectation->payload_bytes + payload_bytes, 1, (size_t)1 << 20))
+              expectation->payload_bytes + payload_bytes, 1, (size_t)1 << 20)) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for what is expected");
+    }
     list->messages[list->message_count++] = (struct expected_message){
         .offset = expectation->payload_bytes,
         .bytes = (uint32_t)payload_bytes,
@@ -125,8 +131,9 @@ static rsi_verdict_t search(struct rsi_expectation *expectation, struct rsi_expe
     bool is_doubled = false;
     for (size_t i = list->place; i > list->place - reach; i--) {
         struct expected_message *message = &list->messages[i - 1];
-        if (!is_equal(expectation, message, payload, bytes))
+        if (!is_equal(expectation, message, payload, bytes)) {
             continue;
+        }
         if (!message->has_come) {
             message->has_come = true;
             expectation->matched_count++;
@@ -174,8 +181,9 @@ const char *rsi_verdict_name(rsi_verdict_t verdict)
 int rsi_expectation_is_met(const struct rsi_expectation *expectation)
 {
     uint64_t wrong_count = 0;
-    for (int verdict = RSI_VERDICT_AHEAD; verdict < RSI_VERDICT_COUNT; verdict++)
+    for (int verdict = RSI_VERDICT_AHEAD; verdict < RSI_VERDICT_COUNT; verdict++) {
         wrong_count += expectation->verdict_counts[verdict];
+    }
     return wrong_count == 0 && expectation->matched_count == expectation->expected_count;
 }
 
@@ -192,7 +200,8 @@ void rsi_expectation_each_missing(const struct rsi_expectation *expectation,
                 first_index = i - 1;
             }
         }
-        if (missing_count > 0)
+        if (missing_count > 0) {
             handler(arg, list->subject, missing_count, list->message_count, first_index);
+        }
     }
 }

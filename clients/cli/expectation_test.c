@@ -81,10 +81,12 @@ static void equal_payloads_count_each(void **state)
 {
     (void)state;
     struct rsi_expectation expectation = {0};
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 100; i++) {
         expect(&expectation, "a", "same");
-    for (int i = 0; i < 100; i++)
+    }
+    for (int i = 0; i < 100; i++) {
         assert_int_equal(come(&expectation, "a", "same"), RSI_VERDICT_AS_EXPECTED);
+    }
     assert_true(rsi_expectation_is_met(&expectation));
     assert_int_equal(come(&expectation, "a", "same"), RSI_VERDICT_DOUBLED);
     assert_false(rsi_expectation_is_met(&expectation));

@@ -95,10 +95,11 @@ static struct rsi_feed_symbol *choose_symbol(struct rsi_feed *feed)
     uint64_t point = random_below(feed, feed->activity_sums[high]);
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        if (feed->activity_sums[middle] > point)
+        if (feed->activity_sums[middle] > point) {
             high = middle;
-        else
+        } else {
             low = middle + 1;
+        }
     }
     return &feed->symbols[low];
 }
@@ -119,8 +120,9 @@ static void advance_time(struct rsi_feed *feed)
      */
     const uint64_t stretch = 1 + (BURST_COUNT_MIN + BURST_COUNT_SPREAD / 2) / BURST_ONE_IN;
     feed->time_ns += random_below(feed, 2 * stretch * mean_gap_ns + 1);
-    if (random_below(feed, BURST_ONE_IN) == 0)
+    if (random_below(feed, BURST_ONE_IN) == 0) {
         feed->burst_left_count = BURST_COUNT_MIN + random_below(feed, BURST_COUNT_SPREAD);
+    }
 }
 
 static void walk_price(struct rsi_feed *feed, struct rsi_feed_symbol *symbol)
@@ -128,8 +130,9 @@ static void walk_price(struct rsi_feed *feed, struct rsi_feed_symbol *symbol)
     uint64_t reach = 1 + symbol->price_ticks / 2000;
     uint64_t moved = symbol->price_ticks + random_below(feed, 2 * reach + 1);
     symbol->price_ticks = moved < reach + PRICE_TICKS_MIN ? PRICE_TICKS_MIN : moved - reach;
-    if (symbol->price_ticks > PRICE_TICKS_MAX)
+    if (symbol->price_ticks > PRICE_TICKS_MAX) {
         symbol->price_ticks = PRICE_TICKS_MAX;
+    }
 }
 
 static void append_price(struct rsi_text *line, uint64_t ticks)
@@ -200,12 +203,13 @@ size_t rsi_feed_next(struct rsi_feed *feed, char *line)
     walk_price(feed, symbol);
     symbol->sequence++;
     uint64_t kind = random_below(feed, 10);
-    if (kind < 3)
+    if (kind < 3) {
         append_trade(feed, &text, symbol);
-    else if (kind < 8)
+    } else if (kind < 8) {
         append_ticker(feed, &text, symbol);
-    else
+    } else {
         append_depth(feed, &text, symbol);
+    }
     rsi_text_append(&text, "\n");
     rsi_assert(!text.is_cut);
     advance_time(feed);

@@ -21,8 +21,9 @@ static uint64_t digest_feed(const struct rsi_feed_options *feed_options, int lin
     assert_int_equal(rsi_feed_init(&feed, feed_options, NULL), RSI_OK);
     for (int i = 0; i < line_count; i++) {
         size_t bytes = rsi_feed_next(&feed, line);
-        for (size_t at = 0; at < bytes; at++)
+        for (size_t at = 0; at < bytes; at++) {
             digest = (digest ^ (uint8_t)line[at]) * UINT64_C(0x100000001b3);
+        }
     }
     rsi_feed_fini(&feed);
     return digest;
@@ -80,8 +81,9 @@ static void the_rate_is_kept_with_and_without_bursts(void **state)
         enum { LINE_COUNT = 100000 };
         wanted.has_bursts = has_bursts != 0;
         assert_int_equal(rsi_feed_init(&feed, &wanted, NULL), RSI_OK);
-        for (int i = 0; i < LINE_COUNT; i++)
+        for (int i = 0; i < LINE_COUNT; i++) {
             (void)rsi_feed_next(&feed, line);
+        }
         double rate = LINE_COUNT * 1e9 / (double)(feed.time_ns - wanted.start_ns);
         assert_true(rate > 0.9 * wanted.rate_per_second);
         assert_true(rate < 1.1 * wanted.rate_per_second);
@@ -95,8 +97,9 @@ static void activity_falls_like_zipf(void **state)
     struct rsi_feed feed;
     char line[RSI_FEED_LINE_BYTES_MAX];
     assert_int_equal(rsi_feed_init(&feed, &options, NULL), RSI_OK);
-    for (int i = 0; i < 50000; i++)
+    for (int i = 0; i < 50000; i++) {
         (void)rsi_feed_next(&feed, line);
+    }
     assert_true(feed.symbols[0].sequence > 5 * feed.symbols[9].sequence);
     assert_true(feed.symbols[49].sequence > 0);
     rsi_feed_fini(&feed);

@@ -63,10 +63,13 @@ static ssize_t source_read(void *cookie, char *buffer, size_t bytes)
     int got_bytes = gzread(input->file, buffer, wanted_bytes);
     int zlib_status = Z_OK;
     /* gzip'ed data that ends too early reads like an end, apart from this. */
-    if (got_bytes == 0 && gzerror(input->file, &zlib_status) != NULL && zlib_status == Z_BUF_ERROR)
+    if (got_bytes == 0 && gzerror(input->file, &zlib_status) != NULL &&
+        zlib_status == Z_BUF_ERROR) {
         got_bytes = -1;
-    if (got_bytes < 0)
+    }
+    if (got_bytes < 0) {
         errno = errno == 0 ? EIO : errno;
+    }
     return got_bytes;
 }
 
@@ -74,8 +77,9 @@ static rsi_status_t source_failed(struct rsi_input *input, struct rsi_error *err
 {
     int zlib_status = 0;
     const char *text = gzerror(input->file, &zlib_status);
-    if (zlib_status == Z_ERRNO)
+    if (zlib_status == Z_ERRNO) {
         return rsi_fail_errno(error, RSI_E_IO, errno, "cannot read %s", input->path);
+    }
     return rsi_fail(error, RSI_E_INVALID, "%s is damaged or cut short after %s %" PRIu64 ": %s",
                     input->path, rsi_input_unit(input), input->number, text);
 }
@@ -88,8 +92,9 @@ static bool is_capture_magic(const uint8_t *magic)
         {0x0a, 0x0d, 0x0d, 0x0a},                           /* pcapng */
     };
     for (size_t i = 0; i < rsi_array_count(magics); i++) {
-        if (memcmp(magic, magics[i], MAGIC_BYTES) == 0)
+        if (memcmp(magic, magics[i], MAGIC_BYTES) == 0) {
             return true;
+        }
     }
     return false;
 }
@@ -100,17 +105,20 @@ static rsi_status_t open_source(struct rsi_input *input, const char *path, struc
     snprintf(input->path, sizeof(input->path), "%s", is_stdin ? "standard input" : path);
     errno = 0;
     input->file = is_stdin ? gzdopen(dup(STDIN_FILENO), "rb") : gzopen(path, "rbe");
-    if (input->file == NULL)
+    if (input->file == NULL) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno, "cannot open %s",
                               input->path);
+    }
     (void)gzbuffer(input->file, GZIP_BUFFER_BYTES);
     while (input->magic_bytes < MAGIC_BYTES) {
         int got_bytes = gzread(input->file, input->magic + input->magic_bytes,
                                (unsigned)(MAGIC_BYTES - input->magic_bytes));
-        if (got_bytes < 0)
+        if (got_bytes < 0) {
             return source_failed(input, error);
-        if (got_bytes == 0)
+        }
+        if (got_bytes == 0) {
             break;
+        }
         input->magic_bytes += (size_t)got_bytes;
     }
     return RSI_OK;
@@ -120,8 +128,9 @@ static rsi_status_t open_capture(struct rsi_input *input, struct rsi_error *erro
 {
     cookie_io_functions_t functions = {.read = source_read};
     FILE *stream = fopencookie(input, "rb", functions);
-    if (stream == NULL)
+    if (stream == NULL) {
         return rsi_fail_errno(error, RSI_E_NO_MEMORY, errno, "cannot read %s", input->path);
+    }
     char reason[PCAP_ERRBUF_SIZE] = "";
     input->capture =
         pcap_fopen_offline_with_tstamp_precision(stream, PCAP_TSTAMP_PRECISION_NANO, reason);
@@ -145,16 +154,18 @@ static rsi_status_t open_lines(struct rsi_input *input, struct rsi_error *error)
 {
     input->line_buffer_bytes = LINE_BUFFER_BYTES;
     input->line_buffer = malloc(input->line_buffer_bytes);
-    if (input->line_buffer == NULL)
+    if (input->line_buffer == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory to read %s", input->path);
+    }
     return RSI_OK;
 }
 
 rsi_status_t rsi_input_open(struct rsi_input **input, const char *path, struct rsi_error *error)
 {
     struct rsi_input *made = calloc(1, sizeof(*made));
-    if (made == NULL)
+    if (made == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory to read %s", path);
+    }
     rsi_status_t status = open_source(made, path, error);
     if (status == RSI_OK) {
         bool is_capture = made->magic_bytes == MAGIC_BYTES && is_capture_magic(made->magic);
@@ -170,12 +181,15 @@ rsi_status_t rsi_input_open(struct rsi_input **input, const char *path, struct r
 
 void rsi_input_close(struct rsi_input *input)
 {
-    if (input == NULL)
+    if (input == NULL) {
         return;
-    if (input->capture != NULL)
+    }
+    if (input->capture != NULL) {
         pcap_close(input->capture);
-    if (input->file != NULL)
+    }
+    if (input->file != NULL) {
         gzclose(input->file);
+    }
     free(input->line_buffer);
     free(input);
 }
@@ -187,17 +201,20 @@ static rsi_status_t next_packet(struct rsi_input *input, struct rsi_record *reco
         struct pcap_pkthdr *header = NULL;
         const uint8_t *packet = NULL;
         int result = pcap_next_ex(input->capture, &header, &packet);
-        if (result == PCAP_ERROR_BREAK)
+        if (result == PCAP_ERROR_BREAK) {
             return RSI_WOULD_BLOCK;
-        if (result != 1)
+        }
+        if (result != 1) {
             return rsi_fail(error, RSI_E_INVALID, "%s: after packet %" PRIu64 ": %s", input->path,
                             input->number, pcap_geterr(input->capture));
+        }
         input->number++;
         rsi_packet_kind_t kind = rsi_packet_decode(input->link_type, packet, header->caplen,
                                                    header->len, &input->datagram);
         input->kind_counts[kind]++;
-        if (kind != RSI_PACKET_UDP)
+        if (kind != RSI_PACKET_UDP) {
             continue;
+        }
         /* With nanosecond precision tv_usec holds nanoseconds. */
         record->time_ns =
             (uint64_t)header->ts.tv_sec * UINT64_C(1000000000) + (uint64_t)header->ts.tv_usec;
@@ -218,16 +235,19 @@ static rsi_status_t make_line_room(struct rsi_input *input, struct rsi_error *er
         input->line_end -= input->line_start;
         input->line_start = 0;
     }
-    if (input->line_end < input->line_buffer_bytes)
+    if (input->line_end < input->line_buffer_bytes) {
         return RSI_OK;
-    if (input->line_buffer_bytes >= RSI_INPUT_LINE_BYTES_MAX)
+    }
+    if (input->line_buffer_bytes >= RSI_INPUT_LINE_BYTES_MAX) {
         return rsi_fail(error, RSI_E_TOO_LARGE,
                         "%s: line %" PRIu64 " is longer than 64 MiB: is this a text file?",
                         input->path, input->number + 1);
+    }
     char *larger = realloc(input->line_buffer, input->line_buffer_bytes * 2);
-    if (larger == NULL)
+    if (larger == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for line %" PRIu64 " of %s",
                         input->number + 1, input->path);
+    }
     input->line_buffer = larger;
     input->line_buffer_bytes *= 2;
     return RSI_OK;
@@ -250,16 +270,19 @@ static rsi_status_t next_line(struct rsi_input *input, const char **line, size_t
             *line_bytes = bytes > 0 && start[bytes - 1] == '\r' ? bytes - 1 : bytes;
             return RSI_OK;
         }
-        if (input->is_at_end)
+        if (input->is_at_end) {
             return RSI_WOULD_BLOCK;
+        }
         searched_bytes = held_bytes;
         rsi_status_t status = make_line_room(input, error);
-        if (status != RSI_OK)
+        if (status != RSI_OK) {
             return status;
+        }
         ssize_t got_bytes = source_read(input, input->line_buffer + input->line_end,
                                         input->line_buffer_bytes - input->line_end);
-        if (got_bytes < 0)
+        if (got_bytes < 0) {
             return source_failed(input, error);
+        }
         input->is_at_end = got_bytes == 0;
         input->line_end += (size_t)got_bytes;
     }
@@ -272,17 +295,19 @@ static rsi_status_t parse_line(const struct rsi_input *input, const char *line, 
     size_t at = 0;
     for (; at < line_bytes && line[at] >= '0' && line[at] <= '9'; at++) {
         uint64_t digit = (uint64_t)(line[at] - '0');
-        if (time_ns > (UINT64_MAX - digit) / 10)
+        if (time_ns > (UINT64_MAX - digit) / 10) {
             return rsi_fail(error, RSI_E_INVALID,
                             "%s: line %" PRIu64 ": its time is larger than 64 bits", input->path,
                             input->number);
+        }
         time_ns = time_ns * 10 + digit;
     }
-    if (at == 0 || at == line_bytes || line[at] != ' ')
+    if (at == 0 || at == line_bytes || line[at] != ' ') {
         return rsi_fail(error, RSI_E_INVALID,
                         "%s: line %" PRIu64 " is '%.*s%s': a line is '<nanoseconds> <payload>'",
                         input->path, input->number, (int)(line_bytes > 40 ? 40 : line_bytes), line,
                         line_bytes > 40 ? "..." : "");
+    }
     record->time_ns = time_ns;
     record->number = input->number;
     record->payload = (const uint8_t *)line + at + 1;
@@ -294,16 +319,19 @@ static rsi_status_t parse_line(const struct rsi_input *input, const char *line, 
 rsi_status_t rsi_input_next(struct rsi_input *input, struct rsi_record *record,
                             struct rsi_error *error)
 {
-    if (input->capture != NULL)
+    if (input->capture != NULL) {
         return next_packet(input, record, error);
+    }
     for (;;) {
         const char *line = NULL;
         size_t line_bytes = 0;
         rsi_status_t status = next_line(input, &line, &line_bytes, error);
-        if (status != RSI_OK)
+        if (status != RSI_OK) {
             return status;
-        if (line_bytes > 0 && line[0] != '#')
+        }
+        if (line_bytes > 0 && line[0] != '#') {
             return parse_line(input, line, line_bytes, record, error);
+        }
     }
 }
 

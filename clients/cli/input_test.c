@@ -21,8 +21,9 @@ static char path[128];
 static int make_directory(void **state)
 {
     (void)state;
-    if (mkdtemp(directory) == NULL)
+    if (mkdtemp(directory) == NULL) {
         return -1;
+    }
     snprintf(path, sizeof(path), "%s/file", directory);
     return 0;
 }
@@ -53,8 +54,9 @@ static struct rsi_input *open_input(void)
 {
     struct rsi_input *input = NULL;
     struct rsi_error error = {0};
-    if (rsi_input_open(&input, path, &error) != RSI_OK)
+    if (rsi_input_open(&input, path, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     return input;
 }
 
@@ -63,8 +65,9 @@ static void assert_next(struct rsi_input *input, uint64_t number, uint64_t time_
 {
     struct rsi_record record;
     struct rsi_error error = {0};
-    if (rsi_input_next(input, &record, &error) != RSI_OK)
+    if (rsi_input_next(input, &record, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     assert_int_equal(record.number, number);
     assert_int_equal(record.time_ns, time_ns);
     assert_int_equal(record.payload_bytes, strlen(payload));
@@ -177,8 +180,9 @@ static void a_file_that_was_cut_is_an_error(void **state)
     struct rsi_record record;
     struct rsi_error error = {0};
     rsi_status_t status = RSI_OK;
-    while (status == RSI_OK)
+    while (status == RSI_OK) {
         status = rsi_input_next(input, &record, &error);
+    }
     assert_int_equal(status, RSI_E_INVALID);
     assert_non_null(strstr(error.text, "cut short"));
     rsi_input_close(input);
@@ -366,8 +370,9 @@ static void other_links_and_microseconds(void **state)
     for (size_t i = 0; i < rsi_array_count(links); i++) {
         struct bytes file = {.count = 0};
         struct bytes packet = {.count = links[i].header_bytes};
-        if (links[i].type_offset != SIZE_MAX)
+        if (links[i].type_offset != SIZE_MAX) {
             memcpy(packet.data + links[i].type_offset, "\x08\x00", 2);
+        }
         put_ipv4(&packet, IPPROTO_UDP, 0, "payload");
         put_capture_header(&file, 0xa1b2c3d4, links[i].file_link_type);
         put_packet(&file, 7, 123456, &packet, packet.count);
@@ -446,8 +451,9 @@ static void any_bytes_can_be_decoded(void **state)
         uint8_t *packet = malloc(bytes + 1);
         assert_non_null(packet);
         memcpy(packet, whole.data, bytes);
-        for (int change = 0; change < 3 && bytes > 0; change++)
+        for (int change = 0; change < 3 && bytes > 0; change++) {
             packet[(size_t)rand_r(&seed) % bytes] = (uint8_t)rand_r(&seed);
+        }
         struct rsi_datagram datagram;
         rsi_packet_kind_t kind = rsi_packet_decode(link_types[round % 5], packet, bytes,
                                                    bytes + (size_t)rand_r(&seed) % 64, &datagram);

@@ -56,11 +56,13 @@ static const uint8_t *cursor_take(struct cursor *cursor, size_t bytes, rsi_packe
 /* What lies beyond `bytes` is padding. False: the packet says more than there was. */
 static bool cursor_limit(struct cursor *cursor, size_t bytes)
 {
-    if (bytes > cursor->wire_bytes)
+    if (bytes > cursor->wire_bytes) {
         return false;
+    }
     cursor->wire_bytes = bytes;
-    if (cursor->captured_bytes > bytes)
+    if (cursor->captured_bytes > bytes) {
         cursor->captured_bytes = bytes;
+    }
     return true;
 }
 
@@ -68,13 +70,16 @@ static rsi_packet_kind_t decode_udp(struct cursor *cursor, struct rsi_datagram *
 {
     rsi_packet_kind_t kind = RSI_PACKET_UDP;
     const uint8_t *header = cursor_take(cursor, UDP_HEADER_BYTES, &kind);
-    if (header == NULL)
+    if (header == NULL) {
         return kind;
+    }
     size_t udp_bytes = read_u16(header + 4);
-    if (udp_bytes < UDP_HEADER_BYTES || !cursor_limit(cursor, udp_bytes - UDP_HEADER_BYTES))
+    if (udp_bytes < UDP_HEADER_BYTES || !cursor_limit(cursor, udp_bytes - UDP_HEADER_BYTES)) {
         return RSI_PACKET_MALFORMED;
-    if (cursor->captured_bytes < cursor->wire_bytes)
+    }
+    if (cursor->captured_bytes < cursor->wire_bytes) {
         return RSI_PACKET_TRUNCATED;
+    }
     datagram->payload = cursor->at;
     datagram->payload_bytes = cursor->captured_bytes;
     datagram->source_port = read_u16(header);
@@ -86,24 +91,30 @@ static rsi_packet_kind_t decode_ipv4(struct cursor *cursor, struct rsi_datagram 
 {
     rsi_packet_kind_t kind = RSI_PACKET_UDP;
     const uint8_t *header = cursor_take(cursor, IPV4_HEADER_BYTES, &kind);
-    if (header == NULL)
+    if (header == NULL) {
         return kind;
+    }
     size_t header_bytes = (size_t)(header[0] & 15) * 4;
     size_t total_bytes = read_u16(header + 2);
-    if (header[0] >> 4 != 4 || header_bytes < IPV4_HEADER_BYTES)
+    if (header[0] >> 4 != 4 || header_bytes < IPV4_HEADER_BYTES) {
         return RSI_PACKET_MALFORMED;
+    }
     /* A total of 0 is what segmentation offload leaves in captures of sent packets. */
     if (total_bytes != 0 &&
-        (total_bytes < header_bytes || !cursor_limit(cursor, total_bytes - IPV4_HEADER_BYTES)))
+        (total_bytes < header_bytes || !cursor_limit(cursor, total_bytes - IPV4_HEADER_BYTES))) {
         return RSI_PACKET_MALFORMED;
-    if (cursor_take(cursor, header_bytes - IPV4_HEADER_BYTES, &kind) == NULL)
+    }
+    if (cursor_take(cursor, header_bytes - IPV4_HEADER_BYTES, &kind) == NULL) {
         return kind;
+    }
     bool has_more_fragments = (read_u16(header + 6) & 0x2000) != 0;
     bool is_later_fragment = (read_u16(header + 6) & 0x1fff) != 0;
-    if (header[9] != IPPROTO_UDP)
+    if (header[9] != IPPROTO_UDP) {
         return RSI_PACKET_NOT_UDP;
-    if (has_more_fragments || is_later_fragment)
+    }
+    if (has_more_fragments || is_later_fragment) {
         return RSI_PACKET_FRAGMENT;
+    }
     datagram->source = (struct rsi_address){.is_ipv6 = false};
     datagram->destination = (struct rsi_address){.is_ipv6 = false};
     memcpy(datagram->source.bytes, header + 12, 4);
@@ -116,8 +127,9 @@ static bool skip_extension(struct cursor *cursor, uint8_t *next, rsi_packet_kind
 {
     uint8_t extension = *next;
     const uint8_t *header = cursor_take(cursor, 8, kind);
-    if (header == NULL)
+    if (header == NULL) {
         return false;
+    }
     *next = header[0];
     if (extension == IPPROTO_FRAGMENT) {
         /* Offset 0 and no more to come: a whole datagram all the same (RFC 6946). */
@@ -139,22 +151,28 @@ static rsi_packet_kind_t decode_ipv6(struct cursor *cursor, struct rsi_datagram 
 {
     rsi_packet_kind_t kind = RSI_PACKET_UDP;
     const uint8_t *header = cursor_take(cursor, IPV6_HEADER_BYTES, &kind);
-    if (header == NULL)
+    if (header == NULL) {
         return kind;
-    if (header[0] >> 4 != 6)
+    }
+    if (header[0] >> 4 != 6) {
         return RSI_PACKET_MALFORMED;
+    }
     size_t payload_bytes = read_u16(header + 4);
-    if (payload_bytes != 0 && !cursor_limit(cursor, payload_bytes))
+    if (payload_bytes != 0 && !cursor_limit(cursor, payload_bytes)) {
         return RSI_PACKET_MALFORMED;
+    }
     uint8_t next = header[6];
     for (int i = 0; is_extension(next); i++) {
-        if (i == IPV6_EXTENSION_COUNT_MAX)
+        if (i == IPV6_EXTENSION_COUNT_MAX) {
             return RSI_PACKET_MALFORMED;
-        if (!skip_extension(cursor, &next, &kind))
+        }
+        if (!skip_extension(cursor, &next, &kind)) {
             return kind;
+        }
     }
-    if (next != IPPROTO_UDP)
+    if (next != IPPROTO_UDP) {
         return RSI_PACKET_NOT_UDP;
+    }
     datagram->source.is_ipv6 = true;
     datagram->destination.is_ipv6 = true;
     memcpy(datagram->source.bytes, header + 8, 16);
@@ -167,25 +185,30 @@ static rsi_packet_kind_t decode_ethertype(struct cursor *cursor, uint16_t type,
 {
     for (int i = 0; i < VLAN_TAG_COUNT_MAX; i++) {
         if (type != ETHERTYPE_VLAN && type != ETHERTYPE_PROVIDER_VLAN &&
-            type != ETHERTYPE_OLD_PROVIDER_VLAN)
+            type != ETHERTYPE_OLD_PROVIDER_VLAN) {
             break;
+        }
         rsi_packet_kind_t kind = RSI_PACKET_UDP;
         const uint8_t *tag = cursor_take(cursor, 4, &kind);
-        if (tag == NULL)
+        if (tag == NULL) {
             return kind;
+        }
         type = read_u16(tag + 2);
     }
-    if (type == ETHERTYPE_IPV4)
+    if (type == ETHERTYPE_IPV4) {
         return decode_ipv4(cursor, datagram);
-    if (type == ETHERTYPE_IPV6)
+    }
+    if (type == ETHERTYPE_IPV6) {
         return decode_ipv6(cursor, datagram);
+    }
     return RSI_PACKET_NOT_IP;
 }
 
 static rsi_packet_kind_t decode_by_version(struct cursor *cursor, struct rsi_datagram *datagram)
 {
-    if (cursor->captured_bytes == 0)
+    if (cursor->captured_bytes == 0) {
         return cursor->wire_bytes == 0 ? RSI_PACKET_MALFORMED : RSI_PACKET_TRUNCATED;
+    }
     switch (cursor->at[0] >> 4) {
     case 4:
         return decode_ipv4(cursor, datagram);

@@ -72,8 +72,9 @@ ringside_publisher_t *rsi_publishers_find(struct rsi_publishers *publishers, con
 {
     struct rsi_publisher_entry *entry = NULL;
     HASH_FIND(hh, publishers->entries, subject, subject_bytes, entry);
-    if (rsi_likely(entry != NULL))
+    if (rsi_likely(entry != NULL)) {
         return entry->publisher;
+    }
     return add_publisher(publishers, subject, subject_bytes);
 }
 

@@ -41,8 +41,9 @@ static error_t parse_recording(int key, char *arg, struct argp_state *state)
         return 0;
     case 't':
         options->template_text = arg;
-        if (rsi_template_parse(&options->template, arg, &error) != RSI_OK)
+        if (rsi_template_parse(&options->template, arg, &error) != RSI_OK) {
             argp_error(state, "--template: %s", error.text);
+        }
         return 0;
     case KEY_ELSE:
         rsi_flag_subject(state, "--else", arg, false);
@@ -55,9 +56,10 @@ static error_t parse_recording(int key, char *arg, struct argp_state *state)
         options->limit_count = rsi_flag_number(state, "--limit", arg, 1, UINT64_MAX);
         return 0;
     case ARGP_KEY_END:
-        if (options->template_text == NULL)
+        if (options->template_text == NULL) {
             argp_error(state, "--template is missing; say which subject a message gets, such as "
                               "--template md.{dst}.{dport} or --template 'md.binance.{/stream}'");
+        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -70,8 +72,9 @@ static rsi_status_t open_pass(struct rsi_recording *recording, struct rsi_error 
 {
     const struct rsi_recording_options *options = recording->options;
     rsi_status_t status = rsi_input_open(&recording->input, options->path, error);
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         return status;
+    }
     const struct rsi_template *template = &options->template;
     if (template->has_packet_field && !rsi_input_is_capture(recording->input)) {
         rsi_recording_close(recording);
@@ -90,9 +93,10 @@ rsi_status_t rsi_recording_open(struct rsi_recording *recording,
 {
     memset(recording, 0, sizeof(*recording));
     recording->options = options;
-    if (options->loop_count > 1 && strcmp(options->path, "-") == 0)
+    if (options->loop_count > 1 && strcmp(options->path, "-") == 0) {
         return rsi_fail(error, RSI_E_INVALID,
                         "standard input can be read only once: leave out --loop, or give a file");
+    }
     return open_pass(recording, error);
 }
 
@@ -105,8 +109,9 @@ void rsi_recording_close(struct rsi_recording *recording)
 static void end_pass(struct rsi_recording *recording)
 {
     const uint64_t *counts = rsi_input_kind_counts(recording->input);
-    for (size_t kind = 0; kind < RSI_PACKET_KIND_COUNT; kind++)
+    for (size_t kind = 0; kind < RSI_PACKET_KIND_COUNT; kind++) {
         recording->kind_counts[kind] += counts[kind];
+    }
     rsi_recording_close(recording);
     recording->loop++;
 }
@@ -122,9 +127,10 @@ static rsi_status_t find_subject(struct rsi_recording *recording, const struct r
         subject->bytes = strlen(subject->text);
         return RSI_OK;
     }
-    if (status != RSI_OK)
+    if (status != RSI_OK) {
         rsi_error_context(error, "%s: %s %" PRIu64, options->path, rsi_input_unit(recording->input),
                           record->number);
+    }
     if (status == RSI_E_NOT_FOUND && error != NULL) {
         size_t length = strlen(error->text);
         (void)rsi_text_copy(error->text + length, sizeof(error->text) - length,
@@ -139,11 +145,13 @@ rsi_status_t rsi_recording_next(struct rsi_recording *recording, struct rsi_reco
     const struct rsi_recording_options *options = recording->options;
     for (;;) {
         if (recording->input == NULL) {
-            if (recording->loop == options->loop_count)
+            if (recording->loop == options->loop_count) {
                 return RSI_WOULD_BLOCK;
+            }
             rsi_status_t status = open_pass(recording, error);
-            if (status != RSI_OK)
+            if (status != RSI_OK) {
                 return status;
+            }
         }
         uint64_t pass_limit_count = options->limit_count > UINT64_MAX / (recording->loop + 1)
                                         ? UINT64_MAX
@@ -155,8 +163,9 @@ rsi_status_t rsi_recording_next(struct rsi_recording *recording, struct rsi_reco
             end_pass(recording);
             continue;
         }
-        if (status != RSI_OK)
+        if (status != RSI_OK) {
             return status;
+        }
         recording->message_count++;
         return find_subject(recording, record, subject, error);
     }
@@ -170,10 +179,12 @@ void rsi_recording_print_left_out(const struct rsi_recording *recording)
     const uint64_t *now = recording->input != NULL ? rsi_input_kind_counts(recording->input) : NULL;
     for (size_t kind = 0; kind < RSI_PACKET_KIND_COUNT; kind++) {
         uint64_t count = recording->kind_counts[kind] + (now != NULL ? now[kind] : 0);
-        if (kind != RSI_PACKET_UDP && count > 0)
+        if (kind != RSI_PACKET_UDP && count > 0) {
             rsi_text_append(&text, "%s%" PRIu64 " %s", text.length_bytes > 0 ? ", " : "", count,
                             rsi_packet_kind_name((rsi_packet_kind_t)kind));
+        }
     }
-    if (text.length_bytes > 0)
+    if (text.length_bytes > 0) {
         rsi_cli_note("packets left out: %s", text.data);
+    }
 }

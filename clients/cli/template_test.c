@@ -18,10 +18,12 @@ static void assert_subject(const char *template_text, const char *payload, const
     struct rsi_error error = {0};
     struct rsi_subject subject;
     struct rsi_record record = line_record(payload);
-    if (rsi_template_parse(&template, template_text, &error) != RSI_OK)
+    if (rsi_template_parse(&template, template_text, &error) != RSI_OK) {
         fail_msg("%s", error.text);
-    if (rsi_template_apply(&template, &record, &subject, &error) != RSI_OK)
+    }
+    if (rsi_template_apply(&template, &record, &subject, &error) != RSI_OK) {
         fail_msg("%s", error.text);
+    }
     assert_string_equal(subject.text, expected);
     assert_int_equal(subject.bytes, strlen(expected));
 }
@@ -35,8 +37,9 @@ static void assert_refused(const char *template_text, const char *payload, rsi_s
     struct rsi_record record = line_record(payload);
     assert_int_equal(rsi_template_parse(&template, template_text, &error), RSI_OK);
     assert_int_equal(rsi_template_apply(&template, &record, &subject, &error), expected);
-    if (strstr(error.text, named) == NULL)
+    if (strstr(error.text, named) == NULL) {
         fail_msg("'%s' does not name '%s'", error.text, named);
+    }
 }
 
 static void assert_no_template(const char *text, const char *named)
@@ -44,8 +47,9 @@ static void assert_no_template(const char *text, const char *named)
     struct rsi_template template;
     struct rsi_error error = {0};
     assert_int_not_equal(rsi_template_parse(&template, text, &error), RSI_OK);
-    if (strstr(error.text, named) == NULL)
+    if (strstr(error.text, named) == NULL) {
         fail_msg("'%s' does not name '%s'", error.text, named);
+    }
 }
 
 static void values_become_tokens(void **state)

@@ -15,8 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         uint32_t piece_bytes = data[0] * 2u;
         data++;
         bytes--;
-        if (piece_bytes > bytes)
+        if (piece_bytes > bytes) {
             piece_bytes = (uint32_t)bytes;
+        }
         Ringside__Control__Control *message = NULL;
         struct rsi_error error = {0};
         rsi_status_t status =
@@ -27,8 +28,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         } else {
             rsi_assert(message == NULL);
             rsi_assert(status == RSI_WOULD_BLOCK || error.text[0] != 0);
-            if (status != RSI_WOULD_BLOCK)
+            if (status != RSI_WOULD_BLOCK) {
                 return 0;
+            }
         }
         data += piece_bytes;
         bytes -= piece_bytes;

@@ -21,8 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         rsi_assert(rsi_ring_init(&ring, &options, NULL) == RSI_OK);
     }
     uint64_t start_pos = 0;
-    if (bytes < sizeof(start_pos))
+    if (bytes < sizeof(start_pos)) {
         return 0;
+    }
     memcpy(&start_pos, data, sizeof(start_pos));
     start_pos &= (1ull << 50) - 8;
     data += sizeof(start_pos);
@@ -35,8 +36,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     while (position < end_pos) {
         /* Half of the inputs would never get past the commit word: help where it names a length. */
         uint64_t *commit = (uint64_t *)(void *)rsi_ring_at(&ring, position);
-        if ((*commit & 1) == 0)
+        if ((*commit & 1) == 0) {
             *commit = rsi_commit_word(position, (*commit & RSI_COMMIT_LENGTH_MASK) << 3);
+        }
         struct rsi_frame frame;
         const char *why = NULL;
         if (rsi_frame_read(&ring, position, end_pos, &frame, &why) != RSI_OK) {
@@ -48,8 +50,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         rsi_assert(rsi_frame_bytes(frame.header.headers_bytes, frame.header.payload_bytes) <=
                    frame.frame_bytes);
         uint8_t sum = 0;
-        for (uint32_t i = 0; i < frame.header.payload_bytes; i++)
+        for (uint32_t i = 0; i < frame.header.payload_bytes; i++) {
             sum = (uint8_t)(sum + frame.payload[i]);
+        }
         *(uint8_t *)&frame.header.flags = sum;
         position += frame.frame_bytes;
     }

@@ -24,8 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct rsi_error error = {0};
     rsi_settings_init(&settings);
     if (rsi_settings_load(&settings, path, &error) != RSI_OK ||
-        rsi_settings_check(&settings, &error) != RSI_OK)
+        rsi_settings_check(&settings, &error) != RSI_OK) {
         rsi_assert(error.text[0] != 0);
+    }
     rsi_settings_fini(&settings);
     close(fd);
     return 0;

@@ -26,12 +26,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         rsi_assert(rsi_subject_matches(subject, subject_bytes, subject, subject_bytes));
         rsi_assert(rsi_subject_matches(">", 1, subject, subject_bytes));
         if (rsi_subject_check_pattern(text, pattern_bytes, NULL) == NULL &&
-            rsi_subject_is_literal(text, pattern_bytes))
+            rsi_subject_is_literal(text, pattern_bytes)) {
             rsi_assert(
                 rsi_subject_matches(text, pattern_bytes, subject, subject_bytes) ==
                 (pattern_bytes == subject_bytes && memcmp(text, subject, subject_bytes) == 0));
-        else if (rsi_subject_check_pattern(text, pattern_bytes, NULL) == NULL)
+        } else if (rsi_subject_check_pattern(text, pattern_bytes, NULL) == NULL) {
             (void)rsi_subject_matches(text, pattern_bytes, subject, subject_bytes);
+        }
     } else {
         rsi_assert(at <= subject_bytes);
     }

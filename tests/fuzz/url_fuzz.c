@@ -12,8 +12,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     char text[1024];
-    if (bytes >= sizeof(text))
+    if (bytes >= sizeof(text)) {
         return 0;
+    }
     memcpy(text, data, bytes);
     text[bytes] = 0;
     struct rsi_url url;

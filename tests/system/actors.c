@@ -77,11 +77,13 @@ uint64_t actor_result(const struct actor *actor, size_t index)
 static bool has_ended(struct actor *actor)
 {
     int status = 0;
-    if (actor->pid == 0)
+    if (actor->pid == 0) {
         return true;
+    }
     pid_t pid = waitpid(actor->pid, &status, WNOHANG);
-    if (pid == 0)
+    if (pid == 0) {
         return false;
+    }
     actor->pid = 0;
     check(WIFEXITED(status), "%s was ended by signal %d, at step %" PRIu64 ", progress %" PRIu64,
           actor->name, WTERMSIG(status), rsi_load_acquire(&actor->shared->step),
@@ -123,8 +125,9 @@ void actor_await_step(struct actor *actor, uint64_t step)
 void actor_join(struct actor *actor)
 {
     struct patience patience = {0};
-    while (!has_ended(actor))
+    while (!has_ended(actor)) {
         wait_on(&patience, actor, "does not end");
+    }
 }
 
 /* ---- the actor's side --------------------------------------------------------------------------
@@ -143,8 +146,9 @@ bool actor_is_allowed(const struct actor *self, uint64_t step)
 /* No deadline: the test that allows it has one, and takes the actor with it. */
 void actor_await_allowed(struct actor *self, uint64_t step)
 {
-    while (!actor_is_allowed(self, step))
+    while (!actor_is_allowed(self, step)) {
         nap();
+    }
 }
 
 void actor_set_progress(struct actor *self, uint64_t progress)
@@ -160,15 +164,19 @@ void actor_set_result(struct actor *self, size_t index, uint64_t value)
 ringside_client_t *actor_connect(struct actor *self, const ringside_options_t *given)
 {
     ringside_options_t used = {.struct_bytes = sizeof(used)};
-    if (given != NULL)
+    if (given != NULL) {
         used = *given;
+    }
     used.struct_bytes = sizeof(used);
-    if (used.client_name == NULL)
+    if (used.client_name == NULL) {
         used.client_name = self->name;
-    if (used.bind_host == NULL && is_transport("rdma"))
+    }
+    if (used.bind_host == NULL && is_transport("rdma")) {
         used.bind_host = getenv("RINGSIDE_VM_ADDR_B");
-    if (used.connect_timeout_ns == 0)
+    }
+    if (used.connect_timeout_ns == 0) {
         used.connect_timeout_ns = hang_ns();
+    }
     ringside_client_t *client = NULL;
     ringside_status_t status = ringside_connect(&client, self->broker->url, &used);
     check(status == RINGSIDE_OK, "cannot connect to %s: %s: %s", self->broker->url,
@@ -208,8 +216,9 @@ void actor_publish(ringside_client_t *client, ringside_publisher_t *publisher, c
                    size_t bytes)
 {
     ringside_status_t status;
-    while ((status = ringside_publish(publisher, data, bytes)) == RINGSIDE_WOULD_BLOCK)
+    while ((status = ringside_publish(publisher, data, bytes)) == RINGSIDE_WOULD_BLOCK) {
         actor_poll(client);
+    }
     check(status == RINGSIDE_OK, "publishing %zu bytes: %s: %s", bytes,
           ringside_status_name(status), ringside_error_text(client));
 }

@@ -47,8 +47,9 @@ static void receive_even(struct actor *self, void *arg)
     ringside_client_t *client = actor_connect(self, NULL);
     actor_subscribe(client, "system.burst.even", RINGSIDE_POLICY_BLOCK, on_numbered, &sink);
     actor_reach(self, STEP_SUBSCRIBED);
-    while (!actor_is_allowed(self, UINT64_MAX))
+    while (!actor_is_allowed(self, UINT64_MAX)) {
         actor_poll(client);
+    }
     actor_close(client);
 }
 
@@ -91,10 +92,11 @@ static void publish_bursts(struct actor *self, void *arg)
 static void check_cost(const char *hop, uint64_t round, uint64_t sends)
 {
     /* With more agents the hops run on their own time: then only the messages are checked. */
-    if (options.agent_count == 1)
+    if (options.agent_count == 1) {
         check(sends <= BURST_COST_MAX,
               "burst %" PRIu64 " of %d messages cost %" PRIu64 " sends %s, more than %d", round,
               BURST_COUNT, sends, hop, BURST_COST_MAX);
+    }
 }
 
 static void run_rounds(struct broker *broker, struct actor *publisher, struct actor *subscriber,

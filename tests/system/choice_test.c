@@ -58,12 +58,14 @@ static void choose(struct actor *self, void *arg)
     snprintf(self->shared->text, sizeof(self->shared->text), "%s", why);
     check(strcmp(ringside_transport(client), choice->expected) == 0, "chosen is %s, not %s: %s",
           ringside_transport(client), choice->expected, why);
-    for (size_t index = 0; index < rsi_array_count(choice->parts); index++)
+    for (size_t index = 0; index < rsi_array_count(choice->parts); index++) {
         check_text(why, choice->parts[index] != NULL ? choice->parts[index] : "chosen");
+    }
     check_counters_say(path, why);
     actor_reach(self, STEP_CONNECTED);
-    while (!actor_is_allowed(self, STEP_LEAVE))
+    while (!actor_is_allowed(self, STEP_LEAVE)) {
         actor_poll(client);
+    }
     actor_close(client);
 }
 
@@ -153,8 +155,9 @@ static void use_defaults(struct actor *self, void *arg)
     ringside_client_t *client = actor_connect(self, NULL);
     actor_subscribe(client, "system.nobody", RINGSIDE_POLICY_BLOCK, count_message, &received_count);
     ringside_publisher_t *publisher = actor_publisher(client, "system.nobody");
-    for (unsigned index = 0; index < COUNT; index++)
+    for (unsigned index = 0; index < COUNT; index++) {
         actor_publish(client, publisher, &index, sizeof(index));
+    }
     while (received_count < COUNT) {
         actor_poll(client);
         actor_set_progress(self, received_count);

@@ -29,14 +29,16 @@ static void make_small(uint64_t *words, uint64_t index)
 {
     uint64_t state = options.seed + index;
     words[0] = index;
-    for (size_t word = 1; word < SMALL_WORD_COUNT; word++)
+    for (size_t word = 1; word < SMALL_WORD_COUNT; word++) {
         words[word] = random_next(&state);
+    }
 }
 
 static uint64_t add_to_checksum(uint64_t checksum, const uint64_t *words)
 {
-    for (size_t word = 0; word < SMALL_WORD_COUNT; word++)
+    for (size_t word = 0; word < SMALL_WORD_COUNT; word++) {
         checksum = (checksum ^ words[word]) * UINT64_C(0x100000001b3);
+    }
     return checksum;
 }
 
@@ -56,8 +58,9 @@ static void on_small(void *arg, const ringside_message_t *message)
           stream->received_count);
     stream->checksum = add_to_checksum(stream->checksum, words);
     stream->received_count++;
-    if (stream->received_count % 256 == 0)
+    if (stream->received_count % 256 == 0) {
         actor_set_progress(stream->self, stream->received_count);
+    }
 }
 
 static void receive_million(struct actor *self, void *arg)
@@ -66,11 +69,13 @@ static void receive_million(struct actor *self, void *arg)
     ringside_client_t *client = actor_connect(self, NULL);
     actor_subscribe(client, "system.million", RINGSIDE_POLICY_BLOCK, on_small, &stream);
     actor_reach(self, STEP_SUBSCRIBED);
-    while (stream.received_count < stream.count)
+    while (stream.received_count < stream.count) {
         actor_poll(client);
+    }
     /* Until the publisher has left: a doubled message would come now. */
-    while (!actor_is_allowed(self, STEP_LEAVE))
+    while (!actor_is_allowed(self, STEP_LEAVE)) {
         actor_poll(client);
+    }
     check(stream.received_count == stream.count, "%" PRIu64 " more messages than were sent",
           stream.received_count - stream.count);
     actor_set_result(self, 0, stream.checksum);
@@ -90,8 +95,9 @@ static void publish_million(struct actor *self, void *arg)
         make_small(words, index);
         checksum = add_to_checksum(checksum, words);
         actor_publish(client, publisher, words, sizeof(words));
-        if (index % 256 == 0)
+        if (index % 256 == 0) {
             actor_set_progress(self, index);
+        }
     }
     actor_set_result(self, 0, checksum);
     actor_flush(client);
@@ -141,8 +147,9 @@ struct sizes {
 static void add_size(struct sizes *sizes, uint64_t bytes, uint64_t max)
 {
     check(sizes->count < SIZE_COUNT_MAX, "too many sizes");
-    if (bytes <= max)
+    if (bytes <= max) {
         sizes->bytes[sizes->count++] = (size_t)bytes;
+    }
 }
 
 /* The same on both sides: a function of the options and of the largest message. */
@@ -151,15 +158,18 @@ static void make_sizes(struct sizes *sizes, uint64_t max)
     uint64_t state = options.seed;
     uint64_t step = options.scale;
     sizes->count = 0;
-    for (uint64_t bytes = 0; bytes <= EVERY_SIZE_MAX; bytes += step)
+    for (uint64_t bytes = 0; bytes <= EVERY_SIZE_MAX; bytes += step) {
         add_size(sizes, bytes, max);
+    }
     for (uint64_t power = 4; power <= max; power *= 2) {
-        for (uint64_t bytes = power - 2; bytes <= power + 2; bytes++)
+        for (uint64_t bytes = power - 2; bytes <= power + 2; bytes++) {
             add_size(sizes, bytes, max);
+        }
     }
     add_size(sizes, max, max);
-    for (uint64_t index = 0; index < scaled(RANDOM_SIZE_COUNT, 20); index++)
+    for (uint64_t index = 0; index < scaled(RANDOM_SIZE_COUNT, 20); index++) {
         add_size(sizes, random_next(&state) % (max + 1), max);
+    }
 }
 
 static void fill_bytes(uint8_t *data, size_t bytes, uint64_t index)
@@ -170,8 +180,9 @@ static void fill_bytes(uint8_t *data, size_t bytes, uint64_t index)
         uint64_t word = random_next(&state);
         memcpy(data + at, &word, 8);
     }
-    for (uint64_t word = random_next(&state); at < bytes; at++, word >>= 8)
+    for (uint64_t word = random_next(&state); at < bytes; at++, word >>= 8) {
         data[at] = (uint8_t)word;
+    }
 }
 
 struct sized_stream {
@@ -211,10 +222,12 @@ static void receive_sizes(struct actor *self, void *arg)
     check(stream.wanted != NULL, "no memory");
     actor_subscribe(client, "system.sizes", RINGSIDE_POLICY_BLOCK, on_sized, &stream);
     actor_reach(self, STEP_SUBSCRIBED);
-    while (stream.received_count <= stream.sizes.count)
+    while (stream.received_count <= stream.sizes.count) {
         actor_poll(client);
-    while (!actor_is_allowed(self, STEP_LEAVE))
+    }
+    while (!actor_is_allowed(self, STEP_LEAVE)) {
         actor_poll(client);
+    }
     check(stream.received_count == stream.sizes.count + 1, "%zu messages instead of %zu",
           stream.received_count, stream.sizes.count + 1);
     actor_close(client);
@@ -232,8 +245,9 @@ static void publish_sized(ringside_client_t *client, ringside_publisher_t *publi
     }
     void *buffer = NULL;
     ringside_status_t status;
-    while ((status = ringside_claim(publisher, bytes, &buffer)) == RINGSIDE_WOULD_BLOCK)
+    while ((status = ringside_claim(publisher, bytes, &buffer)) == RINGSIDE_WOULD_BLOCK) {
         actor_poll(client);
+    }
     check(status == RINGSIDE_OK, "claim of %zu bytes: %s", bytes, ringside_error_text(client));
     fill_bytes(buffer, bytes, index);
     check(ringside_commit(publisher, bytes) == RINGSIDE_OK, "commit of %zu bytes: %s", bytes,

@@ -32,20 +32,23 @@ static void expect_list(const char *const *arguments, int code, const char *cons
     static char output[TEXT_BYTES];
     char command[1024] = "";
     size_t bytes = 0;
-    for (size_t index = 0; arguments[index] != NULL && bytes < sizeof(command); index++)
+    for (size_t index = 0; arguments[index] != NULL && bytes < sizeof(command); index++) {
         bytes +=
             (size_t)snprintf(command + bytes, sizeof(command) - bytes, " %s", arguments[index]);
+    }
     int got = run_command(arguments, output, sizeof(output));
     check(got == code, "%s ended with %d, not %d: %s", command, got, code, output);
-    for (size_t index = 0; index < PART_COUNT_MAX && parts[index] != NULL; index++)
+    for (size_t index = 0; index < PART_COUNT_MAX && parts[index] != NULL; index++) {
         check(strstr(output, parts[index]) != NULL, "%s does not say '%s' but: %s", command,
               parts[index], output);
+    }
 }
 
 static void expect_all(const struct expectation *list, size_t count)
 {
-    for (size_t index = 0; index < count; index++)
+    for (size_t index = 0; index < count; index++) {
         expect_list(list[index].arguments, list[index].code, list[index].parts);
+    }
     tell("%zu commands", count);
 }
 
@@ -213,16 +216,18 @@ static void test_huge_pages(void)
     struct broker broker;
     static char output[TEXT_BYTES];
     broker_start(&broker, NULL);
-    for (unsigned client = 0; client < 3; client++)
+    for (unsigned client = 0; client < 3; client++) {
         check(run_command(
                   (const char *const[]){"ringside", "pub", "--url", broker.url, "a", "x", NULL},
                   output, sizeof(output)) == 0,
               "pub: %s", output);
+    }
     check(broker_stop(&broker) == 0, "the broker did not stop cleanly");
     unsigned warning_count = 0;
     for (const char *at = read_file(broker.program.output_path);
-         (at = strstr(at, "no huge pages")) != NULL; at++)
+         (at = strstr(at, "no huge pages")) != NULL; at++) {
         warning_count++;
+    }
     tell("%lu huge pages, %u warnings", total, warning_count);
     check(warning_count == (total == 0 ? 1 : 0) || (total > 0 && warning_count == 1),
           "%u warnings about huge pages", warning_count);
@@ -293,9 +298,10 @@ static void connect_as_nobody(struct actor *self, void *arg)
     ringside_client_t *client = NULL;
     ringside_options_t used = {.struct_bytes = sizeof(used)};
     (void)arg;
-    if (geteuid() == 0)
+    if (geteuid() == 0) {
         check(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0,
               "cannot become another user: %s", strerror(errno));
+    }
     ringside_status_t status = ringside_connect(&client, self->broker->url, &used);
     check(status < 0, "could connect all the same");
     snprintf(self->shared->text, sizeof(self->shared->text), "%s: %s", ringside_status_name(status),
@@ -365,13 +371,14 @@ static int loopback_socket(uint16_t port, bool do_listen, uint16_t *bound_port)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     check(fd >= 0, "socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    if (do_listen)
+    if (do_listen) {
         check(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0 &&
                   getsockname(fd, (struct sockaddr *)&address, &address_bytes) == 0,
               "listen: %s", strerror(errno));
-    else
+    } else {
         check(connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "connect: %s",
               strerror(errno));
+    }
     *bound_port = ntohs(address.sin_port);
     return fd;
 }

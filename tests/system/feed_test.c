@@ -28,8 +28,9 @@ static size_t add_common(const char **list, const struct replay *replay, const c
 {
     static char else_flag[SUBJECT_BYTES + 16];
     size_t count = 0;
-    while (list[count] != NULL)
+    while (list[count] != NULL) {
         count++;
+    }
     list[count++] = "--url";
     list[count++] = url;
     list[count++] = "--timeout=60s";
@@ -67,8 +68,9 @@ static void tell_result(const struct program *program, const char *word, bool is
 {
     const char *text = read_file(program->output_path);
     const char *at = strstr(text, word);
-    if (at != NULL)
+    if (at != NULL) {
         tell("%s: %.*s", program->name, (int)strcspn(at, is_short ? ";\n" : "\n"), at);
+    }
 }
 
 static void run_replay(const struct replay *replay, const char *const *broker_flags)
@@ -78,10 +80,12 @@ static void run_replay(const struct replay *replay, const char *const *broker_fl
     struct program player;
     char ready[64];
     broker_start(&broker, broker_flags);
-    for (size_t index = 0; index < VERIFIER_COUNT; index++)
+    for (size_t index = 0; index < VERIFIER_COUNT; index++) {
         start_verifier(&verifiers[index], replay, &broker, index);
-    for (size_t index = 0; index < VERIFIER_COUNT; index++)
+    }
+    for (size_t index = 0; index < VERIFIER_COUNT; index++) {
         program_await_ready(&verifiers[index], ready, sizeof(ready));
+    }
 
     const char *list[ARGUMENT_COUNT_MAX] = {"ringside", "replay", replay->path};
     size_t count = add_common(list, replay, broker.url);
@@ -92,12 +96,14 @@ static void run_replay(const struct replay *replay, const char *const *broker_fl
     int codes[VERIFIER_COUNT];
     /* At recorded pace this lasts as long as the recording: what hangs is found by the verifiers.
      */
-    while (!program_has_ended(&player))
+    while (!program_has_ended(&player)) {
         nap();
+    }
     player_code = program_wait(&player);
     for (size_t index = 0; index < VERIFIER_COUNT; index++) {
-        while (options.feed_recorded_pace && !program_has_ended(&verifiers[index]))
+        while (options.feed_recorded_pace && !program_has_ended(&verifiers[index])) {
             nap();
+        }
         codes[index] = program_wait(&verifiers[index]);
     }
     tell("%s %s: %.2f s", replay->feed_template, replay->pace, (double)(now_ns() - start_ns) / 1e9);
@@ -206,14 +212,16 @@ static void write_packet(FILE *file, uint64_t *random, unsigned number)
     memcpy(ip + 12, (const uint8_t[]){10, 0, 0, 1}, 4);
     memcpy(ip + 16, (const uint8_t[]){239, 1, 1, (uint8_t)group}, 4);
     uint32_t sum = 0;
-    for (unsigned at = 0; at < 20; at += 2)
+    for (unsigned at = 0; at < 20; at += 2) {
         sum += (uint32_t)ip[at] << 8 | ip[at + 1];
+    }
     put_be16(ip + 10, ~((sum & 0xffff) + (sum >> 16)) & 0xffff);
     put_be16(ip + 20, 4000);
     put_be16(ip + 22, port);
     put_be16(ip + 24, (unsigned)(8 + payload_bytes));
-    for (size_t at = 0; at < payload_bytes; at++)
+    for (size_t at = 0; at < payload_bytes; at++) {
         ip[28 + at] = (uint8_t)random_next(random);
+    }
     uint32_t packet_bytes = (uint32_t)(14 + 20 + 8 + payload_bytes);
     const struct packet_header header = {1700000000 + number / 1000, (number % 1000) * 1000,
                                          packet_bytes, packet_bytes};
@@ -231,8 +239,9 @@ static void test_capture(void)
     FILE *file = fopen(test_path(path, "capture.pcap"), "w");
     check(file != NULL && fwrite(&header, sizeof(header), 1, file) == 1, "cannot write %s: %s",
           path, strerror(errno));
-    for (unsigned number = 0; number < count; number++)
+    for (unsigned number = 0; number < count; number++) {
         write_packet(file, &random, number);
+    }
     check(fclose(file) == 0, "cannot write %s: %s", path, strerror(errno));
     const struct replay replay = {
         .path = path,
@@ -257,11 +266,13 @@ struct patterns {
 static void add_pattern(struct patterns *patterns, const char *text)
 {
     for (size_t index = 0; index < patterns->count; index++) {
-        if (strcmp(patterns->text[index], text) == 0)
+        if (strcmp(patterns->text[index], text) == 0) {
             return;
+        }
     }
-    if (patterns->count < VERIFIER_COUNT)
+    if (patterns->count < VERIFIER_COUNT) {
         snprintf(patterns->text[patterns->count++], SUBJECT_BYTES, "%s", text);
+    }
 }
 
 /* Token `place` (from 0) and, with `is_rest`, all behind it, as a wildcard; false: not that long.
@@ -271,8 +282,9 @@ static bool with_wildcard(char *pattern, const char *subject, size_t place, bool
     const char *at = subject;
     for (size_t token = 0; token < place; token++) {
         at += strcspn(at, ".");
-        if (*at++ == '\0')
+        if (*at++ == '\0') {
             return false;
+        }
     }
     const char *behind = at + strcspn(at, ".");
     snprintf(pattern, SUBJECT_BYTES, "%.*s%s%s", (int)(at - subject), subject, is_rest ? ">" : "*",
@@ -300,8 +312,9 @@ static size_t find_subjects(const struct replay *replay, struct rsi_subject *sub
     while (count < KNOWN_SUBJECT_COUNT_MAX &&
            (status = rsi_recording_next(&recording, &record, &subjects[count], &error)) == RSI_OK) {
         size_t index = 0;
-        while (strcmp(subjects[index].text, subjects[count].text) != 0)
+        while (strcmp(subjects[index].text, subjects[count].text) != 0) {
             index++;
+        }
         count += index == count;
     }
     check(count == KNOWN_SUBJECT_COUNT_MAX || !rsi_failed(status), "%s", error.text);
@@ -320,15 +333,18 @@ static void make_patterns(struct patterns *patterns, const struct replay *replay
     add_pattern(patterns, subjects[0].text);
     for (size_t place = 0; place < 8; place++) {
         for (size_t index = 0; index < subject_count; index++) {
-            if (with_wildcard(pattern, subjects[index].text, place, false))
+            if (with_wildcard(pattern, subjects[index].text, place, false)) {
                 add_pattern(patterns, pattern);
-            if (with_wildcard(pattern, subjects[index].text, place, true))
+            }
+            if (with_wildcard(pattern, subjects[index].text, place, true)) {
                 add_pattern(patterns, pattern);
+            }
         }
     }
     /* A feed of one subject has fewer than ten: then some are there twice. */
-    for (size_t index = 0; patterns->count < VERIFIER_COUNT; index++, patterns->count++)
+    for (size_t index = 0; patterns->count < VERIFIER_COUNT; index++, patterns->count++) {
         memcpy(patterns->text[patterns->count], patterns->text[index], SUBJECT_BYTES);
+    }
 }
 
 static void test_given_file(void)
@@ -342,8 +358,9 @@ static void test_given_file(void)
     };
     check(replay.feed_template != NULL, "--file needs --template");
     make_patterns(&patterns, &replay);
-    for (size_t index = 0; index < VERIFIER_COUNT; index++)
+    for (size_t index = 0; index < VERIFIER_COUNT; index++) {
         replay.patterns[index] = patterns.text[index];
+    }
     run_replay(&replay, NULL);
 }
 
@@ -359,8 +376,9 @@ int main(int argc, char **argv)
         {"given feed", test_given_file, NULL},
     };
     for (int index = 1; index < argc; index++) {
-        if (strncmp(argv[index], "--file", 6) == 0)
+        if (strncmp(argv[index], "--file", 6) == 0) {
             return system_tests_main(argc, argv, given, rsi_array_count(given));
+        }
     }
     return system_tests_main(argc, argv, generated, rsi_array_count(generated));
 }

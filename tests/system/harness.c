@@ -49,8 +49,9 @@ void nap(void)
 uint64_t hang_ns(void)
 {
     static const char *machine;
-    if (machine == NULL)
+    if (machine == NULL) {
         machine = getenv("RINGSIDE_VM") != NULL ? "yes" : "";
+    }
     return (machine[0] != '\0' ? 4 : 1) * HANG_S * SECOND_NS;
 }
 
@@ -94,8 +95,9 @@ void test_fail(const char *file, int line, const char *format, ...)
     const char *who = rsi_actor_name();
     printf("        FAILED%s%s at %s:%d: %s\n", who != NULL ? " in " : "", who != NULL ? who : "",
            file, line, text);
-    if (who == NULL)
+    if (who == NULL) {
         rsi_programs_report();
+    }
     fflush(stdout);
     _exit(1);
 }
@@ -125,8 +127,9 @@ const char *read_file(const char *path)
     static char text[TEXT_BYTES];
     text[0] = '\0';
     FILE *file = fopen(path, "r");
-    if (file == NULL)
+    if (file == NULL) {
         return text;
+    }
     text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
     fclose(file);
     return text;
@@ -156,8 +159,9 @@ static void make_folder(void)
 void rsi_die_with_parent(pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
+    if (getppid() != parent) {
         _exit(1);
+    }
 }
 
 /* The exit status, or -1 when it had to be ended. */
@@ -199,10 +203,11 @@ static bool run_test(const struct system_test *test)
         printf("ok      %s: %s (%.1f s)\n", options.transport, test->name, seconds);
         return true;
     }
-    if (status == -1)
+    if (status == -1) {
         printf("        did not end within %d s\n", TEST_TIMEOUT_S);
-    else if (WIFSIGNALED(status))
+    } else if (WIFSIGNALED(status)) {
         printf("        ended by signal %d\n", WTERMSIG(status));
+    }
     printf("FAILED  %s: %s (%.1f s)\n", options.transport, test->name, seconds);
     return false;
 }
@@ -223,26 +228,27 @@ static uint64_t number_option(const char *flag, const char *text, uint64_t low, 
 
 static void take_option(const char *name, const char *value)
 {
-    if (strcmp(name, "transport") == 0)
+    if (strcmp(name, "transport") == 0) {
         options.transport = value;
-    else if (strcmp(name, "scale") == 0)
+    } else if (strcmp(name, "scale") == 0) {
         options.scale = number_option(name, value, 1, 1000000);
-    else if (strcmp(name, "seconds") == 0)
+    } else if (strcmp(name, "seconds") == 0) {
         options.seconds = number_option(name, value, 1, 600);
-    else if (strcmp(name, "agents") == 0)
+    } else if (strcmp(name, "agents") == 0) {
         options.agent_count = (unsigned)number_option(name, value, 1, 8);
-    else if (strcmp(name, "only") == 0)
+    } else if (strcmp(name, "only") == 0) {
         options.only = value;
-    else if (strcmp(name, "seed") == 0)
+    } else if (strcmp(name, "seed") == 0) {
         options.seed = number_option(name, value, 0, UINT64_MAX);
-    else if (strcmp(name, "file") == 0)
+    } else if (strcmp(name, "file") == 0) {
         options.feed_path = value;
-    else if (strcmp(name, "template") == 0)
+    } else if (strcmp(name, "template") == 0) {
         options.feed_template = value;
-    else if (strcmp(name, "else") == 0)
+    } else if (strcmp(name, "else") == 0) {
         options.feed_else = value;
-    else if (strcmp(name, "recorded-pace") == 0)
+    } else if (strcmp(name, "recorded-pace") == 0) {
         options.feed_recorded_pace = true;
+    }
 }
 
 static void parse_options(int argc, char **argv)
@@ -262,8 +268,9 @@ static void parse_options(int argc, char **argv)
     };
     int index = 0;
     int code;
-    while ((code = getopt_long(argc, argv, "", flags, &index)) == 0)
+    while ((code = getopt_long(argc, argv, "", flags, &index)) == 0) {
         take_option(flags[index].name, optarg);
+    }
     if (code != -1 || optind != argc ||
         (!is_transport("tcp") && !is_transport("shm") && !is_transport("rdma"))) {
         fprintf(stderr,
@@ -277,8 +284,9 @@ static void parse_options(int argc, char **argv)
 
 static bool is_chosen(const struct system_test *test)
 {
-    if (options.only != NULL)
+    if (options.only != NULL) {
         return strcmp(options.only, test->name) == 0;
+    }
     return test->transports == NULL || strstr(test->transports, options.transport) != NULL;
 }
 
@@ -294,12 +302,14 @@ int system_tests_main(int argc, char **argv, const struct system_test *tests, si
     unsigned passed_count = 0;
     unsigned failed_count = 0;
     for (size_t index = 0; index < count; index++) {
-        if (!is_chosen(&tests[index]))
+        if (!is_chosen(&tests[index])) {
             continue;
-        if (run_test(&tests[index]))
+        }
+        if (run_test(&tests[index])) {
             passed_count++;
-        else
+        } else {
             failed_count++;
+        }
     }
     printf("%u passed, %u failed\n", passed_count, failed_count);
     /* A run without tests is a mistake in its flags. */

@@ -53,8 +53,9 @@ static struct usage usage_of(pid_t pid)
     check(folder != NULL, "%s: %s", path, strerror(errno));
     const struct dirent *entry;
     while ((entry = readdir(folder)) != NULL) {
-        if (entry->d_name[0] != '.')
+        if (entry->d_name[0] != '.') {
             add_thread(&usage, pid, entry->d_name);
+        }
     }
     closedir(folder);
     return usage;
@@ -75,9 +76,10 @@ static void wait_for_messages(struct actor *self, void *arg)
     actor_subscribe(client, "system.idle", RINGSIDE_POLICY_BLOCK, count_message, self);
     actor_reach(self, STEP_SUBSCRIBED);
     /* One message before, one after the look: it does sleep in between, and does wake up. */
-    while (actor_progress(self) < 2)
+    while (actor_progress(self) < 2) {
         check(ringside_poll(client, 0, UINT64_MAX, NULL) == RINGSIDE_OK, "%s",
               ringside_error_text(client));
+    }
     actor_close(client);
 }
 

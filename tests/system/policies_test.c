@@ -117,8 +117,9 @@ static void read_all(struct actor *self, void *arg)
 {
     struct reader reader = {.self = self, .policy = *(ringside_policy_t *)arg};
     ringside_client_t *client = open_reader(self, &reader);
-    while (reader.last_sequence < total_count())
+    while (reader.last_sequence < total_count()) {
         actor_poll(client);
+    }
     check(reader.last_sequence == total_count(), "sequence %" PRIu64 " of %" PRIu64,
           reader.last_sequence, total_count());
     set_results(&reader);
@@ -130,8 +131,9 @@ static void read_to_the_end(struct actor *self, void *arg)
 {
     struct reader reader = {.self = self, .policy = *(ringside_policy_t *)arg};
     ringside_client_t *client = open_reader(self, &reader);
-    while (ringside_poll(client, 0, SECOND_NS / 10, NULL) >= 0)
+    while (ringside_poll(client, 0, SECOND_NS / 10, NULL) >= 0) {
         ;
+    }
     set_results(&reader);
     (void)ringside_close(client, 0);
 }
@@ -318,18 +320,21 @@ static void write_until_closed(struct actor *self, void *arg)
         uint64_t next = number + 1;
         memcpy(message, &next, sizeof(next));
         status = ringside_publish(publisher, message, sizeof(message));
-        if (status == RINGSIDE_OK)
+        if (status == RINGSIDE_OK) {
             number = next;
-        else if (status == RINGSIDE_WOULD_BLOCK)
+        } else if (status == RINGSIDE_WOULD_BLOCK) {
             status = ringside_poll(client, 0, SECOND_NS / 10, NULL);
+        }
         if (number % 50 == 0 && status == RINGSIDE_OK) {
             status = ringside_flush(client, hang_ns());
-            if (status == RINGSIDE_OK)
+            if (status == RINGSIDE_OK) {
                 actor_set_progress(self, number);
+            }
         }
     }
-    while (ringside_poll(client, 0, SECOND_NS / 10, NULL) >= 0)
+    while (ringside_poll(client, 0, SECOND_NS / 10, NULL) >= 0) {
         ;
+    }
     set_results(&events);
     actor_set_result(self, RESULT_RECEIVED, number);
     (void)ringside_close(client, 0);
@@ -393,8 +398,9 @@ static void visit(struct actor *self, void *arg)
     struct reader reader = {.self = self, .policy = block};
     (void)arg;
     ringside_client_t *client = open_reader(self, &reader);
-    while (!actor_is_allowed(self, STEP_LAST))
+    while (!actor_is_allowed(self, STEP_LAST)) {
         actor_poll(client);
+    }
     actor_close(client);
 }
 
@@ -429,8 +435,9 @@ static void test_killed_clients(void)
     broker_await_counter(&broker, "broker.sessions_lost", NULL, 1);
     await(broker_counter(&broker, "broker.sessions", NULL) == 2, "the dead client's session stays");
     broker_count_resources(&broker, &fd_count[0], &map_count[0]);
-    for (unsigned round = 0; round < KILL_COUNT; round++)
+    for (unsigned round = 0; round < KILL_COUNT; round++) {
         kill_visitor(&broker);
+    }
     broker_await_counter(&broker, "broker.sessions_lost", NULL, 1 + KILL_COUNT);
     await((broker_count_resources(&broker, &fd_count[1], &map_count[1]),
            fd_count[1] <= fd_count[0] && map_count[1] <= map_count[0]),

@@ -44,8 +44,9 @@ static _Noreturn void execute(const char *const *arguments, const char *output_p
     char ready_flag[32];
     const char *list[ARGUMENT_COUNT_MAX + 2];
     size_t count = 0;
-    for (; arguments[count] != NULL && count < ARGUMENT_COUNT_MAX; count++)
+    for (; arguments[count] != NULL && count < ARGUMENT_COUNT_MAX; count++) {
         list[count] = arguments[count];
+    }
     if (ready_fd >= 0) {
         snprintf(ready_flag, sizeof(ready_flag), "--ready-fd=%d", ready_fd);
         list[count++] = ready_flag;
@@ -56,8 +57,9 @@ static _Noreturn void execute(const char *const *arguments, const char *output_p
     int output_fd = open(output_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     int input_fd = open("/dev/null", O_RDONLY);
     if (output_fd < 0 || input_fd < 0 || dup2(output_fd, 1) < 0 || dup2(output_fd, 2) < 0 ||
-        dup2(input_fd, 0) < 0)
+        dup2(input_fd, 0) < 0) {
         _exit(126);
+    }
     execv(path, (char *const *)(uintptr_t)list);
     dprintf(2, "cannot run %s: %s\n", path, strerror(errno));
     _exit(127);
@@ -80,12 +82,14 @@ void program_start(struct program *program, const char *name, const char *const 
     check(program->pid >= 0, "fork: %s", strerror(errno));
     if (program->pid == 0) {
         rsi_die_with_parent(parent);
-        if (has_ready_fd)
+        if (has_ready_fd) {
             fcntl(ready[1], F_SETFD, 0);
+        }
         execute(arguments, program->output_path, ready[1]);
     }
-    if (has_ready_fd)
+    if (has_ready_fd) {
         close(ready[1]);
+    }
     program->ready_fd = ready[0];
     programs[program_count++] = program;
 }
@@ -97,16 +101,19 @@ void program_await_ready(struct program *program, char *text, size_t text_bytes)
     for (;;) {
         struct pollfd poll_fd = {.fd = program->ready_fd, .events = POLLIN};
         check(now_ns() < deadline_ns, "%s is not ready", program->name);
-        if (poll(&poll_fd, 1, 100) <= 0)
+        if (poll(&poll_fd, 1, 100) <= 0) {
             continue;
+        }
         ssize_t count = read(program->ready_fd, text + bytes, text_bytes - 1 - bytes);
         check(count >= 0, "reading the ready descriptor of %s: %s", program->name, strerror(errno));
-        if (count == 0)
+        if (count == 0) {
             break;
+        }
         bytes += (size_t)count;
         /* A broker closes it after its URLs, which may be several lines. */
-        if (memchr(text, '\n', bytes) != NULL && strcmp(program->name, "broker") != 0)
+        if (memchr(text, '\n', bytes) != NULL && strcmp(program->name, "broker") != 0) {
             break;
+        }
     }
     text[bytes] = '\0';
     check(bytes > 0, "%s ended before it was ready, with code %d", program->name,
@@ -119,8 +126,9 @@ static void forget(struct program *program)
 {
     program->pid = 0;
     for (size_t index = 0; index < program_count; index++) {
-        if (programs[index] == program)
+        if (programs[index] == program) {
             programs[index] = programs[--program_count];
+        }
     }
 }
 
@@ -167,8 +175,9 @@ static void print_tail(const char *title, const char *text)
     size_t bytes = strlen(text);
     const char *at = bytes > REPORT_BYTES ? text + bytes - REPORT_BYTES : text;
     printf("        -- %s%s\n", title, bytes == 0 ? ": nothing" : "");
-    for (; *at != '\0'; at += strcspn(at, "\n"), at += *at == '\n')
+    for (; *at != '\0'; at += strcspn(at, "\n"), at += *at == '\n') {
         printf("        | %.*s\n", (int)strcspn(at, "\n"), at);
+    }
 }
 
 static void print_counters(const struct broker *broker)
@@ -183,10 +192,11 @@ static void print_counters(const struct broker *broker)
     struct rsi_counter_view view;
     uint32_t cursor = 0;
     while (rsi_counters_next(reader, &cursor, &view)) {
-        if (view.kind == RSI_COUNTER_KIND_TEXT)
+        if (view.kind == RSI_COUNTER_KIND_TEXT) {
             printf("        | %s %s: %s\n", view.name, view.label, view.text);
-        else if (view.value != 0)
+        } else if (view.value != 0) {
             printf("        | %s %s: %" PRIu64 "\n", view.name, view.label, view.value);
+        }
     }
     rsi_counters_close(reader);
 }
@@ -194,26 +204,30 @@ static void print_counters(const struct broker *broker)
 void rsi_programs_report(void)
 {
     for (size_t index = 0; index < broker_count; index++) {
-        if (brokers[index]->program.pid != 0)
+        if (brokers[index]->program.pid != 0) {
             print_counters(brokers[index]);
+        }
     }
     DIR *files = opendir(test_folder());
     const struct dirent *file;
     while (files != NULL && (file = readdir(files)) != NULL) {
         char path[PATH_BYTES];
-        if (strstr(file->d_name, ".output") == NULL)
+        if (strstr(file->d_name, ".output") == NULL) {
             continue;
+        }
         test_path(path, file->d_name);
         print_tail(file->d_name, read_file(path));
     }
-    if (files != NULL)
+    if (files != NULL) {
         closedir(files);
+    }
 }
 
 void rsi_programs_check_ended(void)
 {
-    for (size_t index = 0; index < program_count; index++)
+    for (size_t index = 0; index < program_count; index++) {
         check(false, "the test left %s running", programs[index]->name);
+    }
 }
 
 /* ---- brokers -----------------------------------------------------------------------------------
@@ -225,11 +239,12 @@ static void listen_url(char *url)
     char path[PATH_BYTES];
     char name[32];
     snprintf(name, sizeof(name), "broker%zu.sock", broker_count);
-    if (is_transport("shm"))
+    if (is_transport("shm")) {
         snprintf(url, 2 * PATH_BYTES, "--listen=shm://%s", test_path(path, name));
-    else
+    } else {
         snprintf(url, 2 * PATH_BYTES, "--listen=%s://%s:0", options.transport,
                  is_transport("rdma") && machine_host != NULL ? machine_host : "127.0.0.1");
+    }
 }
 
 void broker_start(struct broker *broker, const char *const *extra_flags)
@@ -255,8 +270,9 @@ void broker_start(struct broker *broker, const char *const *extra_flags)
     program_start(&broker->program, "broker", arguments, true);
     program_await_ready(&broker->program, broker->urls, sizeof(broker->urls));
     for (const char *at = broker->urls; *at != '\0'; at += strcspn(at, "\n"), at += *at == '\n') {
-        if (strncmp(at, options.transport, strlen(options.transport)) == 0)
+        if (strncmp(at, options.transport, strlen(options.transport)) == 0) {
             snprintf(broker->url, sizeof(broker->url), "%.*s", (int)strcspn(at, "\n"), at);
+        }
     }
     check(broker->url[0] != '\0', "the broker does not listen on %s: %s", options.transport,
           broker->urls);
@@ -284,8 +300,9 @@ uint64_t broker_counter(const struct broker *broker, const char *name, const cha
     uint32_t cursor = 0;
     check(!rsi_failed(rsi_counters_open(&reader, broker->counters_path, &error)), "%s", error.text);
     while (rsi_counters_next(reader, &cursor, &view)) {
-        if (strcmp(view.name, name) == 0 && is_of_client(&view, client_name))
+        if (strcmp(view.name, name) == 0 && is_of_client(&view, client_name)) {
             sum += view.value;
+        }
     }
     rsi_counters_close(reader);
     return sum;
@@ -302,8 +319,9 @@ const char *broker_counter_text(const struct broker *broker, const char *name,
     check(!rsi_failed(rsi_counters_open(&reader, broker->counters_path, &error)), "%s", error.text);
     text[0] = '\0';
     while (rsi_counters_next(reader, &cursor, &view)) {
-        if (strcmp(view.name, name) == 0 && is_of_client(&view, client_name))
+        if (strcmp(view.name, name) == 0 && is_of_client(&view, client_name)) {
             snprintf(text, sizeof(text), "%s", view.text);
+        }
     }
     rsi_counters_close(reader);
     return text;
@@ -323,8 +341,9 @@ static size_t count_entries(const char *path)
     size_t count = 0;
     DIR *folder = opendir(path);
     check(folder != NULL, "%s: %s", path, strerror(errno));
-    while (readdir(folder) != NULL)
+    while (readdir(folder) != NULL) {
         count++;
+    }
     closedir(folder);
     return count;
 }
@@ -335,8 +354,9 @@ static size_t count_lines(const char *path)
     int byte;
     FILE *file = fopen(path, "r");
     check(file != NULL, "%s: %s", path, strerror(errno));
-    while ((byte = fgetc(file)) != EOF)
+    while ((byte = fgetc(file)) != EOF) {
         count += byte == '\n';
+    }
     fclose(file);
     return count;
 }

@@ -22,8 +22,9 @@ static int publish_line(ringside_client_t *client, ringside_publisher_t *publish
 {
     ringside_status_t status;
     while ((status = ringside_publish(publisher, line, strlen(line))) == RINGSIDE_WOULD_BLOCK) {
-        if (!wait_for_room(client))
+        if (!wait_for_room(client)) {
             return 0;
+        }
     }
     return status == RINGSIDE_OK;
 }
@@ -35,11 +36,13 @@ static int publish_number(ringside_client_t *client, ringside_publisher_t *publi
     void *buffer;
     ringside_status_t status;
     while ((status = ringside_claim(publisher, ROOM, &buffer)) == RINGSIDE_WOULD_BLOCK) {
-        if (!wait_for_room(client))
+        if (!wait_for_room(client)) {
             return 0;
+        }
     }
-    if (status != RINGSIDE_OK)
+    if (status != RINGSIDE_OK) {
         return 0;
+    }
     int bytes = snprintf(buffer, ROOM, "number %d, written in place", number);
     return ringside_commit(publisher, (size_t)bytes) == RINGSIDE_OK;
 }
@@ -58,11 +61,13 @@ int main(int argc, char **argv)
 
     ringside_publisher_t *publisher;
     int is_fine = ringside_publisher_create(&publisher, client, subject, 0) == RINGSIDE_OK;
-    for (int number = 1; number <= 10 && is_fine; number += 2)
+    for (int number = 1; number <= 10 && is_fine; number += 2) {
         is_fine = publish_line(client, publisher, "a line, copied into the ring") &&
                   publish_number(client, publisher, number + 1);
-    if (!is_fine)
+    }
+    if (!is_fine) {
         fprintf(stderr, "%s\n", ringside_error_text(client));
+    }
 
     /* Waits until the broker has everything. */
     if (ringside_close(client, 5 * SECOND_NS) != RINGSIDE_OK) {

@@ -30,11 +30,12 @@ static void on_message(void *arg, const ringside_message_t *message)
 static void on_event(void *arg, const ringside_event_t *event)
 {
     (void)arg;
-    if (event->type == RINGSIDE_EVENT_GAP)
+    if (event->type == RINGSIDE_EVENT_GAP) {
         printf("%s: %" PRIu64 " messages of %s were left out\n", event->subject, event->count,
                event->publisher);
-    else
+    } else {
         printf("%s\n", event->text);
+    }
 }
 
 int main(int argc, char **argv)
@@ -55,10 +56,12 @@ int main(int argc, char **argv)
         ringside_subscribe(&subscription, client, subject, NULL, on_message, NULL);
 
     /* All callbacks run inside ringside_poll; a signal ends its wait. */
-    while (status == RINGSIDE_OK && !is_stopped)
+    while (status == RINGSIDE_OK && !is_stopped) {
         status = ringside_poll(client, 0, SECOND_NS, NULL);
-    if (status != RINGSIDE_OK)
+    }
+    if (status != RINGSIDE_OK) {
         fprintf(stderr, "%s\n", ringside_error_text(client));
+    }
     ringside_close(client, 5 * SECOND_NS);
     return status == RINGSIDE_OK ? 0 : 1;
 }
