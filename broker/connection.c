@@ -369,7 +369,10 @@ static rsi_status_t send_farewell(struct rsi_connection *connection)
     if (connection->is_authenticated) {
         bye.reason = connection->end_reason;
         bye.text = connection->end_text;
-        bye.end_pos = connection->session != NULL ? connection->link->placed_pos : 0;
+        if (connection->session != NULL) { /* its home agent has let go: the positions are final */
+            bye.end_pos = connection->link->placed_pos;
+            bye.taken_pos = connection->link->consumed_pos;
+        }
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_BYE;
         message.bye = &bye;
     } else {

@@ -184,7 +184,9 @@ struct ringside_client {
     struct rsi_error end_error; /* status and text of the event */
     bool is_bye_received;
     bool is_bye_sent;
-    uint64_t bye_end_pos; /* frames up to here come before the broker's goodbye */
+    uint64_t bye_end_pos;   /* frames up to here come before the broker's goodbye */
+    uint64_t bye_taken_pos; /* up to here it took what this client published */
+    uint64_t untaken_count; /* messages published that the broker did not take; when it is known */
 
     struct rsi_error error; /* of the last failed call */
 };
@@ -254,6 +256,9 @@ void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
 
 /* ---- requests.c ---------------------------------------------------------------------------------
  */
+
+/* Messages in the out ring beyond what the broker's goodbye says it took; UINT64_MAX: unknown. */
+uint64_t rsi_client_count_untaken(const struct ringside_client *client);
 
 /* Takes what the broker says on the control lane. Returns how many messages. */
 uint32_t rsi_client_take_control(struct ringside_client *client);

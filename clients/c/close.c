@@ -13,6 +13,7 @@
 #include "core/clock.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static bool is_out(struct ringside_client *client, void *arg)
 {
@@ -54,6 +55,53 @@ static rsi_status_t say_goodbye(struct ringside_client *client, uint64_t deadlin
     return status;
 }
 
+uint64_t rsi_client_count_untaken(const struct ringside_client *client)
+{
+    const struct rsi_link *link = client->link;
+    uint64_t position = client->bye_taken_pos;
+    if (link->out.capacity_bytes == 0 || position >= link->staged_pos) {
+        return 0;
+    }
+    if (link->staged_pos - position > link->out.capacity_bytes) {
+        return UINT64_MAX; /* cannot be: a frame is overwritten only when the broker took it */
+    }
+    uint64_t message_count = 0;
+    while (position < link->staged_pos) {
+        uint64_t word = link->head_word;
+        if (position != link->placed_pos) {
+            memcpy(&word, rsi_ring_at(&link->out, position), sizeof(word));
+        }
+        uint64_t frame_bytes = rsi_commit_frame_bytes(word, position);
+        if (frame_bytes == 0) {
+            return UINT64_MAX; /* the peer can write a shm ring */
+        }
+        position += frame_bytes;
+        message_count++;
+    }
+    return message_count;
+}
+
+/* What became of the messages published: OK, or LOST with a text. */
+static rsi_status_t judge_published(struct ringside_client *client, rsi_status_t status,
+                                    struct rsi_error *error)
+{
+    if (client->is_bye_received) {
+        client->untaken_count = rsi_client_count_untaken(client);
+        if (client->untaken_count == 0) {
+            return RSI_OK; /* taken, also if the news of its arrival did not come */
+        }
+        return rsi_fail(error, RSI_E_LINK_LOST,
+                        "the broker did not take the last %" PRIu64 " messages published: %.300s",
+                        client->untaken_count, client->end_error.text);
+    }
+    if (status == RSI_OK) {
+        return RSI_OK;
+    }
+    return rsi_fail(error, status == RSI_E_LINK_CLOSED ? RSI_E_LINK_LOST : status,
+                    "closed while %" PRIu64 " bytes had not arrived at the broker",
+                    client->link->staged_pos - client->link->peer_arrived_pos);
+}
+
 ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
 {
     if (client == NULL) {
@@ -71,14 +119,9 @@ ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
     } else if (client->link->peer_arrived_pos != client->link->staged_pos) {
         status = RSI_E_LINK_LOST;
     }
-    if (status == RSI_E_LINK_CLOSED) {
-        status = RSI_E_LINK_LOST; /* the broker went first, before everything had arrived */
-    }
+    struct rsi_error error = {0};
+    status = judge_published(client, status, &error);
     if (status != RSI_OK) {
-        struct rsi_error error = {0};
-        (void)rsi_fail(&error, status,
-                       "closed while %" PRIu64 " bytes had not arrived at the broker",
-                       client->link->staged_pos - client->link->peer_arrived_pos);
         (void)rsi_client_fail_globally(&error);
     }
     rsi_client_disconnect(client);

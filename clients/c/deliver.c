@@ -296,6 +296,19 @@ static bool is_all_delivered(const struct ringside_client *client)
     return !can_more_arrive || client->deliver_pos >= client->bye_end_pos;
 }
 
+/* The broker's goodbye says how far it took: what lies behind that in the out ring is lost. */
+static void tell_untaken(struct ringside_client *client)
+{
+    client->untaken_count = rsi_client_count_untaken(client);
+    if (client->untaken_count == 0) {
+        return;
+    }
+    struct rsi_error error = client->end_error;
+    (void)rsi_fail(&client->end_error, error.status,
+                   "%.400s; it did not take the last %" PRIu64 " messages published", error.text,
+                   client->untaken_count);
+}
+
 static RSI_COLD void tell_end(struct ringside_client *client, struct delivery *delivery)
 {
     client->phase = RSI_CLIENT_ENDED;
@@ -305,10 +318,12 @@ static RSI_COLD void tell_end(struct ringside_client *client, struct delivery *d
         /* Without room for it the broker times this session out, which ends it as well. */
         (void)rsi_client_send_bye(client);
         (void)rsi_poller_poll(client->poller, 0);
+        tell_untaken(client);
     }
     ringside_event_t event = {
         .status = (ringside_status_t)client->end_error.status,
         .text = client->end_error.text,
+        .count = client->untaken_count,
     };
     if (client->end_error.status == RSI_E_SLOW) {
         event.type = RINGSIDE_EVENT_SLOW;

@@ -123,6 +123,7 @@ static void take_bye(struct ringside_client *client, const Ringside__Control__By
 {
     client->is_bye_received = true;
     client->bye_end_pos = bye->end_pos;
+    client->bye_taken_pos = bye->taken_pos;
     struct rsi_error error = {0};
     (void)rsi_fail(&error, rsi_client_reason_status(bye->reason), "%s",
                    bye->text[0] != 0 ? bye->text : "the broker said goodbye");

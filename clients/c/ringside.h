@@ -117,7 +117,9 @@ typedef struct ringside_event {
     const char *subject;   /* GAP; else NULL */
     const char *publisher; /* GAP: client name of the publisher; else NULL */
     uint64_t publication;  /* GAP: which publisher object, unique in a broker's life */
-    uint64_t count;        /* GAP: messages left out; UINT64_MAX: not known */
+    /* GAP: messages left out. CLOSED: own messages that the broker did not take. UINT64_MAX: not
+     * known. */
+    uint64_t count;
 } ringside_event_t;
 
 /* Valid inside the callback only, as everything it points to. */

@@ -51,7 +51,8 @@ struct reader {
     uint64_t received_count;
     uint64_t gap_count;
     uint64_t last_sequence;
-    uint64_t end_event; /* LOST or CLOSED */
+    uint64_t end_event;     /* LOST or CLOSED */
+    uint64_t untaken_count; /* the end's: own messages that the broker did not take */
     uint64_t end_status;
 };
 
@@ -86,6 +87,7 @@ static void read_event(void *arg, const ringside_event_t *event)
     }
     if (event->type == RINGSIDE_EVENT_CLOSED || event->type == RINGSIDE_EVENT_LOST) {
         reader->end_event = event->type;
+        reader->untaken_count = event->count;
         reader->end_status = (uint64_t)(int64_t)event->status;
         snprintf(reader->self->shared->text, sizeof(reader->self->shared->text), "%s", event->text);
     }
@@ -303,7 +305,7 @@ static void test_block(void)
 
 /*
  * Publishes until the connection ends; progress is what surely arrived at the broker. What arrives
- * after the broker began to stop it takes no more: then the event says that it stops.
+ * after the broker began to stop it takes no more: the event says how many messages that were.
  */
 static void write_until_closed(struct actor *self, void *arg)
 {
@@ -337,7 +339,11 @@ static void write_until_closed(struct actor *self, void *arg)
     }
     set_results(&events);
     actor_set_result(self, RESULT_RECEIVED, number);
-    (void)ringside_close(client, 0);
+    actor_set_result(self, RESULT_LAST, events.untaken_count);
+    status = ringside_close(client, 0);
+    check(status == (events.untaken_count > 0 ? RINGSIDE_E_LOST : RINGSIDE_OK),
+          "close said %s with %" PRIu64 " messages not taken", ringside_status_name(status),
+          events.untaken_count);
 }
 
 static void check_told_of_end(const struct actor *actor)
@@ -383,9 +389,12 @@ static void test_stop_under_traffic(void)
               "%s received %" PRIu64 ", but %" PRIu64 " had arrived at the broker before",
               names[index], received_count, taken_count);
         check(actor_result(&readers[index], RESULT_GAPS) == 0, "%s was told of gaps", names[index]);
-        check(received_count == actor_result(&readers[0], RESULT_RECEIVED),
-              "the readers received %" PRIu64 " and %" PRIu64, received_count,
-              actor_result(&readers[0], RESULT_RECEIVED));
+        check(received_count ==
+                  actor_result(&writer, RESULT_RECEIVED) - actor_result(&writer, RESULT_LAST),
+              "%s received %" PRIu64 ", but the writer published %" PRIu64
+              " and was told that %" PRIu64 " were not taken",
+              names[index], received_count, actor_result(&writer, RESULT_RECEIVED),
+              actor_result(&writer, RESULT_LAST));
     }
 }
 
