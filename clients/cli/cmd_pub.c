@@ -108,7 +108,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         /* The rest are messages: taken as they stand in argv. */
         options->messages = &state->argv[state->next - 1];
-        options->message_count = (size_t)(state->argc - state->next + 1);
+        options->message_count = (size_t)state->argc - (size_t)state->next + 1;
         state->next = state->argc;
         return 0;
     case ARGP_KEY_END:
