@@ -14,6 +14,7 @@
 #include "broker/connection.h"
 
 #include "broker/control_agent.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/text.h"
 
@@ -94,6 +95,11 @@ bool rsi_connection_is_moving(const struct rsi_connection *connection)
         return connection->has_work;
     }
     return true;
+}
+
+uint64_t rsi_connection_step_deadline_ns(const struct rsi_connection *connection)
+{
+    return rsi_clock_now_ns() + connection->control->settings->authenticate_timeout_ns;
 }
 
 const char *rsi_connection_describe(const struct rsi_connection *connection, char *text,
@@ -210,7 +216,7 @@ static bool takes_messages(const struct rsi_connection *connection)
 }
 
 static void take_message(struct rsi_connection *connection,
-                         const Ringside__Control__Control *message, uint64_t now_ns)
+                         const Ringside__Control__Control *message)
 {
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_BYE) {
         const char *text = message->bye->text;
@@ -222,11 +228,11 @@ static void take_message(struct rsi_connection *connection,
     if (connection->state == RSI_CONNECTION_SERVING) {
         rsi_requests_take(connection, message);
     } else {
-        rsi_handshake_take(connection, message, now_ns);
+        rsi_handshake_take(connection, message);
     }
 }
 
-static uint32_t take_messages(struct rsi_connection *connection, uint64_t now_ns)
+static uint32_t take_messages(struct rsi_connection *connection)
 {
     uint32_t message_count = 0;
     while (takes_messages(connection)) {
@@ -247,7 +253,7 @@ static uint32_t take_messages(struct rsi_connection *connection, uint64_t now_ns
                                error.text);
             break;
         }
-        take_message(connection, message, now_ns);
+        take_message(connection, message);
         rsi_control_free(message);
     }
     return message_count;
@@ -439,7 +445,8 @@ static uint32_t poll_accepted(struct rsi_connection *connection)
     if (rsi_link_state(connection->link) != RSI_LINK_OPEN) {
         return 0;
     }
-    rsi_connection_set_state(connection, RSI_CONNECTION_GREETED, connection->deadline_ns);
+    rsi_connection_set_state(connection, RSI_CONNECTION_GREETED,
+                             rsi_connection_step_deadline_ns(connection));
     return 1;
 }
 
@@ -485,7 +492,7 @@ uint32_t rsi_connection_poll(struct rsi_connection *connection, uint64_t now_ns)
     connection->has_work = false;
     connection->link->transport->link_poll_control(connection->link, now_ns);
     step_count += poll_state(connection, now_ns);
-    step_count += take_messages(connection, now_ns);
+    step_count += take_messages(connection);
     if (connection->state < RSI_CONNECTION_LEAVING &&
         rsi_link_state(connection->link) == RSI_LINK_LOST) {
         /* After its messages: a goodbye that came before the end is a goodbye. */
@@ -493,7 +500,10 @@ uint32_t rsi_connection_poll(struct rsi_connection *connection, uint64_t now_ns)
                            connection->link->error.text);
         step_count++;
     }
-    if (connection->state < RSI_CONNECTION_SERVING && now_ns >= connection->deadline_ns) {
+    /* Registering another client's memory can hold this thread up for seconds: a client that
+     * answered meanwhile is not late. */
+    if (connection->state < RSI_CONNECTION_SERVING && step_count == 0 &&
+        now_ns >= connection->deadline_ns) {
         end_overdue(connection);
         step_count++;
     }

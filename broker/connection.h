@@ -128,6 +128,9 @@ void rsi_connection_destroy(struct rsi_connection *connection);
 /* Does all that can be done now, bounded. Returns how many steps and messages that were. */
 uint32_t rsi_connection_poll(struct rsi_connection *connection, uint64_t now_ns);
 
+/* Until when the client may take for its next step before it is authenticated. */
+uint64_t rsi_connection_step_deadline_ns(const struct rsi_connection *connection);
+
 /* Begins to end it, in any state; the first reason stands. The client is told. */
 void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Reason reason,
                         const char *format, ...) RSI_PRINTF(3, 4) RSI_COLD;
@@ -149,7 +152,7 @@ void rsi_connection_set_state(struct rsi_connection *connection, enum rsi_connec
 
 /* handshake.c: a message in GREETED or CHALLENGED. */
 void rsi_handshake_take(struct rsi_connection *connection,
-                        const Ringside__Control__Control *message, uint64_t now_ns);
+                        const Ringside__Control__Control *message);
 
 /* requests.c: a message in SERVING. There is room in `requests`. */
 void rsi_requests_take(struct rsi_connection *connection,

@@ -14,6 +14,7 @@
 #include "broker/connection.h"
 
 #include "broker/control_agent.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/position.h"
 #include "core/text.h"
@@ -111,7 +112,8 @@ static void take_hello(struct rsi_connection *connection, const Ringside__Contro
     rsi_text_copy(connection->token_name, sizeof(connection->token_name), hello->token_name);
     memcpy(connection->client_nonce, hello->nonce.data, hello->nonce.len);
     connection->client_nonce_bytes = (uint32_t)hello->nonce.len;
-    rsi_connection_set_state(connection, RSI_CONNECTION_CHALLENGED, connection->deadline_ns);
+    rsi_connection_set_state(connection, RSI_CONNECTION_CHALLENGED,
+                             rsi_connection_step_deadline_ns(connection));
     send_challenge(connection);
 }
 
@@ -294,7 +296,7 @@ static bool reserve_session(struct rsi_connection *connection)
 }
 
 static void take_authenticate(struct rsi_connection *connection,
-                              const Ringside__Control__Authenticate *authenticate, uint64_t now_ns)
+                              const Ringside__Control__Authenticate *authenticate)
 {
     struct sizes sizes = {0};
     struct rsi_error error = {0};
@@ -323,12 +325,12 @@ static void take_authenticate(struct rsi_connection *connection,
     }
     connection->is_authenticated = true;
     rsi_connection_set_state(connection, RSI_CONNECTION_ATTACHING,
-                             now_ns + ATTACH_TIMEOUT_S * UINT64_C(1000000000));
+                             rsi_clock_now_ns() + ATTACH_TIMEOUT_S * UINT64_C(1000000000));
     send_welcome(connection);
 }
 
 void rsi_handshake_take(struct rsi_connection *connection,
-                        const Ringside__Control__Control *message, uint64_t now_ns)
+                        const Ringside__Control__Control *message)
 {
     bool wants_hello = connection->state == RSI_CONNECTION_GREETED;
     if (wants_hello && message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_HELLO) {
@@ -336,7 +338,7 @@ void rsi_handshake_take(struct rsi_connection *connection,
         return;
     }
     if (!wants_hello && message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE) {
-        take_authenticate(connection, message->authenticate, now_ns);
+        take_authenticate(connection, message->authenticate);
         return;
     }
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(

@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 #define RSI_CLIENT_TIMEOUT_NS        UINT64_C(5000000000) /* where a call's time-out is 0 */
-#define RSI_CLIENT_TRANSPORT_WHY_MAX 640u
+#define RSI_CLIENT_TRANSPORT_WHY_MAX 1024u
 
 /*
  * How often a pass that does not sleep looks at the domain: connection events come through system

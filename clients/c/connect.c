@@ -250,7 +250,7 @@ static rsi_status_t try_candidates(struct ringside_client *client,
             return rsi_fail(error, rsi_failed(failure.status) ? failure.status : status,
                             "%s%s%s: %s", candidates->why_not, failures, where, failure.text);
         }
-        rsi_text_append(&text, "%s: %.160s; ", transport->name, failure.text);
+        rsi_text_append(&text, "%s: %.260s; ", transport->name, failure.text);
     }
     return rsi_fail(error, RSI_E_BUG, "no candidate to connect to");
 }

@@ -39,7 +39,7 @@ struct rsi_tcp_link;
 /* How long link_close lets the outbox drain, and how long it then waits for the kernel to give back
  * bytes that it sends by reference. */
 #define RSI_TCP_CLOSE_NS UINT64_C(1000000000)
-#define RSI_TCP_DRAIN_NS UINT64_C(2000000000)
+#define RSI_TCP_DRAIN_NS UINT64_C(10000000000)
 
 /* Is the peer's host there? Idle: keepalive. Bytes on their way: see check_alive() in datapath.c.
  */
