@@ -14,6 +14,7 @@
  */
 #include "broker/control_agent.h"
 
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/cpu.h"
 #include "core/log.h"
@@ -144,17 +145,33 @@ static void add_connection(struct rsi_control_agent *control, struct rsi_endpoin
     }
 }
 
+/* The agent whose poller the transport gave the link to. */
+static uint32_t agent_of(const struct rsi_control_agent *control,
+                         const struct rsi_endpoint_domain *domain, const struct rsi_link *link)
+{
+    uint32_t agent = 0;
+    while (domain->pollers[agent] != link->poller) {
+        agent++;
+        rsi_assert(agent < control->endpoints->agent_count);
+    }
+    return agent;
+}
+
 static uint32_t accept_from(struct rsi_control_agent *control,
                             struct rsi_endpoint_listener *listener, uint64_t now_ns)
 {
     struct rsi_endpoint_domain *domain = listener->domain;
     uint32_t accept_count = 0;
     while (accept_count < ACCEPTS_PER_PASS) {
-        uint32_t agent = control->next_agent;
+        const struct rsi_poller_choice choice = {
+            .pollers = domain->pollers,
+            .count = control->endpoints->agent_count,
+            .otherwise = control->next_agent,
+        };
         struct rsi_link *link = NULL;
         struct rsi_error error = {0};
-        rsi_status_t status = domain->transport->link_accept(&link, listener->listener,
-                                                             domain->pollers[agent], &error);
+        rsi_status_t status =
+            domain->transport->link_accept(&link, listener->listener, &choice, &error);
         if (status == RSI_WOULD_BLOCK) {
             break;
         }
@@ -165,8 +182,8 @@ static uint32_t accept_from(struct rsi_control_agent *control,
             break;
         }
         accept_count++;
-        control->next_agent = (agent + 1) % control->endpoints->agent_count;
-        add_connection(control, domain, link, agent, now_ns);
+        control->next_agent = (control->next_agent + 1) % control->endpoints->agent_count;
+        add_connection(control, domain, link, agent_of(control, domain, link), now_ns);
     }
     return accept_count;
 }

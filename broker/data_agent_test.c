@@ -137,7 +137,7 @@ static struct client *client_join(struct bench *bench)
     session->agent = index % bench->agent_count;
     uint64_t start_ns = rsi_clock_now_ns();
     while (bench->transport->link_accept(&session->link, bench->listener,
-                                         bench->agent_pollers[session->agent],
+                                         RSI_POLLER_ONLY(bench->agent_pollers[session->agent]),
                                          &error) == RSI_WOULD_BLOCK) {
         bench->transport->domain_poll_control(bench->domain, rsi_clock_now_ns());
         rsi_poller_poll(bench->client_poller, rsi_clock_now_ns());

@@ -38,7 +38,12 @@ static bool part_append(uint8_t *text, size_t *text_bytes, const void *part, siz
 rsi_status_t rsi_auth_proof(enum rsi_auth_side side, const struct rsi_auth_input *input,
                             uint8_t proof[RSI_AUTH_PROOF_BYTES], struct rsi_error *error)
 {
-    const char *label = side == RSI_AUTH_CLIENT ? "ringside client" : "ringside broker";
+    static const char *const labels[] = {
+        [RSI_AUTH_CLIENT] = "ringside client",
+        [RSI_AUTH_BROKER] = "ringside broker",
+        [RSI_AUTH_RESUME] = "ringside resume",
+    };
+    const char *label = labels[side];
     uint8_t text[PART_COUNT * (1 + PART_BYTES_MAX)];
     size_t text_bytes = 0;
 

@@ -4,6 +4,7 @@
  *
  *     client proof = HMAC(secret, "ringside client" | client nonce | broker nonce | client name)
  *     broker proof = HMAC(secret, "ringside broker" | client nonce | broker nonce | client name)
+ *     resume proof = HMAC(session's secret, "ringside resume" | the same three)
  *
  * Each part is preceded by its length as one byte, so that no two inputs give the same bytes.
  */
@@ -21,7 +22,7 @@
 #define RSI_AUTH_SECRET_BYTES_MIN 8u
 #define RSI_AUTH_SECRET_BYTES_MAX 255u
 
-enum rsi_auth_side { RSI_AUTH_CLIENT, RSI_AUTH_BROKER };
+enum rsi_auth_side { RSI_AUTH_CLIENT, RSI_AUTH_BROKER, RSI_AUTH_RESUME };
 
 struct rsi_auth_input {
     const void *secret;

@@ -60,6 +60,8 @@ static void test_every_part_counts(void **state)
 
     assert_int_equal(rsi_auth_proof(RSI_AUTH_BROKER, &input, other, NULL), RSI_OK);
     assert_false(rsi_auth_equal(proof, sizeof(proof), other));
+    assert_int_equal(rsi_auth_proof(RSI_AUTH_RESUME, &input, other, NULL), RSI_OK);
+    assert_false(rsi_auth_equal(proof, sizeof(proof), other));
 
     struct rsi_auth_input changed = sample_input();
     changed.client_name = "desk-2";

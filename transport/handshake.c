@@ -47,6 +47,7 @@ void rsi_greeting_init(struct rsi_greeting *greeting, const struct rsi_domain_op
     greeting->ring_bytes_max = (uint32_t)ring_bytes_max;
     greeting->nonce = make_nonce();
     greeting->incarnation = options->incarnation;
+    greeting->agent_hint = options->agent_hint;
 }
 
 rsi_status_t rsi_greeting_check(const struct rsi_greeting *peer, uint32_t bytes,
@@ -82,7 +83,7 @@ rsi_status_t rsi_greeting_check(const struct rsi_greeting *peer, uint32_t bytes,
 }
 
 static rsi_status_t ring_check(const char *direction, uint64_t bytes, uint64_t start_pos,
-                               struct rsi_error *error)
+                               uint64_t consumed_pos, struct rsi_error *error)
 {
     if (bytes == 0) {
         return RSI_OK;
@@ -100,16 +101,24 @@ static rsi_status_t ring_check(const char *direction, uint64_t bytes, uint64_t s
                         ": positions are multiples of %u",
                         direction, start_pos, RSI_FRAME_ALIGN_BYTES);
     }
+    if (!rsi_is_aligned(consumed_pos, RSI_FRAME_ALIGN_BYTES) || consumed_pos > start_pos ||
+        start_pos - consumed_pos > bytes - RSI_RING_GUARD_BYTES) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "%s ring of %" PRIu64 " bytes that starts at position %" PRIu64
+                        " and was consumed up to %" PRIu64 ": what lies between must fit",
+                        direction, bytes, start_pos, consumed_pos);
+    }
     return RSI_OK;
 }
 
 rsi_status_t rsi_link_rings_check(const struct rsi_link_rings *rings, struct rsi_error *error)
 {
-    rsi_status_t status = ring_check("out", rings->out_bytes, rings->out_start_pos, error);
+    rsi_status_t status =
+        ring_check("out", rings->out_bytes, rings->out_start_pos, rings->out_consumed_pos, error);
     if (status != RSI_OK) {
         return status;
     }
-    return ring_check("in", rings->in_bytes, rings->in_start_pos, error);
+    return ring_check("in", rings->in_bytes, rings->in_start_pos, rings->in_consumed_pos, error);
 }
 
 void rsi_attach_init(struct rsi_attach *attach, const struct rsi_link_rings *rings)

@@ -108,7 +108,12 @@ static void test_rings_are_checked(void **state)
         {.out_bytes = 65536, .in_bytes = RSI_RING_BYTES_MAX},
         {.out_bytes = 0, .in_bytes = 131072},
         {.out_bytes = 0, .in_bytes = 0},
-        {.out_bytes = 65536, .out_start_pos = UINT64_C(1) << 43, .in_bytes = 65536},
+        {.out_bytes = 65536,
+         .out_start_pos = UINT64_C(1) << 43,
+         .out_consumed_pos = UINT64_C(1) << 43,
+         .in_bytes = 65536},
+        {.out_bytes = 65536, .out_start_pos = 65536 - RSI_RING_GUARD_BYTES},
+        {.in_bytes = 65536, .in_start_pos = 65536, .in_consumed_pos = 800},
     };
     static const struct rsi_link_rings bad[] = {
         {.out_bytes = 65535},
@@ -118,6 +123,9 @@ static void test_rings_are_checked(void **state)
         {.out_bytes = UINT64_MAX},
         {.out_bytes = 65536, .out_start_pos = 4},
         {.in_bytes = 65536, .in_start_pos = 1},
+        {.in_bytes = 65536, .in_start_pos = 65536}, /* more than the ring holds is not consumed */
+        {.out_bytes = 65536, .out_start_pos = 800, .out_consumed_pos = 808},
+        {.out_bytes = 65536, .out_start_pos = 800, .out_consumed_pos = 4},
     };
     for (size_t i = 0; i < rsi_array_count(good); i++) {
         assert_int_equal(rsi_link_rings_check(&good[i], NULL), RSI_OK);

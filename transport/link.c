@@ -72,15 +72,17 @@ void rsi_link_fini(struct rsi_link *link)
 void rsi_link_set_start(struct rsi_link *link, const struct rsi_link_rings *rings)
 {
     uint64_t out_pos = rings->out_bytes == 0 ? 0 : rings->out_start_pos;
+    uint64_t out_consumed_pos = rings->out_bytes == 0 ? 0 : rings->out_consumed_pos;
     uint64_t in_pos = rings->in_bytes == 0 ? 0 : rings->in_start_pos;
+    uint64_t in_consumed_pos = rings->in_bytes == 0 ? 0 : rings->in_consumed_pos;
     link->staged_pos = out_pos;
     link->placed_pos = out_pos;
     link->flushed_pos = out_pos;
     link->peer_arrived_pos = out_pos;
-    link->peer_consumed_pos = out_pos;
-    link->peer_consumed_held_pos = out_pos;
+    link->peer_consumed_pos = out_consumed_pos;
+    link->peer_consumed_held_pos = out_consumed_pos;
     link->arrived_pos = in_pos;
-    link->consumed_pos = in_pos;
+    link->consumed_pos = in_consumed_pos;
 }
 
 /* ---- state -------------------------------------------------------------------------------------

@@ -97,6 +97,8 @@ static inline struct rsi_test_link *rsi_test_link_create_attached(uint64_t start
         .in_bytes = 65536,
         .out_start_pos = start_pos,
         .in_start_pos = start_pos,
+        .out_consumed_pos = start_pos,
+        .in_consumed_pos = start_pos,
     };
     const struct rsi_ring_options options = {
         .name = "test", .capacity_bytes = 65536, .node = RSI_NODE_ANY};

@@ -86,6 +86,14 @@ rsi_status_t rsi_link_flush_clocked(struct rsi_link *link)
     return rsi_link_flush(link);
 }
 
+void rsi_link_tell_consumed(struct rsi_link *link)
+{
+    if (link_is_live(link)) {
+        link->transport->publish_consumed(link);
+        link_check(link);
+    }
+}
+
 void rsi_link_consume(struct rsi_link *link, uint64_t bytes)
 {
     if (bytes == 0) {
@@ -93,10 +101,7 @@ void rsi_link_consume(struct rsi_link *link, uint64_t bytes)
     }
     rsi_assert(bytes <= link->arrived_pos - link->consumed_pos);
     link->consumed_pos += bytes;
-    if (link_is_live(link)) {
-        link->transport->publish_consumed(link);
-        link_check(link);
-    }
+    rsi_link_tell_consumed(link);
 }
 
 void rsi_link_request_wake(struct rsi_link *link, uint64_t in_arrived_at_least,

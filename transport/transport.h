@@ -44,6 +44,13 @@
  * Life of a link, see enum rsi_link_state. The control thread makes every step of the state; the
  * owner thread reports a failure through rsi_link_fail() and the control thread acts on it.
  *
+ * CLOSED is the fence. What the transport saw arriving before still counts (draining may raise
+ * arrived_pos on the way to CLOSED); in CLOSED the positions are final, nothing writes the rings
+ * any more but their owner, and both stay mapped until link_destroy. The owner may go on staging
+ * frames into the out ring of a link in any state from ATTACHED to CLOSED; they are not placed.
+ * That is what a session that outlives its link is made of: its next link starts at the positions
+ * of this one, and rsi_link_carry() moves what is still owed.
+ *
  * Self-clocked batching. flush() emits all that is placed, as one batch. `under_way` says that a
  * batch is on its way for which waiting is worth while; as long as it is set, a sender that is not
  * in a hurry leaves what it places to a later flush. poll_data() clears it when the batch has
@@ -113,8 +120,9 @@ struct rsi_link {
     char peer_text[96];                /* "10.7.0.2:51234", "pid 4711 uid 1000" */
 
     /* Control thread. */
-    _Atomic uint32_t state;    /* enum rsi_link_state; the owner thread only reads it */
-    struct rsi_error error;    /* why it is LOST; valid from LOST on */
+    _Atomic uint32_t state; /* enum rsi_link_state; the owner thread only reads it */
+    struct rsi_error error; /* why it is LOST; valid from LOST on */
+    bool peer_has_ended;    /* valid from LOST on: the peer's process is gone, it will not resume */
     struct rsi_mailbox inbox;  /* control messages from the peer: owner thread -> control thread */
     struct rsi_mailbox outbox; /* control messages to the peer: control thread -> owner thread */
 
@@ -153,14 +161,15 @@ struct rsi_domain_options {
     const char *device;           /* rdma device name to insist on; NULL: any */
     const uint32_t *allowed_uids; /* shm: user ids that may connect beside root and the own one */
     uint32_t allowed_uid_count;
-    bool trusted_fabric;         /* rdma: serve devices without type 2 windows */
-    uint64_t ring_bytes_max;     /* goes into the greeting; 0: RSI_RING_BYTES_MAX */
-    uint64_t seed;               /* sim: of its scheduler */
-    int node;                    /* NUMA node for rings; -1: the device's, else any */
-    uint64_t incarnation;        /* goes into the greeting */
-    uint16_t version_min;        /* 0: RSI_WIRE_VERSION_MIN; tests pretend to be another version */
-    uint16_t version_max;        /* 0: RSI_WIRE_VERSION_MAX */
-    bool lock_memory;            /* mlock rings as far as the limit allows */
+    bool trusted_fabric;     /* rdma: serve devices without type 2 windows */
+    uint64_t ring_bytes_max; /* goes into the greeting; 0: RSI_RING_BYTES_MAX */
+    uint64_t seed;           /* sim: of its scheduler */
+    int node;                /* NUMA node for rings; -1: the device's, else any */
+    uint64_t incarnation;    /* goes into the greeting */
+    uint32_t agent_hint;     /* goes into the greeting: 1 + home agent of the session to resume */
+    uint16_t version_min;    /* 0: RSI_WIRE_VERSION_MIN; tests pretend to be another version */
+    uint16_t version_max;    /* 0: RSI_WIRE_VERSION_MAX */
+    bool lock_memory;        /* mlock rings as far as the limit allows */
     uint64_t connect_timeout_ns; /* dial until OPEN, and accept until OPEN; 0: 5 s */
     uint64_t zerocopy_bytes_min; /* tcp: batches from here on use MSG_ZEROCOPY; 0: 16 KiB;
                                     UINT64_MAX: never */
@@ -176,9 +185,32 @@ struct rsi_poller_options {
 struct rsi_link_rings {
     uint64_t out_bytes;     /* capacity of the direction this side writes; 0: none */
     uint64_t in_bytes;      /* capacity of the direction this side reads; 0: none */
-    uint64_t out_start_pos; /* 0 for a new session */
+    uint64_t out_start_pos; /* 0 for a new session; else what the peer's in ring had got */
     uint64_t in_start_pos;
+    uint64_t out_consumed_pos; /* at most out_start_pos: what the peer had consumed of that */
+    uint64_t in_consumed_pos;
 };
+
+/* The pollers to which an accepted link can be given. */
+struct rsi_poller_choice {
+    struct rsi_poller *const *pollers;
+    uint32_t count;
+    uint32_t otherwise; /* index of the one that is next in turn */
+};
+
+/* For transports: the poller that the peer's greeting hints at; hint 0, a wrong one, or a greeting
+ * that is not there yet: the one that is next in turn. */
+static inline struct rsi_poller *rsi_poller_choose(const struct rsi_poller_choice *choice,
+                                                   uint32_t agent_hint)
+{
+    uint32_t index =
+        agent_hint >= 1 && agent_hint <= choice->count ? agent_hint - 1 : choice->otherwise;
+    return choice->pollers[index];
+}
+
+/* A choice of one. */
+#define RSI_POLLER_ONLY(poller) \
+    (&(const struct rsi_poller_choice){.pollers = &(poller), .count = 1})
 
 /*
  * A transport. No pointer is null: what a transport cannot do is a stub that says so.
@@ -221,10 +253,11 @@ struct rsi_transport {
     void (*listener_destroy)(struct rsi_listener *listener);
     /* The URL at which it can be dialled, with the real port. Owned by the listener. */
     const char *(*listener_url)(const struct rsi_listener *listener);
-    /* A peer waits: takes it and gives it to `poller` for life. WOULD_BLOCK: nobody waits.
+    /* A peer waits: takes it and gives it to one of the pollers for life: to that of the agent that
+     * the peer's greeting hints at, if the greeting is there already. WOULD_BLOCK: nobody waits.
      * The link begins in CONNECTING. */
     rsi_status_t (*link_accept)(struct rsi_link **link, struct rsi_listener *listener,
-                                struct rsi_poller *poller, struct rsi_error *error);
+                                const struct rsi_poller_choice *choice, struct rsi_error *error);
     /* Begins to connect; the link begins in CONNECTING. Fails at once only for what is known at
      * once (no such path, bad address); the rest turns up as LOST. */
     rsi_status_t (*link_dial)(struct rsi_link **link, struct rsi_poller *poller,
@@ -299,8 +332,24 @@ rsi_status_t rsi_link_flush(struct rsi_link *link);
 rsi_status_t rsi_link_flush_clocked(struct rsi_link *link);
 /* Gives back [consumed_pos, consumed_pos + bytes) of the in ring. */
 void rsi_link_consume(struct rsi_link *link, uint64_t bytes);
+/* consumed_pos was moved by a carry. */
+void rsi_link_tell_consumed(struct rsi_link *link);
 void rsi_link_request_wake(struct rsi_link *link, uint64_t in_arrived_at_least,
                            uint64_t peer_arrived_at_least, uint64_t peer_consumed_at_least);
+/*
+ * Owner thread of both. `from` is CLOSED; `to` is ATTACHED, fresh, and its rings have the sizes of
+ * from's and start where `from` ended: to->arrived_pos == from->arrived_pos, and to->placed_pos is
+ * what the peer says it got of from's out ring. Copies what is owed: bytes that arrived and are not
+ * consumed yet, and all frames from there to from->staged_pos, which are staged in `to` (place and
+ * flush are the caller's). Consumed bytes that the peer was not told of are told.
+ */
+void rsi_link_carry(struct rsi_link *to, const struct rsi_link *from);
+/*
+ * What the peer told of itself to resume a session whose link `from` is CLOSED: it got arrived_pos
+ * and gave back consumed_pos. RSI_E_PROTOCOL: that cannot be true, the session is lost.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_link_resume_check(const struct rsi_link *from, uint64_t arrived_pos,
+                                                  uint64_t consumed_pos, struct rsi_error *error);
 uint32_t rsi_poller_poll(struct rsi_poller *poller, uint64_t now_ns);
 
 /* Messages that each of a link's two mailboxes holds. */

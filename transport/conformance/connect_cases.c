@@ -266,6 +266,8 @@ static void attach_at_far_positions(struct conform *conform)
             .out_start_pos = wraps[i] - 100000,
             .in_start_pos = 3 * wraps[i] - 4088,
         };
+        rings.out_consumed_pos = rings.out_start_pos;
+        rings.in_consumed_pos = rings.in_start_pos;
         conform_attach(conform, 0, &rings);
         conform_equal(conform, conform->client.links[0]->staged_pos, rings.out_start_pos);
         conform_equal(conform, conform->server.links[0]->arrived_pos, rings.out_start_pos);

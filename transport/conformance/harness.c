@@ -195,8 +195,8 @@ static uint32_t accept_one(struct conform_side *side)
     }
     struct rsi_link *link = NULL;
     struct rsi_error error = {0};
-    rsi_status_t status =
-        conform->transport->link_accept(&link, conform->listener, side->poller, &error);
+    rsi_status_t status = conform->transport->link_accept(&link, conform->listener,
+                                                          RSI_POLLER_ONLY(side->poller), &error);
     if (status == RSI_WOULD_BLOCK) {
         return 0;
     }
@@ -324,6 +324,8 @@ struct rsi_link_rings conform_mirrored(const struct rsi_link_rings *rings)
         .in_bytes = rings->out_bytes,
         .out_start_pos = rings->in_start_pos,
         .in_start_pos = rings->out_start_pos,
+        .out_consumed_pos = rings->in_consumed_pos,
+        .in_consumed_pos = rings->out_consumed_pos,
     };
 }
 

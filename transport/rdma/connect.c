@@ -514,7 +514,7 @@ static rsi_status_t accept_pending(struct rsi_rdma_link *link, struct rsi_error 
 }
 
 rsi_status_t rsi_rdma_link_accept(struct rsi_link **link, struct rsi_listener *base,
-                                  struct rsi_poller *poller, struct rsi_error *error)
+                                  const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
     struct rsi_rdma_listener *listener = (struct rsi_rdma_listener *)base;
     struct rsi_rdma_pending *pending = pending_take(listener);
@@ -530,6 +530,8 @@ rsi_status_t rsi_rdma_link_accept(struct rsi_link **link, struct rsi_listener *b
         return refusal;
     }
     struct rsi_rdma_link *made = NULL;
+    /* The greeting is not checked yet: as a hint it cannot do harm. */
+    struct rsi_poller *poller = rsi_poller_choose(choice, pending->greeting.agent_hint);
     rsi_status_t status = link_create(&made, poller, error);
     if (status == RSI_OK) {
         made->id = pending->id;

@@ -85,8 +85,8 @@ void pair_drive(struct pair *pair)
         return;
     }
     struct rsi_error error = {0};
-    rsi_status_t status =
-        rdma->link_accept(&pair->server.link, pair->listener, pair->server.poller, &error);
+    rsi_status_t status = rdma->link_accept(&pair->server.link, pair->listener,
+                                            RSI_POLLER_ONLY(pair->server.poller), &error);
     if (rsi_failed(status) && !pair->expects_refusal) {
         fail_msg("accept: %s", error.text);
     }

@@ -355,7 +355,7 @@ rsi_status_t rsi_rdma_memory_lock_fail(struct rsi_error *error, const char *name
 /* ---- connect.c: the life of a link ---------------------------------------------------------- */
 
 rsi_status_t rsi_rdma_link_accept(struct rsi_link **link, struct rsi_listener *listener,
-                                  struct rsi_poller *poller, struct rsi_error *error);
+                                  const struct rsi_poller_choice *choice, struct rsi_error *error);
 rsi_status_t rsi_rdma_link_dial(struct rsi_link **link, struct rsi_poller *poller,
                                 const struct rsi_url *url, struct rsi_error *error);
 rsi_status_t rsi_rdma_link_attach(struct rsi_link *link, const struct rsi_link_rings *rings,

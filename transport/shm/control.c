@@ -253,8 +253,9 @@ static bool poller_is_full(struct rsi_poller *poller)
 }
 
 static rsi_status_t shm_link_accept(struct rsi_link **link, struct rsi_listener *base,
-                                    struct rsi_poller *poller, struct rsi_error *error)
+                                    const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
+    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     struct rsi_shm_listener *listener = rsi_shm_listener(base);
     int socket_fd;
     char peer_text[sizeof(((struct rsi_link *)NULL)->peer_text)];

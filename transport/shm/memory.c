@@ -70,10 +70,10 @@ rsi_status_t rsi_shm_memory_create(struct rsi_shm_link *link, struct rsi_error *
     }
     words_set(link);
     if (link->rings.in_bytes != 0) {
-        rsi_shm_words_publish_consumed(link->own_words, link->rings.in_start_pos);
+        rsi_shm_words_publish_consumed(link->own_words, link->rings.in_consumed_pos);
     }
     if (link->rings.out_bytes != 0) {
-        rsi_shm_words_publish_consumed(link->peer_words, link->rings.out_start_pos);
+        rsi_shm_words_publish_consumed(link->peer_words, link->rings.out_consumed_pos);
     }
     return RSI_OK;
 

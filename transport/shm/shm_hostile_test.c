@@ -38,8 +38,8 @@ static void siege_init(struct siege *siege)
         shm->listener_create(&siege->listener, siege->broker.domain, &siege->place.url, NULL),
         RSI_OK);
     siege->raw_fd = shm_raw_connect(siege->place.path);
-    rsi_test_wait_until(
-        shm->link_accept(&siege->link, siege->listener, siege->broker.poller, NULL) == RSI_OK);
+    rsi_test_wait_until(shm->link_accept(&siege->link, siege->listener,
+                                         RSI_POLLER_ONLY(siege->broker.poller), NULL) == RSI_OK);
 }
 
 static void siege_fini(struct siege *siege)
@@ -381,8 +381,8 @@ static void test_flood_is_held_back(void **state)
     siege_open(&siege);
     struct rsi_link *neighbour;
     int neighbour_fd = shm_raw_connect(siege.place.path);
-    rsi_test_wait_until(shm->link_accept(&neighbour, siege.listener, siege.broker.poller, NULL) ==
-                        RSI_OK);
+    rsi_test_wait_until(shm->link_accept(&neighbour, siege.listener,
+                                         RSI_POLLER_ONLY(siege.broker.poller), NULL) == RSI_OK);
     shm_raw_greet(neighbour_fd);
     rsi_test_wait_until(
         (shm_side_pass(&siege.broker, neighbour), rsi_link_state(neighbour) == RSI_LINK_OPEN));

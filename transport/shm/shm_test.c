@@ -487,7 +487,7 @@ static void test_frames_of_a_dead_process_are_read(void **state)
     while (link == NULL || rsi_link_state(link) != RSI_LINK_LOST) {
         assert_true(rsi_test_now_ns() < deadline_ns);
         if (link == NULL) {
-            (void)shm->link_accept(&link, listener, broker.poller, NULL);
+            (void)shm->link_accept(&link, listener, RSI_POLLER_ONLY(broker.poller), NULL);
         }
         shm_side_pass(&broker, link);
         if (link != NULL && rsi_link_state(link) == RSI_LINK_OPEN) {
@@ -738,7 +738,8 @@ static int dial_as(struct shm_place *place, struct shm_side *broker, struct rsi_
     while (waitpid(child, &status, WNOHANG) == 0) {
         assert_true(rsi_test_now_ns() < deadline_ns);
         if (*accept_status == RSI_WOULD_BLOCK) {
-            *accept_status = shm->link_accept(&link, listener, broker->poller, NULL);
+            *accept_status =
+                shm->link_accept(&link, listener, RSI_POLLER_ONLY(broker->poller), NULL);
         }
         shm_side_pass(broker, link);
     }
@@ -791,7 +792,8 @@ static void test_versions_are_named(void **state)
     struct rsi_link *dialled;
     assert_int_equal(shm->listener_create(&listener, broker.domain, &place.url, NULL), RSI_OK);
     assert_int_equal(shm->link_dial(&dialled, client.poller, &place.url, NULL), RSI_OK);
-    rsi_test_wait_until(shm->link_accept(&accepted, listener, broker.poller, NULL) == RSI_OK);
+    rsi_test_wait_until(
+        shm->link_accept(&accepted, listener, RSI_POLLER_ONLY(broker.poller), NULL) == RSI_OK);
     rsi_test_wait_until(
         (shm_side_pass(&broker, accepted), shm_side_pass(&client, dialled),
          rsi_link_state(accepted) == RSI_LINK_LOST && rsi_link_state(dialled) == RSI_LINK_LOST));
@@ -816,8 +818,9 @@ static void test_too_many_links_are_told_so(void **state)
     assert_int_equal(shm->link_dial(&second, pair.client.poller, &pair.place.url, NULL), RSI_OK);
     struct rsi_link *refused = NULL;
     rsi_status_t status = RSI_WOULD_BLOCK;
-    rsi_test_wait_until((status = shm->link_accept(&refused, pair.listener, pair.broker.poller,
-                                                   NULL)) != RSI_WOULD_BLOCK);
+    rsi_test_wait_until((status = shm->link_accept(&refused, pair.listener,
+                                                   RSI_POLLER_ONLY(pair.broker.poller), NULL)) !=
+                        RSI_WOULD_BLOCK);
     assert_int_equal(status, RSI_E_LIMIT);
     rsi_test_wait_until(
         (shm_side_pass(&pair.client, second), rsi_link_state(second) == RSI_LINK_LOST));

@@ -81,8 +81,8 @@ void shm_link_end(struct shm_side *side, struct rsi_link *link)
 static void pair_accept(struct shm_pair *pair)
 {
     if (pair->accepted == NULL) {
-        rsi_status_t status = rsi_shm_transport.link_accept(&pair->accepted, pair->listener,
-                                                            pair->broker.poller, NULL);
+        rsi_status_t status = rsi_shm_transport.link_accept(
+            &pair->accepted, pair->listener, RSI_POLLER_ONLY(pair->broker.poller), NULL);
         assert_true(status == RSI_OK || status == RSI_WOULD_BLOCK);
     }
 }

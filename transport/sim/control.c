@@ -362,8 +362,9 @@ static struct sim_wire *take_backlog(struct sim_listener *listener)
 }
 
 static rsi_status_t sim_link_accept(struct rsi_link **link, struct rsi_listener *listener,
-                                    struct rsi_poller *poller, struct rsi_error *error)
+                                    const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
+    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     struct sim_listener *sim_listener = (struct sim_listener *)(void *)listener;
     rsi_status_t status = check_link_count((struct sim_poller *)(void *)poller, error);
     if (status != RSI_OK) {

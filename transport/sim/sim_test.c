@@ -57,8 +57,9 @@ static void setup_pair(struct pair *pair, uint64_t seed)
                          RSI_OK);
     }
     assert_int_equal(sim->link_dial(&pair->links[0], pair->pollers[0], &url, NULL), RSI_OK);
-    assert_int_equal(sim->link_accept(&pair->links[1], pair->listener, pair->pollers[1], NULL),
-                     RSI_OK);
+    assert_int_equal(
+        sim->link_accept(&pair->links[1], pair->listener, RSI_POLLER_ONLY(pair->pollers[1]), NULL),
+        RSI_OK);
     step_until(pair, RSI_LINK_OPEN);
     assert_int_equal(sim->link_attach(pair->links[0], &rings, NULL), RSI_OK);
     assert_int_equal(sim->link_attach(pair->links[1], &rings, NULL), RSI_OK);

@@ -457,8 +457,9 @@ static rsi_status_t accept_socket(int *fd, struct rsi_tcp_listener *listener,
 }
 
 rsi_status_t rsi_tcp_link_accept(struct rsi_link **link, struct rsi_listener *base,
-                                 struct rsi_poller *poller, struct rsi_error *error)
+                                 const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
+    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     struct rsi_tcp_listener *listener = (struct rsi_tcp_listener *)(void *)base;
     int fd = -1;
     rsi_status_t status = accept_socket(&fd, listener, error);

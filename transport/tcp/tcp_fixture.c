@@ -84,8 +84,8 @@ void fixture_pump(struct fixture *fixture)
     rsi_tcp_transport.domain_poll_control(fixture->domain, now_ns);
     if (fixture->server == NULL) {
         struct rsi_error error = {0};
-        rsi_status_t status = rsi_tcp_transport.link_accept(&fixture->server, fixture->listener,
-                                                            fixture->server_poller, &error);
+        rsi_status_t status = rsi_tcp_transport.link_accept(
+            &fixture->server, fixture->listener, RSI_POLLER_ONLY(fixture->server_poller), &error);
         assert_true(status == RSI_OK || status == RSI_WOULD_BLOCK);
     }
     struct rsi_link *links[] = {fixture->server, fixture->client};

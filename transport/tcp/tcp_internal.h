@@ -261,7 +261,7 @@ void rsi_tcp_poller_push(struct rsi_tcp_link *link, enum rsi_tcp_command_kind ki
 rsi_status_t rsi_tcp_link_dial(struct rsi_link **link, struct rsi_poller *poller,
                                const struct rsi_url *url, struct rsi_error *error);
 rsi_status_t rsi_tcp_link_accept(struct rsi_link **link, struct rsi_listener *listener,
-                                 struct rsi_poller *poller, struct rsi_error *error);
+                                 const struct rsi_poller_choice *choice, struct rsi_error *error);
 /* The socket of a link in CONNECTING has something to tell. */
 void rsi_tcp_connect_step(struct rsi_tcp_link *tcp);
 /* The link has been CONNECTING for too long, or connecting failed at once. */
