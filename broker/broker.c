@@ -49,6 +49,7 @@ static void make_data_options(struct rsi_broker *broker)
         .publication_count_max = (uint32_t)settings->publication_count_max,
         .topic_count_max = (uint32_t)settings->topic_count_max,
         .alias_count_max = (uint32_t)alias_count_max,
+        .walk_seed = settings->walk_seed,
         .control_waker = &broker->control_waker,
     };
     memcpy(broker->data_options.agent_cpus, settings->agent_cpus, sizeof(settings->agent_cpus));

@@ -54,6 +54,8 @@ const struct rsi_setting rsi_settings_table[] = {
      "Data agents: threads that move messages"},
     {"agent_cpus", RSI_SETTING_CPUS, false, 0, 0, RSI_AGENT_COUNT_MAX, NULL, "[2, 3]",
      "CPUs to pin the data agents to, one each in order; none: not pinned"},
+    {"walk_seed", RSI_SETTING_NUMBER, false, AT(walk_seed), 0, UINT32_MAX, "0", "7",
+     "For tests: agents walk the logs in an order drawn from this; 0: by number"},
     {"control_cpu", RSI_SETTING_CPU, false, AT(control_cpu), 0, RSI_CPU_COUNT_MAX - 1, "any", "1",
      "CPU to pin the control agent to, or any"},
     {"wait", RSI_SETTING_WAIT, false, AT(wait), 0, 0, "adaptive", "busy",

@@ -51,6 +51,7 @@ struct rsi_settings {
     uint64_t agent_count;
     int agent_cpus[RSI_AGENT_COUNT_MAX]; /* -1: not pinned */
     uint32_t agent_cpu_count;
+    uint64_t walk_seed; /* tests: 0: logs are walked by number */
     int control_cpu;
     rsi_idle_strategy_t wait;
     uint64_t spin_ns;

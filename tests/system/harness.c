@@ -28,7 +28,7 @@
 enum { TEST_TIMEOUT_S = 480 };
 
 struct test_options options = {
-    .transport = "tcp", .scale = 1, .seconds = 20, .agent_count = 1, .seed = 1};
+    .transport = "tcp", .scale = 1, .seconds = 20, .agent_count = 2, .seed = 1};
 
 static char folder[PATH_BYTES];
 

@@ -251,14 +251,17 @@ void broker_start(struct broker *broker, const char *const *extra_flags)
 {
     char listen[2 * PATH_BYTES];
     char agents[32];
+    char walk_seed[64];
     char counters[PATH_BYTES + 32];
     char name[32];
-    const char *arguments[ARGUMENT_COUNT_MAX] = {"ringsided", listen, agents, counters};
-    size_t count = 4;
+    const char *arguments[ARGUMENT_COUNT_MAX] = {"ringsided", listen, agents, walk_seed, counters};
+    size_t count = 5;
     memset(broker, 0, sizeof(*broker));
     snprintf(name, sizeof(name), "broker%zu.counters", broker_count);
     listen_url(listen);
     snprintf(agents, sizeof(agents), "--agents=%u", options.agent_count);
+    /* Nothing may lean on more order than is promised. */
+    snprintf(walk_seed, sizeof(walk_seed), "--walk-seed=%" PRIu64, options.seed & UINT32_MAX);
     snprintf(counters, sizeof(counters), "--counters-path=%s",
              test_path(broker->counters_path, name));
     for (; extra_flags != NULL && *extra_flags != NULL; extra_flags++) {
