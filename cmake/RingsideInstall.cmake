@@ -1,0 +1,69 @@
+# What `cmake --install` gives to other projects: ringside.h, the library both ways, find_package(ringside) and
+# pkg-config; and the Debian package that CPack makes of it.
+#
+# The static library is one archive: the folders' own archives put together, so that a program names one file.
+
+include(CMakePackageConfigHelpers)
+
+# What whoever links the static library needs beside it.
+set(RINGSIDE_REQUIRES libprotobuf-c numa libcrypto)
+if(RINGSIDE_HAVE_RDMA)
+    list(APPEND RINGSIDE_REQUIRES libibverbs librdmacm)
+endif()
+list(JOIN RINGSIDE_REQUIRES " " RINGSIDE_REQUIRES_TEXT)
+
+set(archive "${PROJECT_BINARY_DIR}/lib/libringside.a")
+set(parts ringside_static ringside_transport ringside_core ringside_proto)
+set(script "CREATE ${archive}\n")
+foreach(part IN LISTS parts)
+    string(APPEND script "ADDLIB $<TARGET_FILE:${part}>\n")
+endforeach()
+file(GENERATE OUTPUT "${PROJECT_BINARY_DIR}/lib/libringside.mri" CONTENT "${script}SAVE\nEND\n")
+add_custom_command(
+    OUTPUT "${archive}"
+    COMMAND "${CMAKE_COMMAND}" -E rm -f "${archive}"
+    COMMAND "${CMAKE_AR}" -M < "${PROJECT_BINARY_DIR}/lib/libringside.mri"
+    DEPENDS ${parts}
+    COMMENT "Putting libringside.a together"
+    VERBATIM)
+add_custom_target(ringside_archive ALL DEPENDS "${archive}")
+
+install(TARGETS ringside EXPORT ringside
+    LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(FILES "${archive}" DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(FILES clients/c/ringside.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(FILES LICENSE README.md DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/ringside")
+install(EXPORT ringside NAMESPACE ringside:: FILE ringsideTargets.cmake DESTINATION "${package_folder}")
+configure_package_config_file(cmake/ringsideConfig.cmake.in
+    "${PROJECT_BINARY_DIR}/ringsideConfig.cmake" INSTALL_DESTINATION "${package_folder}"
+    PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
+# While the major version is 0 a minor one may break what was built against another.
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/ringsideConfigVersion.cmake"
+    COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/ringsideConfig.cmake"
+    "${PROJECT_BINARY_DIR}/ringsideConfigVersion.cmake" DESTINATION "${package_folder}")
+
+configure_file(cmake/ringside.pc.in "${PROJECT_BINARY_DIR}/ringside.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/ringside.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+
+# ---- package: cpack --config build/release/CPackConfig.cmake
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME ringside)
+set(CPACK_PACKAGE_VENDOR Ringside)
+set(CPACK_PACKAGE_CONTACT "Ringside <ringside@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "Publish/subscribe over one-sided RDMA writes, shared memory or TCP")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_RESOURCE_FILE_LICENSE "${PROJECT_SOURCE_DIR}/LICENSE")
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION net)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
+# The providers are loaded at run time, so no program is seen to need them.
+if(RINGSIDE_HAVE_RDMA)
+    set(CPACK_DEBIAN_PACKAGE_RECOMMENDS ibverbs-providers)
+endif()
+include(CPack)
