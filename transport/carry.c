@@ -12,7 +12,8 @@
  * bytes go to the same positions again. What it consumed it cannot take back.
  * - Commit words hold positions, and positions are the same here and there, so frames are copied as
  *   they are. The one word that is not in the ring is the first of an unplaced batch: it stands in
- *   head_word, here as there.
+ *   head_word, here as there. Its place in the new ring is not touched, not even for a moment: on
+ * shm the peer reads that word already, and would take the batch before it is copied.
  */
 #include "transport/transport.h"
 
@@ -66,17 +67,16 @@ static void carry_out(struct rsi_link *to, const struct rsi_link *from)
     rsi_assert(start_pos <= from->placed_pos);
     /* From what the peer consumed on, not from what it got: whoever counts what a broker did not
      * take reads frames from there. */
-    copy_span(&to->out, &from->out, to->peer_consumed_pos, from->staged_pos);
+    copy_span(&to->out, &from->out, to->peer_consumed_pos, start_pos);
+    if (start_pos == from->staged_pos) {
+        return;
+    }
+    copy_span(&to->out, &from->out, start_pos + sizeof(to->head_word), from->staged_pos);
     if (from->placed_pos > start_pos && from->placed_pos < from->staged_pos) {
         uint64_t word = from->head_word; /* the first word of what was staged and never placed */
         memcpy(rsi_ring_at(&to->out, from->placed_pos), &word, sizeof(word));
     }
-    if (start_pos == from->staged_pos) {
-        return;
-    }
     to->head_word = commit_word_at(from, start_pos);
-    /* The head word's place must not look like a frame before place() stores it there. */
-    memset(rsi_ring_at(&to->out, start_pos), 0, sizeof(uint64_t));
     to->staged_pos = from->staged_pos;
 }
 

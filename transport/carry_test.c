@@ -91,6 +91,20 @@ static void test_what_the_peer_did_not_get_is_staged_again(void **state)
     check_out(40, 40);
 }
 
+/* On shm the peer looks at that word while the carry goes on: it sees a frame there or nothing. */
+static void test_the_first_word_is_left_to_place(void **state)
+{
+    (void)state;
+    struct change change = begin(0, 9, 3, 4 * FRAME_BYTES, 2 * FRAME_BYTES);
+    struct rsi_ring *ring = &change.to->link.out;
+    uint64_t mark = 0x5ca1ab1e;
+    memcpy(rsi_ring_at(ring, 4 * FRAME_BYTES), &mark, sizeof(mark));
+    rsi_link_carry(&change.to->link, &change.from->link);
+    assert_memory_equal(rsi_ring_at(ring, 4 * FRAME_BYTES), &mark, sizeof(mark));
+    assert_true(rsi_commit_frame_bytes(change.to->link.head_word, 4 * FRAME_BYTES) == FRAME_BYTES);
+    end(&change);
+}
+
 static void test_a_peer_that_got_all_is_sent_nothing(void **state)
 {
     (void)state;
@@ -166,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_the_peer_did_not_get_is_staged_again),
+        cmocka_unit_test(test_the_first_word_is_left_to_place),
         cmocka_unit_test(test_a_peer_that_got_all_is_sent_nothing),
         cmocka_unit_test(test_what_arrived_is_read_on),
         cmocka_unit_test(test_positions_that_cannot_be_true_are_refused),
