@@ -8,6 +8,8 @@
  * - "On this host" is decided by address, not by name: a loopback address or one of this host's
  *   interfaces. A container with an address of its own is another host, unless it shares the
  *   socket's directory and is given a shm:// URL.
+ * - A name is resolved once, when the client connects: asking the resolver can take seconds, and a
+ *   session that looks for its broker again does so inside calls that must not wait.
  */
 #include "clients/c/client.h"
 
@@ -15,6 +17,7 @@
 
 #include <errno.h>
 #include <ifaddrs.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,35 +159,52 @@ static rsi_status_t choose_all(struct rsi_client_candidates *candidates, const s
     return RSI_OK;
 }
 
-rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates, const char *url,
-                               struct rsi_error *error)
+rsi_status_t rsi_client_read_url(struct rsi_url *url, const char *text, struct rsi_error *error)
 {
-    struct rsi_url parsed;
-    memset(candidates, 0, sizeof(*candidates));
-    if (url == NULL) {
+    if (text == NULL) {
         return rsi_fail(error, RSI_E_INVALID,
                         "the URL is NULL: say where the broker is, \"auto://host:port\"");
     }
-    rsi_status_t status = rsi_url_parse(&parsed, url, error);
+    rsi_status_t status = rsi_url_parse(url, text, error);
     if (status != RSI_OK) {
         return status;
     }
     /* Without a host it is a listener's URL: any address. */
-    if (parsed.path[0] == 0 && (parsed.host[0] == 0 || strcmp(parsed.host, "*") == 0)) {
+    if (url->path[0] == 0 && (url->host[0] == 0 || strcmp(url->host, "*") == 0)) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "\"%s\" names no host to connect to: \"%s://host:port\"", url,
-                        parsed.scheme);
+                        "\"%s\" names no host to connect to: \"%s://host:port\"", text,
+                        url->scheme);
     }
-    if (strcmp(parsed.scheme, "auto") == 0) {
-        return choose_all(candidates, &parsed, error);
+    return RSI_OK;
+}
+
+void rsi_client_settle_url(struct rsi_url *url)
+{
+    struct sockaddr_storage address;
+    socklen_t address_bytes;
+    char host[RSI_HOST_BYTES_MAX + 1];
+    bool is_known = url->path[0] == 0 &&
+                    rsi_url_resolve(url, false, &address, &address_bytes, NULL) == RSI_OK &&
+                    getnameinfo((const struct sockaddr *)&address, address_bytes, host,
+                                sizeof(host), NULL, 0, NI_NUMERICHOST) == 0;
+    if (is_known) {
+        (void)rsi_text_copy(url->host, sizeof(url->host), host);
     }
-    const struct rsi_transport *transport = rsi_transport_find(parsed.scheme);
+}
+
+rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates, const struct rsi_url *url,
+                               struct rsi_error *error)
+{
+    memset(candidates, 0, sizeof(*candidates));
+    if (strcmp(url->scheme, "auto") == 0) {
+        return choose_all(candidates, url, error);
+    }
+    const struct rsi_transport *transport = rsi_transport_find(url->scheme);
     if (transport == NULL) {
         return rsi_fail(error, RSI_E_UNSUPPORTED,
-                        "\"%s\": this build has no %s transport; build with it, or use another "
-                        "scheme",
-                        url, parsed.scheme);
+                        "this build has no %s transport; build with it, or use another scheme",
+                        url->scheme);
     }
-    add(candidates, transport, &parsed);
+    add(candidates, transport, url);
     return RSI_OK;
 }

@@ -11,8 +11,10 @@
 static struct rsi_client_candidates choose(const char *url)
 {
     struct rsi_client_candidates candidates;
+    struct rsi_url parsed;
     struct rsi_error error = {0};
-    if (rsi_client_choose(&candidates, url, &error) != RSI_OK) {
+    if (rsi_client_read_url(&parsed, url, &error) != RSI_OK ||
+        rsi_client_choose(&candidates, &parsed, &error) != RSI_OK) {
         fail_msg("%s: %s", url, error.text);
     }
     return candidates;
@@ -21,8 +23,13 @@ static struct rsi_client_candidates choose(const char *url)
 static void expect_refusal(const char *url, rsi_status_t wanted)
 {
     struct rsi_client_candidates candidates;
+    struct rsi_url parsed;
     struct rsi_error error = {0};
-    assert_int_equal(rsi_client_choose(&candidates, url, &error), wanted);
+    rsi_status_t status = rsi_client_read_url(&parsed, url, &error);
+    if (status == RSI_OK) {
+        status = rsi_client_choose(&candidates, &parsed, &error);
+    }
+    assert_int_equal(status, wanted);
     assert_true(strlen(error.text) > 0);
 }
 

@@ -18,6 +18,8 @@
 #define RSI_CLIENT_CLIENT_H
 
 #include "clients/c/announced.h"
+#include "clients/c/dial.h"
+#include "clients/c/path.h"
 #include "clients/c/ringside.h"
 #include "core/error.h"
 #include "core/idle.h"
@@ -29,6 +31,7 @@
 
 #define RSI_CLIENT_TIMEOUT_NS        UINT64_C(5000000000) /* where a call's time-out is 0 */
 #define RSI_CLIENT_TRANSPORT_WHY_MAX 1024u
+#define RSI_CLIENT_DEVICE_BYTES_MAX  63u
 
 /*
  * How often a pass that does not sleep looks at the domain: connection events come through system
@@ -98,10 +101,11 @@ struct ringside_subscription {
 /* Options after validation: no zero means "default" any more. */
 struct rsi_client_options {
     char client_name[RSI_NAME_BYTES_MAX + 1];
-    const char *bind_host;  /* borrowed while connecting */
-    const char *device;     /* borrowed while connecting */
-    const char *token_name; /* borrowed while connecting; NULL: no token */
-    const char *token;
+    /* Empty: none. */
+    char bind_host[RSI_HOST_BYTES_MAX + 1];
+    char device[RSI_CLIENT_DEVICE_BYTES_MAX + 1];
+    char token_name[RSI_NAME_BYTES_MAX + 1];
+    char token[RSI_AUTH_SECRET_BYTES_MAX + 1];
     uint64_t connect_timeout_ns;
     uint64_t publish_ring_bytes; /* 0: none */
     uint64_t deliver_ring_bytes; /* 0: none */
@@ -150,16 +154,15 @@ struct ringside_client {
     bool is_nudged;
     bool is_fd_exposed; /* the application waits on epoll_fd: arm it when nothing is left to do */
     bool is_armed;
-    uint64_t session;
+    struct rsi_client_session session;
+    struct rsi_url url;      /* of the broker; its host is an address by now, if it has one */
+    struct rsi_dial dial;    /* the way that is being tried */
     uint64_t control_due_ns; /* next look at the domain */
     struct rsi_idle idle;
     struct rsi_control_receiver receiver;
     struct rsi_client_options options;
     char transport_why[RSI_CLIENT_TRANSPORT_WHY_MAX];
     struct rsi_client_counters *counters; /* NULL: not shared */
-
-    /* The handshake's next answer, kept from the control lane until it is taken. */
-    Ringside__Control__Control *handshake_answer;
 
     /* Requests and what they made. */
     uint64_t last_request;
@@ -297,31 +300,30 @@ bool rsi_client_has_frames(const struct ringside_client *client);
 void rsi_client_discard_frames(struct ringside_client *client);
 void rsi_client_tell_event(struct ringside_client *client, const ringside_event_t *event);
 
-/* ---- handshake.c --------------------------------------------------------------------------------
- */
-
-struct rsi_client_agreement {
-    uint64_t session;
-    uint64_t publish_ring_bytes;
-    uint64_t deliver_ring_bytes;
-    uint64_t message_bytes_max;
-};
-
-/*
- * Hello to Welcome on an OPEN link. *is_answered: the broker itself said no, so another transport
- * to it would hear the same.
- */
-RSI_MUST_CHECK rsi_status_t rsi_client_shake_hands(struct ringside_client *client,
-                                                   struct rsi_client_agreement *agreement,
-                                                   uint64_t deadline_ns, bool *is_answered,
-                                                   struct rsi_error *error);
-
 /* ---- connect.c ----------------------------------------------------------------------------------
  */
 
-/* Frees the client and all below it. The link must have been driven to CLOSED or be NULL. */
+/* The client's path, whose parts stand where the hot path has them at hand. */
+static inline struct rsi_client_path rsi_client_path(const struct ringside_client *client)
+{
+    return (struct rsi_client_path){.transport = client->transport,
+                                    .domain = client->domain,
+                                    .poller = client->poller,
+                                    .link = client->link};
+}
+
+static inline void rsi_client_set_path(struct ringside_client *client,
+                                       const struct rsi_client_path *path)
+{
+    client->transport = path->transport;
+    client->domain = path->domain;
+    client->poller = path->poller;
+    client->link = path->link;
+}
+
+/* Frees the client and all below it but its path. */
 void rsi_client_free(struct ringside_client *client);
-/* Closes the link and drives it until CLOSED; frees link, poller, domain. */
+/* Closes what there is of links, waits until it is closed, and frees it. */
 void rsi_client_disconnect(struct ringside_client *client);
 
 /* ---- choose.c
@@ -329,20 +331,28 @@ void rsi_client_disconnect(struct ringside_client *client);
 
 #define RSI_CLIENT_CANDIDATES_MAX 4u
 
+struct rsi_client_candidate {
+    const struct rsi_transport *transport;
+    struct rsi_url url;
+};
+
 /* The ways to a broker, in the order in which they are tried. */
 struct rsi_client_candidates {
     uint32_t count;
-    struct {
-        const struct rsi_transport *transport;
-        struct rsi_url url;
-    } list[RSI_CLIENT_CANDIDATES_MAX];
+    struct rsi_client_candidate list[RSI_CLIENT_CANDIDATES_MAX];
     bool is_choice;                             /* the URL left the choice to us */
     char why_not[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "shm: no socket ...; " of those left out */
 };
 
-/* May resolve the host's name. */
+/* A broker's URL from its text. */
+RSI_MUST_CHECK rsi_status_t rsi_client_read_url(struct rsi_url *url, const char *text,
+                                                struct rsi_error *error);
+/* Replaces the host's name by its address; may wait for the resolver. A name that is not known
+ * stays, and dialling says so. */
+void rsi_client_settle_url(struct rsi_url *url);
+/* Which transports lead to `url` now. Waits only to resolve a host's name. */
 RSI_MUST_CHECK rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates,
-                                              const char *url, struct rsi_error *error);
+                                              const struct rsi_url *url, struct rsi_error *error);
 
 /* ---- counters.c
  * ---------------------------------------------------------------------------------- */

@@ -2,14 +2,13 @@
  * Making a connection, and taking it down.
  *
  * Design notes
- * - One candidate after the other (choose.c) goes the whole way: domain, poller, dial, handshake,
- *   rings. A failure takes down what was made and the next one starts afresh. If the broker itself
- *   said no, the others are not tried: they lead to the same broker.
+ * - One candidate after the other (choose.c) goes the whole way (dial.c): domain, poller, link,
+ *   handshake, rings. A failure takes down what was made and the next one starts afresh. If the
+ *   broker itself said no, the others are not tried: they lead to the same broker.
  * - Each candidate but the last gets half of the time that is left, so that a way that neither
- * works nor fails leaves time for the next.
- * - Taking down never frees what a device or the kernel may still use: the link is driven until
- *   CLOSED. Should that not come, its memory is left alone and the log says so; a leak is the
- *   lesser harm.
+ *   works nor fails leaves time for the next.
+ * - Connecting and closing are the only things that wait without an open session; what happens in
+ *   between goes through the passes of session.c.
  */
 #include "clients/c/client.h"
 
@@ -18,7 +17,6 @@
 #include "core/text.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,179 +27,82 @@
 #define DISCONNECT_TIMEOUT_NS UINT64_C(5000000000)
 #define DISCONNECT_SLEEP_MS   2
 
-/* ---- parts -------------------------------------------------------------------------------------
+/* ---- taking down -------------------------------------------------------------------------------
  */
 
-static rsi_status_t add_to_epoll(struct ringside_client *client, int fd, struct rsi_error *error)
+/* Whether nothing of the client's is on its way any more. */
+static bool is_quiet(const struct ringside_client *client, const struct rsi_client_path *path)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
-                              "adding a descriptor of transport %s to the client's epoll set",
-                              client->transport->name);
-    }
-    return RSI_OK;
-}
-
-static rsi_status_t make_endpoint(struct ringside_client *client,
-                                  const struct rsi_transport *transport, uint64_t timeout_ns,
-                                  struct rsi_error *error)
-{
-    const struct rsi_domain_options domain_options = {
-        .bind_host = client->options.bind_host,
-        .device = client->options.device,
-        .node = -1,
-        .connect_timeout_ns = timeout_ns,
-    };
-    const struct rsi_poller_options poller_options = {.link_count_max = 1};
-    client->transport = transport;
-    rsi_status_t status = transport->domain_create(&client->domain, &domain_options, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    status = transport->poller_create(&client->poller, client->domain, &poller_options, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    status = add_to_epoll(client, transport->poller_fd(client->poller), error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    return add_to_epoll(client, transport->domain_fd(client->domain), error);
-}
-
-static bool drive_to_closed(struct ringside_client *client)
-{
-    const struct rsi_transport *transport = client->transport;
-    struct rsi_link *link = client->link;
-    uint64_t deadline_ns = rsi_clock_now_ns() + DISCONNECT_TIMEOUT_NS;
-    transport->link_close(link);
-    for (;;) {
-        uint64_t now_ns = rsi_clock_now_ns();
-        (void)rsi_poller_poll(client->poller, now_ns);
-        (void)transport->domain_poll_control(client->domain, now_ns);
-        transport->link_poll_control(link, now_ns);
-        if (rsi_link_state(link) == RSI_LINK_CLOSED) {
-            return true;
-        }
-        if (now_ns >= deadline_ns) {
-            return false;
-        }
-        struct pollfd entry = {.fd = client->epoll_fd, .events = POLLIN};
-        (void)poll(&entry, 1, DISCONNECT_SLEEP_MS);
-    }
+    return rsi_path_is_closed(path) && !rsi_dial_is_active(&client->dial);
 }
 
 void rsi_client_disconnect(struct ringside_client *client)
 {
-    const struct rsi_transport *transport = client->transport;
-    if (client->link != NULL && !drive_to_closed(client)) {
-        rsi_log_error("client",
-                      "the %s link to %s did not close within %" PRIu64
-                      " s: its memory stays in use",
-                      transport->name, client->link->peer_text, DISCONNECT_TIMEOUT_NS / 1000000000);
-        client->link = NULL;
-        client->poller = NULL;
-        client->domain = NULL;
-        return;
+    struct rsi_client_path path = rsi_client_path(client);
+    uint64_t deadline_ns = rsi_clock_now_ns() + DISCONNECT_TIMEOUT_NS;
+    rsi_dial_cancel(&client->dial, "the client closes");
+    rsi_path_close(&path);
+    while (!is_quiet(client, &path)) {
+        uint64_t now_ns = rsi_clock_now_ns();
+        if (now_ns >= deadline_ns && !rsi_dial_is_active(&client->dial)) {
+            break; /* a dial that does not end gives up by itself */
+        }
+        if (path.link != NULL) {
+            (void)rsi_path_poll(&path, now_ns);
+        }
+        (void)rsi_dial_poll(&client->dial, now_ns);
+        if (!is_quiet(client, &path)) {
+            struct pollfd entry = {.fd = client->epoll_fd, .events = POLLIN};
+            (void)poll(&entry, 1, DISCONNECT_SLEEP_MS);
+        }
     }
-    if (client->link != NULL) {
-        transport->link_destroy(client->link);
+    if (rsi_path_is_closed(&path)) {
+        rsi_path_destroy(&path, client->epoll_fd);
+    } else {
+        rsi_path_abandon(&path, client->epoll_fd);
     }
-    if (client->poller != NULL) {
-        transport->poller_destroy(client->poller);
-    }
-    if (client->domain != NULL) {
-        transport->domain_destroy(client->domain);
-    }
-    client->link = NULL;
-    client->poller = NULL;
-    client->domain = NULL;
-}
-
-/* A failed candidate leaves no trace in the client. */
-static void forget_candidate(struct ringside_client *client)
-{
-    rsi_client_disconnect(client);
-    rsi_control_free(client->handshake_answer);
-    client->handshake_answer = NULL;
-    client->receiver.byte_count = 0;
-    client->end_status = RSI_OK;
-    client->refuses_publish = false;
-    client->transport = NULL;
+    rsi_client_set_path(client, &path);
 }
 
 /* ---- one candidate -----------------------------------------------------------------------------
  */
 
-static bool is_beyond(struct ringside_client *client, void *arg)
-{
-    const enum rsi_link_state *state = arg;
-    enum rsi_link_state now = rsi_link_state(client->link);
-    return now != *state && now != RSI_LINK_LOST;
-}
-
-/* Waits until the link has left `state` the good way. */
-static rsi_status_t wait_beyond(struct ringside_client *client, enum rsi_link_state state,
-                                const char *what, uint64_t deadline_ns, struct rsi_error *error)
-{
-    rsi_status_t status =
-        rsi_client_wait(client, is_beyond, &state, &RSI_CLIENT_WISH_NONE, deadline_ns, error);
-    if (status == RSI_E_TIMED_OUT) {
-        return rsi_fail(error, status, "%s was not done within the connect time-out", what);
-    }
-    return status;
-}
-
-static rsi_status_t attach(struct ringside_client *client,
-                           const struct rsi_client_agreement *agreement, uint64_t deadline_ns,
-                           struct rsi_error *error)
-{
-    const struct rsi_link_rings rings = {
-        .out_bytes = agreement->publish_ring_bytes,
-        .in_bytes = agreement->deliver_ring_bytes,
-    };
-    rsi_status_t status = client->transport->link_attach(client->link, &rings, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    /* A transport may be done at once; ATTACHING is then behind us already. */
-    return wait_beyond(client, RSI_LINK_ATTACHING, "setting up the rings", deadline_ns, error);
-}
-
 static rsi_status_t try_candidate(struct ringside_client *client,
-                                  const struct rsi_transport *transport, const struct rsi_url *url,
-                                  uint64_t deadline_ns, bool *is_answered, struct rsi_error *error)
+                                  const struct rsi_client_candidate *candidate,
+                                  uint64_t deadline_ns)
 {
+    struct rsi_dial *dial = &client->dial;
     uint64_t now_ns = rsi_clock_now_ns();
-    if (now_ns >= deadline_ns) {
-        return rsi_fail(error, RSI_E_TIMED_OUT, "no time was left to try it");
+    rsi_dial_begin(dial, client, candidate, now_ns, deadline_ns);
+    for (;; now_ns = rsi_clock_now_ns()) {
+        uint32_t work = rsi_dial_poll(dial, now_ns);
+        if (dial->state == RSI_DIAL_CHALLENGED) {
+            rsi_dial_go_on(dial, RSI_DIAL_NEW, deadline_ns);
+            continue;
+        }
+        if (dial->state == RSI_DIAL_READY) {
+            return RSI_OK;
+        }
+        if (rsi_dial_is_down(dial)) {
+            return dial->error.status;
+        }
+        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
+            (void)rsi_client_sleep(client, &RSI_CLIENT_WISH_NONE, now_ns, UINT64_MAX);
+        } else {
+            rsi_cpu_pause();
+        }
     }
-    rsi_status_t status = make_endpoint(client, transport, deadline_ns - now_ns, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    status = transport->link_dial(&client->link, client->poller, url, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    status = wait_beyond(client, RSI_LINK_CONNECTING, "connecting", deadline_ns, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    struct rsi_client_agreement agreement;
-    status = rsi_client_shake_hands(client, &agreement, deadline_ns, is_answered, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    status = attach(client, &agreement, deadline_ns, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    client->session = agreement.session;
-    client->message_bytes_max = agreement.message_bytes_max;
+}
+
+/* The dial's path carries the client's new session from here on. */
+static void adopt(struct ringside_client *client)
+{
+    client->session = client->dial.agreed;
+    client->receiver = client->dial.receiver;
+    struct rsi_client_path path = rsi_dial_take(&client->dial);
+    rsi_client_set_path(client, &path);
+    client->message_bytes_max = client->session.message_bytes_max;
     client->deliver_pos = client->link->consumed_pos;
-    return RSI_OK;
 }
 
 /* ---- all candidates ----------------------------------------------------------------------------
@@ -217,9 +118,10 @@ static void note_chosen(struct ringside_client *client,
         candidates->is_choice ? "chosen" : "asked for by the URL", client->link->local_text);
 }
 
+/* `named`: the URL as the application gave it, for messages. */
 static rsi_status_t try_candidates(struct ringside_client *client,
                                    const struct rsi_client_candidates *candidates,
-                                   struct rsi_error *error)
+                                   const struct rsi_url *named, struct rsi_error *error)
 {
     uint64_t deadline_ns =
         rsi_client_deadline_ns(rsi_clock_now_ns(), client->options.connect_timeout_ns);
@@ -228,29 +130,28 @@ static rsi_status_t try_candidates(struct ringside_client *client,
     rsi_text_init(&text, failures, sizeof(failures));
 
     for (uint32_t index = 0; index < candidates->count; index++) {
-        const struct rsi_transport *transport = candidates->list[index].transport;
-        const struct rsi_url *url = &candidates->list[index].url;
+        const struct rsi_client_candidate *candidate = &candidates->list[index];
         uint64_t now_ns = rsi_clock_now_ns();
         bool is_last = index + 1 == candidates->count;
         uint64_t own_deadline_ns =
             is_last || now_ns >= deadline_ns ? deadline_ns : now_ns + (deadline_ns - now_ns) / 2;
-        bool is_answered = false;
-        struct rsi_error failure = {0};
-        rsi_status_t status =
-            try_candidate(client, transport, url, own_deadline_ns, &is_answered, &failure);
-        if (status == RSI_OK) {
+        if (try_candidate(client, candidate, own_deadline_ns) == RSI_OK) {
+            adopt(client);
             note_chosen(client, candidates, failures);
             return RSI_OK;
         }
-        forget_candidate(client);
-        if (is_last || is_answered) {
+        const struct rsi_error *failure = &client->dial.error;
+        if (is_last || client->dial.is_answered) {
+            struct rsi_url tried = candidate->url;
+            if (tried.path[0] == 0) {
+                (void)rsi_text_copy(tried.host, sizeof(tried.host), named->host);
+            }
             char where[RSI_HOST_BYTES_MAX + 32];
-            rsi_url_format(url, where, sizeof(where));
-            /* What the link says of its end is more than that it ended. */
-            return rsi_fail(error, rsi_failed(failure.status) ? failure.status : status,
-                            "%s%s%s: %s", candidates->why_not, failures, where, failure.text);
+            rsi_url_format(&tried, where, sizeof(where));
+            return rsi_fail(error, failure->status, "%s%s%s: %s", candidates->why_not, failures,
+                            where, failure->text);
         }
-        rsi_text_append(&text, "%s: %.260s; ", transport->name, failure.text);
+        rsi_text_append(&text, "%s: %.260s; ", candidate->transport->name, failure->text);
     }
     return rsi_fail(error, RSI_E_BUG, "no candidate to connect to");
 }
@@ -270,13 +171,14 @@ void rsi_client_free(struct ringside_client *client)
         free(client->subscriptions[index]);
     }
     free(client->subscriptions);
-    rsi_control_free(client->handshake_answer);
     if (client->nudge_fd >= 0) {
         close(client->nudge_fd);
     }
     if (client->epoll_fd >= 0) {
         close(client->epoll_fd);
     }
+    explicit_bzero(&client->options, sizeof(client->options)); /* the token */
+    explicit_bzero(&client->session, sizeof(client->session));
     free(client);
 }
 
@@ -301,7 +203,14 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
         return status;
     }
     struct rsi_client_candidates candidates;
-    status = rsi_client_choose(&candidates, url, error);
+    struct rsi_url named;
+    status = rsi_client_read_url(&named, url, error);
+    if (status != RSI_OK) {
+        return status;
+    }
+    client->url = named;
+    rsi_client_settle_url(&client->url);
+    status = rsi_client_choose(&candidates, &client->url, error);
     if (status != RSI_OK) {
         return status;
     }
@@ -310,7 +219,7 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
         return status;
     }
     rsi_idle_init(&client->idle, client->options.idle_strategy, client->options.spin_ns);
-    status = try_candidates(client, &candidates, error);
+    status = try_candidates(client, &candidates, &named, error);
     if (status != RSI_OK) {
         return status;
     }

@@ -97,7 +97,7 @@ static bool is_wanted_by(const struct ringside_subscription *subscription,
     if (!subscription->is_active) {
         return false;
     }
-    if (subscription->no_echo && entry->publisher_session == subscription->client->session) {
+    if (subscription->no_echo && entry->publisher_session == subscription->client->session.id) {
         return false;
     }
     return rsi_subject_matches(subscription->subject, subscription->subject_bytes, entry->subject,

@@ -81,7 +81,7 @@ void link_testing_init(struct link_testing *testing)
     client->fork_count = rsi_client_fork_count;
     client->subscriptions_version = 1;
     client->message_bytes_max = LINK_TESTING_RING_BYTES / RSI_RING_PER_MESSAGE;
-    client->session = 77;
+    client->session.id = 77;
 }
 
 void link_testing_fini(struct link_testing *testing)

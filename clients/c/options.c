@@ -72,33 +72,45 @@ static rsi_status_t read_name(struct rsi_client_options *out, const char *name,
     return RSI_OK;
 }
 
+static rsi_status_t read_text(char *field, size_t field_bytes, const char *given,
+                              const char *option, struct rsi_error *error)
+{
+    if (given != NULL && !rsi_text_copy(field, field_bytes, given)) {
+        return rsi_fail(error, RSI_E_INVALID, "%s has %zu bytes: at most %zu are allowed", option,
+                        strlen(given), field_bytes - 1);
+    }
+    return RSI_OK;
+}
+
 static rsi_status_t read_token(struct rsi_client_options *out, const ringside_options_t *options,
                                struct rsi_error *error)
 {
-    out->token_name = options->token_name;
-    out->token = options->token;
-    if (out->token_name == NULL && out->token == NULL) {
-        out->token_name = getenv("RINGSIDE_TOKEN_NAME");
-        out->token = getenv("RINGSIDE_TOKEN");
+    const char *token_name = options->token_name;
+    const char *token = options->token;
+    if (token_name == NULL && token == NULL) {
+        token_name = getenv("RINGSIDE_TOKEN_NAME");
+        token = getenv("RINGSIDE_TOKEN");
     }
-    if ((out->token_name == NULL) != (out->token == NULL)) {
+    if ((token_name == NULL) != (token == NULL)) {
         return rsi_fail(error, RSI_E_INVALID,
                         "a token needs both its name and its secret: set token_name and token, or "
                         "RINGSIDE_TOKEN_NAME and RINGSIDE_TOKEN");
     }
-    if (out->token == NULL) {
+    if (token == NULL) {
         return RSI_OK;
     }
-    size_t name_bytes = strlen(out->token_name);
+    size_t name_bytes = strlen(token_name);
     if (name_bytes == 0 || name_bytes > RSI_NAME_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "token_name has %zu bytes: 1 to %u are allowed",
                         name_bytes, RSI_NAME_BYTES_MAX);
     }
-    size_t secret_bytes = strlen(out->token);
+    size_t secret_bytes = strlen(token);
     if (secret_bytes < RSI_AUTH_SECRET_BYTES_MIN || secret_bytes > RSI_AUTH_SECRET_BYTES_MAX) {
         return rsi_fail(error, RSI_E_INVALID, "the token has %zu bytes: %u to %u are allowed",
                         secret_bytes, RSI_AUTH_SECRET_BYTES_MIN, RSI_AUTH_SECRET_BYTES_MAX);
     }
+    (void)rsi_text_copy(out->token_name, sizeof(out->token_name), token_name);
+    (void)rsi_text_copy(out->token, sizeof(out->token), token);
     return RSI_OK;
 }
 
@@ -185,14 +197,20 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
         return status;
     }
     memset(out, 0, sizeof(*out));
-    out->bind_host = given.bind_host;
-    out->device = given.device;
     out->on_event = given.on_event;
     out->event_arg = given.event_arg;
     out->counters_path = given.counters_path;
     out->connect_timeout_ns =
         given.connect_timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : given.connect_timeout_ns;
     status = read_name(out, given.client_name, error);
+    if (status != RSI_OK) {
+        return status;
+    }
+    status = read_text(out->bind_host, sizeof(out->bind_host), given.bind_host, "bind_host", error);
+    if (status != RSI_OK) {
+        return status;
+    }
+    status = read_text(out->device, sizeof(out->device), given.device, "device", error);
     if (status != RSI_OK) {
         return status;
     }

@@ -42,7 +42,7 @@ static void test_defaults(void **state)
         assert_int_equal(out.deliver_ring_bytes, RSI_RING_BYTES_DEFAULT);
         assert_int_equal(out.message_bytes_max, 0);
         assert_int_equal(out.idle_strategy, RSI_IDLE_ADAPTIVE);
-        assert_null(out.token);
+        assert_string_equal(out.token, "");
         char pid[16];
         snprintf(pid, sizeof(pid), "-%d", (int)getpid());
         assert_non_null(strstr(out.client_name, pid));

@@ -175,17 +175,9 @@ uint32_t rsi_client_take_control(struct ringside_client *client)
     struct rsi_error error = {0};
     rsi_status_t status = RSI_OK;
 
-    /* The handshake takes its answers one by one; the next waits in the lane. */
-    if (client->phase == RSI_CLIENT_CONNECTING && client->handshake_answer != NULL) {
-        return 0;
-    }
     while ((status = rsi_control_receive(&client->receiver, client->link, &message, &error)) ==
            RSI_OK) {
         count++;
-        if (client->phase == RSI_CLIENT_CONNECTING) {
-            client->handshake_answer = message;
-            return count;
-        }
         take_message(client, message);
         rsi_control_free(message);
     }

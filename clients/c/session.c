@@ -14,6 +14,7 @@
 #include "clients/c/client.h"
 
 #include "core/clock.h"
+#include "core/position.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -21,8 +22,8 @@
 
 #define NS_PER_S UINT64_C(1000000000)
 
-/* While a link connects it wants to be driven at least this often (transport.h). */
-#define CONNECTING_SLEEP_NS UINT64_C(50000000)
+/* While a link changes its state it wants to be driven at least this often (transport.h). */
+#define MOVING_SLEEP_NS UINT64_C(50000000)
 
 /* ---- the end -----------------------------------------------------------------------------------
  */
@@ -35,10 +36,7 @@ void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
     }
     client->end_status = end_status;
     client->end_error = *error;
-    /* A client that is still connecting has no events to tell and nobody to tell them to. */
-    if (client->phase == RSI_CLIENT_OPEN) {
-        client->phase = RSI_CLIENT_ENDING;
-    }
+    client->phase = RSI_CLIENT_ENDING;
     client->refuses_publish = true;
 }
 
@@ -97,24 +95,39 @@ static bool wait_readable(int fd, uint64_t timeout_ns)
     return ppoll(&entry, 1, is_bounded ? &timeout : NULL, NULL) >= 0 || errno != EINTR;
 }
 
+/* When something is to be done that no descriptor tells of. */
+static uint64_t due_ns(const struct ringside_client *client, uint64_t now_ns)
+{
+    bool is_moving = rsi_dial_is_active(&client->dial) ||
+                     (client->link != NULL && rsi_link_state(client->link) != RSI_LINK_ATTACHED);
+    return is_moving ? now_ns + MOVING_SLEEP_NS : UINT64_MAX;
+}
+
 bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wish *wish,
                       uint64_t now_ns, uint64_t deadline_ns)
 {
-    const struct rsi_transport *transport = client->transport;
-    enum rsi_link_state state = rsi_link_state(client->link);
-    uint64_t timeout_ns = deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns - now_ns;
-    if (state != RSI_LINK_ATTACHED && timeout_ns > CONNECTING_SLEEP_NS) {
-        timeout_ns = CONNECTING_SLEEP_NS;
+    uint64_t until_ns = rsi_pos_min(deadline_ns, due_ns(client, now_ns));
+    uint64_t timeout_ns = until_ns == UINT64_MAX ? UINT64_MAX : until_ns - now_ns;
+    const struct rsi_client_path paths[] = {rsi_client_path(client), client->dial.path};
+    bool is_armed = true;
+    if (client->link != NULL) {
+        rsi_link_request_wake(client->link, wish->in_arrived_at_least, wish->peer_arrived_at_least,
+                              wish->peer_consumed_at_least);
     }
-
+    for (size_t index = 0; index < rsi_array_count(paths); index++) {
+        is_armed &=
+            paths[index].poller == NULL || paths[index].transport->poller_arm(paths[index].poller);
+    }
     bool is_undisturbed = true;
-    rsi_link_request_wake(client->link, wish->in_arrived_at_least, wish->peer_arrived_at_least,
-                          wish->peer_consumed_at_least);
-    if (transport->poller_arm(client->poller)) {
+    if (is_armed) {
         is_undisturbed = wait_readable(client->epoll_fd, timeout_ns);
         client->totals.sleeps++;
     }
-    transport->poller_disarm(client->poller);
+    for (size_t index = 0; index < rsi_array_count(paths); index++) {
+        if (paths[index].poller != NULL) {
+            paths[index].transport->poller_disarm(paths[index].poller);
+        }
+    }
     client->control_due_ns = 0;
     return is_undisturbed;
 }
