@@ -130,6 +130,33 @@ void actor_join(struct actor *actor)
     }
 }
 
+void actor_signal(const struct actor *actor, int number)
+{
+    check(kill(actor->pid, number) == 0, "kill %s: %s", actor->name, strerror(errno));
+}
+
+void actor_kill(struct actor *actor)
+{
+    int status = 0;
+    actor_signal(actor, SIGKILL);
+    check(waitpid(actor->pid, &status, 0) == actor->pid, "waitpid: %s", strerror(errno));
+    check(WIFSIGNALED(status), "%s had ended with code %d before it was killed", actor->name,
+          WEXITSTATUS(status));
+    actor->pid = 0;
+    munmap(actor->shared, sizeof(*actor->shared));
+    actor->shared = NULL;
+}
+
+void actor_await_progress(struct actor *actor, uint64_t progress)
+{
+    struct patience patience = {0};
+    while (actor_progress(actor) < progress) {
+        check(!has_ended(actor) || actor_progress(actor) >= progress,
+              "%s ended at %" PRIu64 " of %" PRIu64, actor->name, actor_progress(actor), progress);
+        wait_on(&patience, actor, "does not get on");
+    }
+}
+
 /* ---- the actor's side --------------------------------------------------------------------------
  */
 

@@ -37,6 +37,8 @@ struct test_options {
     const char *transport; /* --transport tcp|shm|rdma */
     uint64_t scale;        /* --scale N: counts are divided by it */
     uint64_t seconds;      /* --seconds N: how long the idle test looks */
+    uint64_t count;        /* --count N: how often a fault test does it; 0: its own default */
+    uint64_t limit_s;      /* --limit N: a test that runs longer is ended */
     unsigned agent_count;  /* --agents K */
     const char *only;      /* --only NAME: this test alone */
     uint64_t seed;         /* --seed N, printed at the start */
@@ -186,6 +188,11 @@ void actor_start(struct actor *actor, const char *name, const struct broker *bro
 void actor_allow(struct actor *actor, uint64_t step);
 void actor_await_step(struct actor *actor, uint64_t step);
 void actor_join(struct actor *actor);
+/* SIGKILL; nothing of it is left afterwards. */
+void actor_kill(struct actor *actor);
+void actor_signal(const struct actor *actor, int number);
+/* Waits until its progress is at least that; each step of progress puts the hang off. */
+void actor_await_progress(struct actor *actor, uint64_t progress);
 uint64_t actor_progress(const struct actor *actor);
 uint64_t actor_result(const struct actor *actor, size_t index);
 

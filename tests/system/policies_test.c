@@ -9,10 +9,8 @@
  */
 #include "tests/system/harness.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <time.h>
 
 enum {
@@ -179,21 +177,6 @@ struct scene {
     struct actor writer;
 };
 
-static void await_progress(const struct actor *actor, uint64_t progress)
-{
-    uint64_t seen = 0;
-    uint64_t deadline_ns = now_ns() + hang_ns();
-    while (actor_progress(actor) < progress) {
-        if (actor_progress(actor) != seen) {
-            seen = actor_progress(actor);
-            deadline_ns = now_ns() + hang_ns();
-        }
-        check(now_ns() < deadline_ns, "%s stays at %" PRIu64 " of %" PRIu64, actor->name, seen,
-              progress);
-        nap();
-    }
-}
-
 /* Everybody has the first messages; then the slow one is stopped and too many follow. */
 static void begin_scene(struct scene *scene, ringside_policy_t policy, actor_main_t read_slowly)
 {
@@ -207,9 +190,9 @@ static void begin_scene(struct scene *scene, ringside_policy_t policy, actor_mai
     actor_await_step(&scene->steady, STEP_READY);
     actor_start(&scene->writer, "writer", &scene->broker, write_all, NULL);
     actor_allow(&scene->writer, STEP_FIRST);
-    await_progress(&scene->slow, FIRST_COUNT);
-    await_progress(&scene->steady, FIRST_COUNT);
-    check(kill(scene->slow.pid, SIGSTOP) == 0, "kill: %s", strerror(errno));
+    actor_await_progress(&scene->slow, FIRST_COUNT);
+    actor_await_progress(&scene->steady, FIRST_COUNT);
+    actor_signal(&scene->slow, SIGSTOP);
     actor_allow(&scene->writer, STEP_SECOND);
 }
 
@@ -226,19 +209,14 @@ static void end_scene(struct scene *scene)
     check(broker_stop(&scene->broker) == 0, "the broker did not stop cleanly");
 }
 
-static void continue_slow(struct scene *scene)
-{
-    check(kill(scene->slow.pid, SIGCONT) == 0, "kill: %s", strerror(errno));
-}
-
 static void test_drop(void)
 {
     struct scene scene;
     begin_scene(&scene, RINGSIDE_POLICY_DROP, read_all);
-    await_progress(&scene.steady, FIRST_COUNT + second_count());
+    actor_await_progress(&scene.steady, FIRST_COUNT + second_count());
     broker_await_counter(&scene.broker, "session.dropped_messages", "slow", 1);
-    continue_slow(&scene);
-    await_progress(&scene.slow, FIRST_COUNT + second_count());
+    actor_signal(&scene.slow, SIGCONT);
+    actor_await_progress(&scene.slow, FIRST_COUNT + second_count());
     /* The broker's count is refreshed once a second, and final by now. */
     broker_await_counter(&scene.broker, "session.delivered_messages", "steady",
                          FIRST_COUNT + second_count());
@@ -261,9 +239,9 @@ static void test_disconnect(void)
     struct scene scene;
     begin_scene(&scene, RINGSIDE_POLICY_DISCONNECT, read_to_the_end);
     broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
-    continue_slow(&scene);
+    actor_signal(&scene.slow, SIGCONT);
     actor_join(&scene.slow);
-    await_progress(&scene.steady, FIRST_COUNT + second_count());
+    actor_await_progress(&scene.steady, FIRST_COUNT + second_count());
     end_scene(&scene);
     ringside_status_t status = (ringside_status_t)(int64_t)actor_result(&scene.slow, RESULT_STATUS);
     tell("%s: %s", ringside_status_name(status), scene.slow.shared->text);
@@ -290,8 +268,8 @@ static void test_block(void)
           "the publisher goes on: at %" PRIu64, actor_progress(&scene.writer));
     check(held < FIRST_COUNT + second_count(), "the publisher was not held back");
     tell("the publisher was held at message %" PRIu64 " of %" PRIu64, held, total_count());
-    continue_slow(&scene);
-    await_progress(&scene.slow, FIRST_COUNT + second_count());
+    actor_signal(&scene.slow, SIGCONT);
+    actor_await_progress(&scene.slow, FIRST_COUNT + second_count());
     end_scene(&scene);
     check(actor_result(&scene.slow, RESULT_RECEIVED) == total_count() &&
               actor_result(&scene.slow, RESULT_GAPS) == 0,
@@ -369,7 +347,7 @@ static void test_stop_under_traffic(void)
         actor_await_step(&readers[index], STEP_READY);
     }
     actor_start(&writer, "writer", &broker, write_until_closed, NULL);
-    await_progress(&writer, scaled(20000, 1000));
+    actor_await_progress(&writer, scaled(20000, 1000));
     uint64_t start_ns = now_ns();
     uint64_t taken_count = actor_progress(&writer);
     int code = broker_stop(&broker);
@@ -416,11 +394,9 @@ static void visit(struct actor *self, void *arg)
 static void kill_visitor(const struct broker *broker)
 {
     struct actor visitor;
-    int status = 0;
     actor_start(&visitor, "visitor", broker, visit, NULL);
     actor_await_step(&visitor, STEP_READY);
-    check(kill(visitor.pid, SIGKILL) == 0 && waitpid(visitor.pid, &status, 0) == visitor.pid,
-          "kill: %s", strerror(errno));
+    actor_kill(&visitor);
 }
 
 static void test_killed_clients(void)
@@ -438,7 +414,7 @@ static void test_killed_clients(void)
     actor_start(&writer, "writer", &broker, write_all, NULL);
     actor_await_step(&writer, STEP_READY);
     actor_allow(&writer, STEP_FIRST);
-    await_progress(&steady, FIRST_COUNT);
+    actor_await_progress(&steady, FIRST_COUNT);
     /* The first one leaves behind what the broker makes once and keeps. */
     kill_visitor(&broker);
     broker_await_counter(&broker, "broker.sessions_lost", NULL, 1);

@@ -174,7 +174,7 @@ static void print_tail(const char *title, const char *text)
 {
     size_t bytes = strlen(text);
     const char *at = bytes > REPORT_BYTES ? text + bytes - REPORT_BYTES : text;
-    printf("        -- %s%s\n", title, bytes == 0 ? ": nothing" : "");
+    printf("        -- %s\n", title);
     for (; *at != '\0'; at += strcspn(at, "\n"), at += *at == '\n') {
         printf("        | %.*s\n", (int)strcspn(at, "\n"), at);
     }
@@ -216,7 +216,9 @@ void rsi_programs_report(void)
             continue;
         }
         test_path(path, file->d_name);
-        print_tail(file->d_name, read_file(path));
+        if (read_file(path)[0] != '\0') {
+            print_tail(file->d_name, read_file(path));
+        }
     }
     if (files != NULL) {
         closedir(files);

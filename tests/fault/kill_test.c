@@ -1,0 +1,285 @@
+/*
+ * Clients that are killed (SIGKILL) while they connect, subscribe, publish or receive: afterwards
+ * the broker holds what it held before, and a bystander pair missed nothing.
+ *
+ * Design notes
+ * - A victim does its part over and over; it is killed a drawn time after it began. So the kills
+ *   fall anywhere in it, also between two messages of a handshake.
+ * - What a broker makes once and keeps (an allocator's arenas, catalogue tables) it has made after
+ *   the first kills; the comparison begins there.
+ * - The bystander reads everything, the victims' streams too: what a victim published is a prefix
+ *   without holes, wherever it was killed.
+ */
+#include "tests/fault/resources.h"
+#include "tests/fault/stream.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    STEP_READY = 1,
+    STEP_STOP = 1,  /* allowed: the writer flushes and tells what it wrote */
+    STEP_LEAVE = 2, /* allowed: say goodbye */
+    STEP_STOPPED = 2,
+    RESULT_WRITTEN = 0,  /* writer */
+    RESULT_POSITION = 0, /* reader, of the writer's streams */
+    RESULT_STREAMS = 1,
+    RESULT_QUIET_NS = 2,
+    KILL_COUNT = 200,
+    WARM_UP_COUNT_MIN = 40,
+    RING_BYTES = 256 << 10,
+    KILL_DELAY_NS = 12000000, /* at most; longer where everything is slower */
+    HEAP_GROWTH_BYTES = 256 << 10,
+};
+
+enum phase { CONNECTING, SUBSCRIBING, PUBLISHING, RECEIVING, PHASE_COUNT };
+static const char *const phase_names[PHASE_COUNT] = {"connecting", "subscribing", "publishing",
+                                                     "receiving"};
+
+/* Tables by slot are touched page by page, as slots come round: small ones are touched soon. */
+static const char *const small_broker[] = {
+    "--log-bytes=1MiB",         "--message-bytes-max=64KiB", "--publication-count-max=64",
+    "--publisher-count-max=64", "--topic-count-max=64",      NULL};
+
+static const ringside_options_t small_client = {.publish_ring_bytes = RING_BYTES,
+                                                .deliver_ring_bytes = RING_BYTES};
+
+/* ---- bystanders --------------------------------------------------------------------------------
+ */
+
+/* A burst, then a rest: the machine is to have time for the victims too. */
+static void write_steadily(struct actor *self, void *arg)
+{
+    struct stream_writer writer;
+    (void)arg;
+    ringside_client_t *client = actor_connect(self, &small_client);
+    stream_writer_open(&writer, client, "fault.steady", 2, 1024, options.seed);
+    actor_reach(self, STEP_READY);
+    while (!actor_is_allowed(self, STEP_STOP)) {
+        ringside_status_t status = stream_write_burst(&writer, 16);
+        check(status >= 0, "publish: %s", ringside_error_text(client));
+        status = ringside_poll(client, 0, 2000000, NULL);
+        check(status == RINGSIDE_OK, "poll: %s", ringside_error_text(client));
+        actor_set_progress(self, writer.written_count);
+    }
+    actor_flush(client);
+    actor_set_result(self, RESULT_WRITTEN, writer.written_count);
+    actor_reach(self, STEP_STOPPED);
+    while (!actor_is_allowed(self, STEP_LEAVE)) {
+        actor_poll(client);
+    }
+    actor_close(client);
+}
+
+static void read_everything(struct actor *self, void *arg)
+{
+    static struct stream_reader reader;
+    ringside_options_t used = small_client;
+    (void)arg;
+    reader.self = self;
+    used.on_event = stream_on_event;
+    used.event_arg = &reader;
+    ringside_client_t *client = actor_connect(self, &used);
+    actor_subscribe(client, "fault.>", RINGSIDE_POLICY_BLOCK, stream_on_message, &reader);
+    actor_reach(self, STEP_READY);
+    while (!actor_is_allowed(self, STEP_LEAVE)) {
+        actor_poll(client);
+        actor_set_result(self, RESULT_POSITION, stream_reader_position_of(&reader, "writer"));
+        actor_set_result(self, RESULT_STREAMS, reader.stream_count);
+        actor_set_result(self, RESULT_QUIET_NS, reader.longest_quiet_ns);
+    }
+    actor_close(client);
+}
+
+/* ---- victims -----------------------------------------------------------------------------------
+ */
+
+struct victim {
+    enum phase phase;
+    uint64_t seed;
+};
+
+static void keep_connecting(struct actor *self)
+{
+    actor_reach(self, STEP_READY);
+    for (;;) {
+        ringside_client_t *client = actor_connect(self, &small_client);
+        (void)ringside_close(client, 0);
+    }
+}
+
+static void pass_over(void *arg, const ringside_message_t *message)
+{
+    (void)arg;
+    (void)message;
+}
+
+static void keep_subscribing(struct actor *self, uint64_t seed)
+{
+    static const char *const subjects[] = {"fault.>", "fault.*.1", "fault.steady.0", "other.>"};
+    ringside_client_t *client = actor_connect(self, &small_client);
+    actor_reach(self, STEP_READY);
+    for (;;) {
+        ringside_subscription_t *subscription = NULL;
+        const ringside_subscribe_options_t used = {
+            .struct_bytes = sizeof(used),
+            .policy = (ringside_policy_t)(RINGSIDE_POLICY_DROP + random_next(&seed) % 3),
+            .timeout_ns = hang_ns()};
+        const char *subject = subjects[random_next(&seed) % rsi_array_count(subjects)];
+        ringside_status_t status =
+            ringside_subscribe(&subscription, client, subject, &used, pass_over, NULL);
+        check(status == RINGSIDE_OK, "subscribe: %s", ringside_error_text(client));
+        if (random_next(&seed) % 2 == 0) {
+            status = ringside_unsubscribe(subscription, hang_ns());
+            check(status == RINGSIDE_OK, "unsubscribe: %s", ringside_error_text(client));
+        }
+    }
+}
+
+static void keep_publishing(struct actor *self, uint64_t seed)
+{
+    struct stream_writer writer;
+    char prefix[STREAM_NAME_BYTES];
+    ringside_client_t *client = actor_connect(self, &small_client);
+    actor_reach(self, STEP_READY);
+    snprintf(prefix, sizeof(prefix), "fault.%s", self->name);
+    stream_writer_open(&writer, client, prefix, 1 + (uint32_t)(seed % 3), STREAM_BYTES_MAX, seed);
+    for (;;) {
+        ringside_status_t status = stream_write_burst(&writer, 64);
+        check(status >= 0, "publish: %s", ringside_error_text(client));
+        actor_poll(client);
+    }
+}
+
+static void keep_receiving(struct actor *self, uint64_t seed)
+{
+    ringside_client_t *client = actor_connect(self, &small_client);
+    actor_reach(self, STEP_READY);
+    actor_subscribe(client, "fault.>", (ringside_policy_t)(RINGSIDE_POLICY_DROP + seed % 3),
+                    pass_over, NULL);
+    for (;;) {
+        actor_poll(client);
+    }
+}
+
+static void suffer(struct actor *self, void *arg)
+{
+    const struct victim *victim = arg;
+    switch (victim->phase) {
+    case CONNECTING:
+        keep_connecting(self);
+        break;
+    case SUBSCRIBING:
+        keep_subscribing(self, victim->seed);
+        break;
+    case PUBLISHING:
+        keep_publishing(self, victim->seed);
+        break;
+    case RECEIVING:
+    case PHASE_COUNT:
+        keep_receiving(self, victim->seed);
+        break;
+    }
+}
+
+static void kill_one(const struct broker *broker, uint64_t number, uint64_t *random)
+{
+    struct victim victim = {.phase = (enum phase)(number % PHASE_COUNT),
+                            .seed = random_next(random)};
+    struct actor actor;
+    char name[STREAM_NAME_BYTES];
+    uint64_t delay_ns = random_next(random) % (KILL_DELAY_NS * (hang_ns() / HANG_S / SECOND_NS));
+    const struct timespec delay = {.tv_nsec = (long)delay_ns};
+    snprintf(name, sizeof(name), "victim-%" PRIu64, number);
+    actor_start(&actor, name, broker, suffer, &victim);
+    actor_await_step(&actor, STEP_READY);
+    nanosleep(&delay, NULL); /* where in its part it dies */
+    actor_kill(&actor);
+}
+
+/* ---- the test ----------------------------------------------------------------------------------
+ */
+
+struct scene {
+    struct broker broker;
+    struct actor reader;
+    struct actor writer;
+};
+
+static void begin_scene(struct scene *scene)
+{
+    broker_start(&scene->broker, small_broker);
+    actor_start(&scene->reader, "reader", &scene->broker, read_everything, NULL);
+    actor_await_step(&scene->reader, STEP_READY);
+    actor_start(&scene->writer, "writer", &scene->broker, write_steadily, NULL);
+    actor_await_step(&scene->writer, STEP_READY);
+}
+
+static void end_scene(struct scene *scene)
+{
+    actor_allow(&scene->writer, STEP_STOP);
+    actor_await_step(&scene->writer, STEP_STOPPED);
+    uint64_t written_count = actor_result(&scene->writer, RESULT_WRITTEN);
+    await(actor_result(&scene->reader, RESULT_POSITION) >= written_count,
+          "the bystander has %" PRIu64 " of %" PRIu64 " messages",
+          actor_result(&scene->reader, RESULT_POSITION), written_count);
+    tell("the bystander: %" PRIu64 " messages of the steady writer, all; %" PRIu64
+         " streams; longest time without a message %.1f ms",
+         written_count, actor_result(&scene->reader, RESULT_STREAMS),
+         (double)actor_result(&scene->reader, RESULT_QUIET_NS) / 1e6);
+    actor_allow(&scene->writer, STEP_LEAVE);
+    actor_allow(&scene->reader, STEP_LEAVE);
+    actor_join(&scene->writer);
+    actor_join(&scene->reader);
+    check(broker_stop(&scene->broker) == 0, "the broker did not stop cleanly");
+}
+
+static void await_level(const struct broker *broker, const char *name, uint64_t level)
+{
+    await(broker_counter(broker, name, NULL) == level, "%s stays at %" PRIu64 ", wanted %" PRIu64,
+          name, broker_counter(broker, name, NULL), level);
+}
+
+/* What the bystanders alone need. */
+static void await_quiet(const struct broker *broker)
+{
+    await_level(broker, "broker.unauthenticated", 0);
+    await_level(broker, "broker.sessions", 2);
+    await_level(broker, "broker.publications", 2);
+    await_level(broker, "broker.topics", 2);
+}
+
+static void test_kills(void)
+{
+    struct scene scene;
+    struct resources before;
+    struct resources after;
+    uint64_t random = options.seed;
+    uint64_t count = options.count != 0 ? options.count : KILL_COUNT;
+    uint64_t warm_up_count = count / 2 > WARM_UP_COUNT_MIN ? count / 2 : WARM_UP_COUNT_MIN;
+    begin_scene(&scene);
+    for (uint64_t number = 0; number < warm_up_count; number++) {
+        kill_one(&scene.broker, number, &random);
+    }
+    await_quiet(&scene.broker);
+    resources_take(&before, &scene.broker);
+    resources_tell(&before, "before");
+    for (uint64_t number = 0; number < count; number++) {
+        kill_one(&scene.broker, warm_up_count + number, &random);
+    }
+    await_quiet(&scene.broker);
+    resources_await(&after, &scene.broker, &before, HEAP_GROWTH_BYTES);
+    resources_tell(&after, "after");
+    tell("%" PRIu64 " kills, %" PRIu64 " of them each while %s, %s, %s, %s", count,
+         count / PHASE_COUNT, phase_names[CONNECTING], phase_names[SUBSCRIBING],
+         phase_names[PUBLISHING], phase_names[RECEIVING]);
+    end_scene(&scene);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct system_test tests[] = {
+        {"kills", test_kills, NULL},
+    };
+    return system_tests_main(argc, argv, tests, rsi_array_count(tests));
+}
