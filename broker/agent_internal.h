@@ -52,6 +52,7 @@ struct rsi_agent {
     bool has_stalled_input;                 /* admission stood still with frames waiting */
     uint64_t admit_needed_pos;              /* what the log's window ended at when it was full */
     uint64_t now_ns;                        /* of this pass */
+    bool has_worked;                        /* the pass before */
     bool was_busy[RSI_TRANSPORT_COUNT_MAX]; /* pollers that found something when last polled */
     struct rsi_idle idle;
     struct rsi_agent_counts counts;

@@ -342,9 +342,21 @@ static uint64_t poll_links(struct rsi_agent *agent)
     return work_count;
 }
 
+/* The clock is read once per pass: a pass that did work ended when the next one begins, for none
+ * sleeps after work. */
+static void begin_pass(struct rsi_agent *agent)
+{
+    uint64_t now_ns = rsi_clock_now_ns();
+    uint64_t pass_ns = now_ns - agent->now_ns;
+    if (agent->has_worked && pass_ns > rsi_load_relaxed(&agent->counts.longest_pass_ns)) {
+        rsi_store_relaxed(&agent->counts.longest_pass_ns, pass_ns);
+    }
+    agent->now_ns = now_ns;
+}
+
 static uint64_t run_pass(struct rsi_agent *agent)
 {
-    agent->now_ns = rsi_clock_now_ns();
+    begin_pass(agent);
     uint64_t work_count = rsi_agent_apply_edits(agent);
     work_count += poll_links(agent);
     work_count += rsi_agent_admit(agent);
@@ -362,12 +374,9 @@ static uint64_t run_pass(struct rsi_agent *agent)
         report_drained(agent);
     }
     rsi_bump_relaxed(&agent->counts.passes, 1);
-    if (work_count > 0) {
+    agent->has_worked = work_count > 0;
+    if (agent->has_worked) {
         rsi_bump_relaxed(&agent->counts.busy_passes, 1);
-        uint64_t pass_ns = rsi_clock_now_ns() - agent->now_ns;
-        if (pass_ns > rsi_load_relaxed(&agent->counts.longest_pass_ns)) {
-            rsi_store_relaxed(&agent->counts.longest_pass_ns, pass_ns);
-        }
     }
     return work_count;
 }
