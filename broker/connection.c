@@ -116,7 +116,7 @@ const char *rsi_connection_describe(const struct rsi_connection *connection, cha
 
 struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
                                              struct rsi_endpoint_domain *domain,
-                                             struct rsi_link *link, uint32_t agent, uint64_t now_ns)
+                                             struct rsi_link *link, uint64_t now_ns)
 {
     struct rsi_connection *connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
@@ -125,7 +125,6 @@ struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
     connection->control = control;
     connection->domain = domain;
     connection->link = link;
-    connection->agent = agent;
     connection->state = RSI_CONNECTION_ACCEPTED;
     connection->deadline_ns = now_ns + control->settings->authenticate_timeout_ns;
     control->counts.unauthenticated++;
@@ -440,11 +439,23 @@ static uint32_t poll_closing(struct rsi_connection *connection)
     return 1;
 }
 
+/* The agent whose poller the transport gave the link to. */
+static uint32_t agent_of(const struct rsi_connection *connection)
+{
+    uint32_t agent = 0;
+    while (connection->domain->pollers[agent] != connection->link->poller) {
+        agent++;
+        rsi_assert(agent < connection->control->endpoints->agent_count);
+    }
+    return agent;
+}
+
 static uint32_t poll_accepted(struct rsi_connection *connection)
 {
     if (rsi_link_state(connection->link) != RSI_LINK_OPEN) {
         return 0;
     }
+    connection->agent = agent_of(connection); /* the greeting may have named one */
     rsi_connection_set_state(connection, RSI_CONNECTION_GREETED,
                              rsi_connection_step_deadline_ns(connection));
     return 1;

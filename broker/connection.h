@@ -83,7 +83,7 @@ struct rsi_connection {
     uint64_t deadline_ns; /* when the state must have been left; UINT64_MAX: never */
     struct rsi_endpoint_domain *domain;
     struct rsi_link *link;
-    uint32_t agent; /* home agent, for life */
+    uint32_t agent; /* home agent, from GREETED on */
     bool is_authenticated;
     bool is_counted; /* as a session, against client_count_max */
     bool has_work;   /* stopped at its share of a pass */
@@ -120,8 +120,7 @@ struct rsi_connection {
 /* Takes an accepted link; NULL: no memory, and the link stays the caller's. */
 struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
                                              struct rsi_endpoint_domain *domain,
-                                             struct rsi_link *link, uint32_t agent,
-                                             uint64_t now_ns);
+                                             struct rsi_link *link, uint64_t now_ns);
 /* ENDED only. */
 void rsi_connection_destroy(struct rsi_connection *connection);
 

@@ -122,9 +122,9 @@ static void pause_domain(struct rsi_control_agent *control, struct rsi_endpoint_
 }
 
 static void add_connection(struct rsi_control_agent *control, struct rsi_endpoint_domain *domain,
-                           struct rsi_link *link, uint32_t agent, uint64_t now_ns)
+                           struct rsi_link *link, uint64_t now_ns)
 {
-    struct rsi_connection *connection = rsi_connection_create(control, domain, link, agent, now_ns);
+    struct rsi_connection *connection = rsi_connection_create(control, domain, link, now_ns);
     if (connection == NULL) {
         /* A link cannot be let go of without somebody who waits for CLOSED. */
         rsi_log_error("broker", "no memory for a connection");
@@ -143,18 +143,6 @@ static void add_connection(struct rsi_control_agent *control, struct rsi_endpoin
                            "(unauthenticated_count_max)",
                            (unsigned long long)control->settings->unauthenticated_count_max);
     }
-}
-
-/* The agent whose poller the transport gave the link to. */
-static uint32_t agent_of(const struct rsi_control_agent *control,
-                         const struct rsi_endpoint_domain *domain, const struct rsi_link *link)
-{
-    uint32_t agent = 0;
-    while (domain->pollers[agent] != link->poller) {
-        agent++;
-        rsi_assert(agent < control->endpoints->agent_count);
-    }
-    return agent;
 }
 
 static uint32_t accept_from(struct rsi_control_agent *control,
@@ -183,7 +171,7 @@ static uint32_t accept_from(struct rsi_control_agent *control,
         }
         accept_count++;
         control->next_agent = (control->next_agent + 1) % control->endpoints->agent_count;
-        add_connection(control, domain, link, agent_of(control, domain, link), now_ns);
+        add_connection(control, domain, link, now_ns);
     }
     return accept_count;
 }

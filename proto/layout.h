@@ -180,7 +180,7 @@ struct rsi_greeting {
     uint16_t control_credit; /* control messages the sender of this greeting can take at once */
     uint16_t batch_credit;   /* batches it can take at once (rdma: receives posted for them) */
     uint32_t ring_bytes_max; /* largest ring it would make */
-    uint32_t agent_hint;     /* untrusted: the home agent of an earlier link; 0: none */
+    uint32_t agent_hint;     /* untrusted: 1 + home agent of the session; 0: none */
     uint64_t nonce;          /* makes two greetings of one process differ */
     uint64_t incarnation;    /* one run of the sending process */
     uint8_t reserved[16];

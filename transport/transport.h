@@ -39,17 +39,17 @@
  * (place, flush, publish_consumed, request_wake, poll_data, poller_arm). They are the control agent
  * and a data agent in the broker, one and the same thread in a client. What they share is atomic
  * (state) or goes through the link's two mailboxes: the owner thread moves control messages between
- * the wire and the mailboxes inside poll_data. A link belongs to one poller for its whole life.
+ * the wire and the mailboxes inside poll_data. A link belongs to one poller from OPEN on.
  *
  * Life of a link, see enum rsi_link_state. The control thread makes every step of the state; the
  * owner thread reports a failure through rsi_link_fail() and the control thread acts on it.
  *
  * CLOSED is the fence. What the transport saw arriving before still counts (draining may raise
- * arrived_pos on the way to CLOSED); in CLOSED the positions are final, nothing writes the rings
- * any more but their owner, and both stay mapped until link_destroy. The owner may go on staging
- * frames into the out ring of a link in any state from ATTACHED to CLOSED; they are not placed.
- * That is what a session that outlives its link is made of: its next link starts at the positions
- * of this one, and rsi_link_carry() moves what is still owed.
+ * arrived_pos on the way to CLOSED); in CLOSED the positions that the peer moves are final, nothing
+ * writes the rings any more but their owner, and both stay mapped until link_destroy. The owner may
+ * go on staging frames into the out ring of a link in any state from ATTACHED to CLOSED; they are
+ * not placed. That is what a session that outlives its link is made of: its next link starts at the
+ * positions of this one, and rsi_link_carry() moves what is still owed.
  *
  * Self-clocked batching. flush() emits all that is placed, as one batch. `under_way` says that a
  * batch is on its way for which waiting is worth while; as long as it is set, a sender that is not
@@ -110,7 +110,7 @@ struct rsi_link_stats {
  * fields of the thread it runs on.
  */
 struct rsi_link {
-    /* Constant after dial or accept. */
+    /* Constant after dial or accept; the poller of an accepted link from OPEN on. */
     const struct rsi_transport *transport;
     struct rsi_poller *poller;
     uint64_t id; /* unique in this process, for logs and counters */
@@ -122,7 +122,8 @@ struct rsi_link {
     /* Control thread. */
     _Atomic uint32_t state; /* enum rsi_link_state; the owner thread only reads it */
     struct rsi_error error; /* why it is LOST; valid from LOST on */
-    bool peer_has_ended;    /* valid from LOST on: the peer's process is gone, it will not resume */
+    bool peer_has_ended; /* from LOST on: the peer's process is gone, it will not resume. Moved by
+                            link_poll_control, in CLOSED too; once true it stays true */
     struct rsi_mailbox inbox;  /* control messages from the peer: owner thread -> control thread */
     struct rsi_mailbox outbox; /* control messages to the peer: control thread -> owner thread */
 
@@ -198,8 +199,8 @@ struct rsi_poller_choice {
     uint32_t otherwise; /* index of the one that is next in turn */
 };
 
-/* For transports: the poller that the peer's greeting hints at; hint 0, a wrong one, or a greeting
- * that is not there yet: the one that is next in turn. */
+/* For transports: the poller that the peer's greeting hints at; hint 0 or a wrong one: the one that
+ * is next in turn. */
 static inline struct rsi_poller *rsi_poller_choose(const struct rsi_poller_choice *choice,
                                                    uint32_t agent_hint)
 {
@@ -253,8 +254,9 @@ struct rsi_transport {
     void (*listener_destroy)(struct rsi_listener *listener);
     /* The URL at which it can be dialled, with the real port. Owned by the listener. */
     const char *(*listener_url)(const struct rsi_listener *listener);
-    /* A peer waits: takes it and gives it to one of the pollers for life: to that of the agent that
-     * the peer's greeting hints at, if the greeting is there already. WOULD_BLOCK: nobody waits.
+    /* A peer waits: takes it and gives it to one of the pollers: to that of the agent that the
+     * peer's greeting hints at, if that one has room. The greeting may come later: link->poller is
+     * final from OPEN on, and choice->pollers is borrowed until then. WOULD_BLOCK: nobody waits.
      * The link begins in CONNECTING. */
     rsi_status_t (*link_accept)(struct rsi_link **link, struct rsi_listener *listener,
                                 const struct rsi_poller_choice *choice, struct rsi_error *error);

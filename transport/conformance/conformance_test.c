@@ -32,8 +32,8 @@
 #define EXIT_BAD_USAGE 2
 
 static const struct conform_case *const case_tables[] = {
-    conform_connect_cases, conform_control_cases, conform_data_cases,
-    conform_batch_cases,   conform_wake_cases,    conform_close_cases,
+    conform_connect_cases, conform_control_cases, conform_data_cases,   conform_batch_cases,
+    conform_wake_cases,    conform_close_cases,   conform_resume_cases,
 };
 
 static void usage(void)
@@ -216,6 +216,7 @@ int main(int argc, char **argv)
         perror(directory);
         return EXIT_FAILURE;
     }
+    options.directory = directory;
     if (options.listen_url == NULL) {
         options.listen_url = default_listen_url(options.transport->name, directory);
     }
@@ -225,9 +226,12 @@ int main(int argc, char **argv)
     } else {
         result = run_all(&options);
     }
-    char socket_path[sizeof(directory) + sizeof("/socket")];
-    snprintf(socket_path, sizeof(socket_path), "%s/socket", directory);
-    (void)unlink(socket_path);
+    static const char *const socket_names[] = {"socket", "another"};
+    for (uint32_t i = 0; i < rsi_array_count(socket_names); i++) { /* left by cases that failed */
+        char path[sizeof(directory) + 16];
+        snprintf(path, sizeof(path), "%s/%s", directory, socket_names[i]);
+        (void)unlink(path);
+    }
     (void)rmdir(directory);
     return result;
 }

@@ -387,6 +387,19 @@ void conform_close_link(struct conform_side *side, uint32_t index)
     side->links[index] = NULL;
 }
 
+void conform_destroy_link(struct conform_side *side, struct rsi_link *link)
+{
+    uint32_t index = 0;
+    while (index < side->link_count && side->links[index] != link) {
+        index++;
+    }
+    conform_check(side->conform, index < side->link_count);
+    side->conform->transport->link_destroy(link);
+    side->link_count--;
+    memmove(&side->links[index], &side->links[index + 1],
+            (side->link_count - index) * sizeof(side->links[0]));
+}
+
 void conform_check_lost(struct conform_side *side, uint32_t index)
 {
     const struct rsi_link *link = side->links[index];

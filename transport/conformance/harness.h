@@ -27,6 +27,7 @@ struct conform_options {
     const char *dial_url;  /* NULL: what the listener says */
     const char *bind_host; /* NULL: the route decides */
     const char *filter;    /* NULL: all */
+    const char *directory; /* a temporary one, for sockets */
     uint64_t seed;
     uint32_t thread_count; /* 1 or 2 */
     double scale;          /* of the counts of long cases */
@@ -82,6 +83,7 @@ extern const struct conform_case conform_data_cases[];
 extern const struct conform_case conform_batch_cases[];
 extern const struct conform_case conform_wake_cases[];
 extern const struct conform_case conform_close_cases[];
+extern const struct conform_case conform_resume_cases[];
 
 /* Ends the case: prints the text, the seed and the links, and leaves the process. Any thread. */
 void conform_fail_at(struct conform *conform, const char *file, int line, const char *format, ...)
@@ -162,6 +164,10 @@ uint64_t conform_now_ns(void);
 bool conform_all_in_state(const struct conform_side *side, enum rsi_link_state state);
 /* Closes one link, waits for CLOSED with only that side running, destroys it. */
 void conform_close_link(struct conform_side *side, uint32_t index);
+/* Destroys a link in CLOSED; the side's later links move up. */
+void conform_destroy_link(struct conform_side *side, struct rsi_link *link);
+/* Ends what is under all links, as the transport would find it; see cut.c. */
+void conform_cut(struct conform *conform);
 /* Fails the case unless the link is LOST with a text and a failure status. */
 void conform_check_lost(struct conform_side *side, uint32_t index);
 

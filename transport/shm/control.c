@@ -8,7 +8,11 @@
  * the dialler sends its sizes; the accepter, which made the memory in link_attach(), compares them
  *   and sends the descriptors; the dialler maps. An ATTACH that comes before link_attach() waits.
  *   CLOSING: the owner thread takes the link out of its slot; then the socket is closed: CLOSED.
- *   Rings stay mapped until link_destroy(), because the layer above may be reading them.
+ *   Rings stay mapped until link_destroy(), because the layer above may be reading them: the peer
+ *   can still write there, but nobody here looks for what it writes.
+ * - A socket's end does not say whether the process ended, closed the link, or is about to resume
+ *   it over another. The process's pidfd does, a moment after the socket's end or at any time
+ *   later; it is looked at from LOST on until link_destroy().
  * - The socket is watched by the domain's epoll set until OPEN and by the poller's after it. Both
  * are level-triggered: what is not read is told again.
  * - Nothing here waits, so every send can say WOULD_BLOCK; the step is then tried again.
@@ -19,6 +23,7 @@
 #include "transport/registry.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +227,7 @@ static rsi_status_t link_create(struct rsi_shm_link **link, struct rsi_poller *p
         return status;
     }
     made->socket_fd = socket_fd;
+    made->peer_pidfd = -1;
     made->wanted_consumed_pos = UINT64_MAX;
     made->connect_deadline_ns =
         rsi_clock_now_ns() + rsi_shm_domain(poller->domain)->connect_timeout_ns;
@@ -239,8 +245,17 @@ static void link_uncount(struct rsi_shm_link *link)
     }
 }
 
+static void link_forget_peer(struct rsi_shm_link *link)
+{
+    if (link->peer_pidfd >= 0) {
+        close(link->peer_pidfd); /* also leaves the epoll set */
+        link->peer_pidfd = -1;
+    }
+}
+
 static rsi_status_t link_create_undo(struct rsi_shm_link *link, rsi_status_t status)
 {
+    link_forget_peer(link);
     link_uncount(link);
     rsi_link_fini(&link->base);
     rsi_link_free(link);
@@ -255,7 +270,6 @@ static bool poller_is_full(struct rsi_poller *poller)
 static rsi_status_t shm_link_accept(struct rsi_link **link, struct rsi_listener *base,
                                     const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
-    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     struct rsi_shm_listener *listener = rsi_shm_listener(base);
     int socket_fd;
     char peer_text[sizeof(((struct rsi_link *)NULL)->peer_text)];
@@ -264,6 +278,7 @@ static rsi_status_t shm_link_accept(struct rsi_link **link, struct rsi_listener 
     if (status != RSI_OK) {
         return status;
     }
+    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     if (poller_is_full(poller)) {
         rsi_shm_turn_away(socket_fd, "the broker has as many links as it is configured for");
         return rsi_fail(error, RSI_E_LIMIT, "%s was turned away: all %u links are taken", peer_text,
@@ -275,7 +290,9 @@ static rsi_status_t shm_link_accept(struct rsi_link **link, struct rsi_listener 
         goto turn_away;
     }
     made->is_accepter = true;
+    made->choice = *choice;
     made->is_connected = true;
+    made->peer_pidfd = rsi_shm_peer_pidfd(socket_fd);
     snprintf(made->base.local_text, sizeof(made->base.local_text), "%.*s",
              (int)sizeof(made->base.local_text) - 1, listener->url);
     memcpy(made->base.peer_text, peer_text, sizeof(peer_text));
@@ -299,6 +316,7 @@ static rsi_status_t link_connect(struct rsi_shm_link *link, struct rsi_error *er
     if (connect(link->socket_fd, (const struct sockaddr *)&link->address, sizeof(link->address)) ==
         0) {
         link->is_connected = true;
+        link->peer_pidfd = rsi_shm_peer_pidfd(link->socket_fd);
         char who[48];
         rsi_shm_peer_describe(link->socket_fd, who, sizeof(who));
         snprintf(link->base.peer_text, sizeof(link->base.peer_text), "%.40s, %s", path, who);
@@ -410,6 +428,18 @@ static rsi_status_t link_open(struct rsi_shm_link *link, struct rsi_error *error
     return RSI_OK;
 }
 
+/* To the poller that the peer asks for, if that one has room. Nobody but this thread knows the link
+ * yet. */
+static void link_move_home(struct rsi_shm_link *link, uint32_t agent_hint)
+{
+    struct rsi_poller *home = rsi_poller_choose(&link->choice, agent_hint);
+    if (home != link->base.poller && !poller_is_full(home)) {
+        rsi_shm_poller(link->base.poller)->link_count--;
+        rsi_shm_poller(home)->link_count++;
+        link->base.poller = home;
+    }
+}
+
 /* The first packet of the peer: its greeting, or why it does not want us. */
 static rsi_status_t link_take_greeting(struct rsi_shm_link *link,
                                        const struct rsi_shm_packet *packet, struct rsi_error *error)
@@ -431,6 +461,9 @@ static rsi_status_t link_take_greeting(struct rsi_shm_link *link,
         return status;
     }
     link->base.peer_greeting = packet->body.greeting;
+    if (link->is_accepter) {
+        link_move_home(link, packet->body.greeting.agent_hint);
+    }
     return link_open(link, error);
 }
 
@@ -629,11 +662,32 @@ static void link_poll_closing(struct rsi_shm_link *link, uint64_t now_ns)
     rsi_link_set_state(&link->base, RSI_LINK_CLOSED);
 }
 
+/* LOST and later: looks whether the peer's process is dead, and has the domain's descriptor tell of
+ * it as long as it is not. */
+static void look_at_peer(struct rsi_shm_link *link)
+{
+    if (link->peer_pidfd < 0) {
+        return;
+    }
+    struct pollfd process = {.fd = link->peer_pidfd, .events = POLLIN};
+    if (poll(&process, 1, 0) == 1) {
+        link->base.peer_has_ended = true;
+        link_forget_peer(link);
+    } else if (!link->is_peer_watched) {
+        link->is_peer_watched = true;
+        /* Once: nobody need take it away. */
+        struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = link};
+        (void)epoll_ctl(rsi_shm_domain(link->base.poller->domain)->epoll_fd, EPOLL_CTL_ADD,
+                        link->peer_pidfd, &event); /* without: seen when somebody looks */
+    }
+}
+
 static void shm_link_poll_control(struct rsi_link *base, uint64_t now_ns)
 {
     struct rsi_shm_link *link = rsi_shm_link(base);
-    if (rsi_link_take_failure(base)) {
-        return;
+    (void)rsi_link_take_failure(base);
+    if (rsi_link_state(base) >= RSI_LINK_LOST) {
+        look_at_peer(link);
     }
     switch (rsi_link_state(base)) {
     case RSI_LINK_CONNECTING:
@@ -663,6 +717,7 @@ static void shm_link_destroy(struct rsi_link *base)
     for (uint32_t i = 0; i < link->attach_fd_count; i++) {
         close(link->attach_fds[i]); /* they came, and were never mapped */
     }
+    link_forget_peer(link);
     rsi_shm_memory_fini(link);
     rsi_link_fini(base);
     rsi_link_free(link);

@@ -10,6 +10,7 @@
  *   and one of the two would end up listening on a file that the other removed; so the directory is
  *   locked (flock) meanwhile. It is only tried: no start waits for another.
  * - At the end the file is removed only if it is still the one that was made here.
+ * - A pid may be reused, a pidfd is not; it is taken while the peer is there to be asked for it.
  */
 #include "transport/shm/shm_internal.h"
 
@@ -23,6 +24,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { BACKLOG = 128 };
@@ -255,6 +257,16 @@ void rsi_shm_peer_describe(int socket_fd, char *text, size_t text_bytes)
         return;
     }
     snprintf(text, text_bytes, "pid %d uid %u", (int)peer.pid, (unsigned)peer.uid);
+}
+
+int rsi_shm_peer_pidfd(int socket_fd)
+{
+    struct ucred peer;
+    socklen_t peer_bytes = sizeof(peer);
+    if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) != 0 || peer.pid <= 0) {
+        return -1;
+    }
+    return (int)syscall(SYS_pidfd_open, peer.pid, 0u);
 }
 
 static bool uid_is_allowed(const struct rsi_shm_domain *domain, uid_t uid)

@@ -73,12 +73,15 @@ struct rsi_shm_link {
     int socket_fd; /* open until CLOSED */
 
     /* Control thread. */
-    struct sockaddr_un address; /* dialler: whom it calls */
+    struct sockaddr_un address;      /* dialler: whom it calls */
+    struct rsi_poller_choice choice; /* accepter: until OPEN */
     bool is_connected;
-    bool is_greeted;  /* our greeting is sent */
-    bool is_watched;  /* in the domain's epoll set */
-    bool is_in_slots; /* the owner thread knows it */
-    bool is_counted;  /* in poller->link_count */
+    bool is_greeted;      /* our greeting is sent */
+    bool is_watched;      /* in the domain's epoll set */
+    bool is_in_slots;     /* the owner thread knows it */
+    bool is_counted;      /* in poller->link_count */
+    int peer_pidfd;       /* readable when the peer's process is dead; -1: not known */
+    bool is_peer_watched; /* peer_pidfd is in the domain's epoll set */
     uint64_t connect_deadline_ns;
     uint64_t close_deadline_ns;
     enum rsi_shm_attach_step attach_step;
@@ -161,6 +164,8 @@ void rsi_shm_turn_away(int socket_fd, const char *text);
 /* "pid 4711 uid 1000" of the process at the other end. */
 void rsi_shm_peer_describe(int socket_fd, char *text, size_t text_bytes);
 void rsi_shm_address_set(struct sockaddr_un *address, const char *path);
+/* A descriptor of the process at the other end; -1: it cannot be told (another pid namespace). */
+int rsi_shm_peer_pidfd(int socket_fd);
 
 /* ---- memory.c, control thread --------------------------------------------------------------- */
 

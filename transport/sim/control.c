@@ -361,21 +361,30 @@ static struct sim_wire *take_backlog(struct sim_listener *listener)
     return taken;
 }
 
+/* 0: none, or the dialling end has not greeted yet. */
+static uint32_t hint_of_dialler(struct sim_wire *wire)
+{
+    pthread_mutex_lock(&wire->lock);
+    const struct sim_end *dialler = &wire->ends[0];
+    uint32_t hint = dialler->has_greeting ? dialler->greeting.agent_hint : 0;
+    pthread_mutex_unlock(&wire->lock);
+    return hint;
+}
+
 static rsi_status_t sim_link_accept(struct rsi_link **link, struct rsi_listener *listener,
                                     const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
-    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     struct sim_listener *sim_listener = (struct sim_listener *)(void *)listener;
-    rsi_status_t status = check_link_count((struct sim_poller *)(void *)poller, error);
-    if (status != RSI_OK) {
-        return status;
-    }
     struct sim_wire *wire = take_backlog(sim_listener);
     if (wire == NULL) {
         return RSI_WOULD_BLOCK;
     }
+    struct rsi_poller *poller = rsi_poller_choose(choice, hint_of_dialler(wire));
     struct sim_link *sim;
-    status = link_create(&sim, poller, error);
+    rsi_status_t status = check_link_count((struct sim_poller *)(void *)poller, error);
+    if (status == RSI_OK) {
+        status = link_create(&sim, poller, error);
+    }
     if (status != RSI_OK) {
         refuse_wire(wire);
         return status;
@@ -516,6 +525,14 @@ static void step_closing(struct sim_link *sim, uint64_t now_ns)
     }
 }
 
+/* LOST and later. */
+static void look_at_peer(struct sim_link *sim)
+{
+    pthread_mutex_lock(&sim->wire->lock);
+    sim->link.peer_has_ended |= sim_received(sim)->has_died;
+    pthread_mutex_unlock(&sim->wire->lock);
+}
+
 static void sim_link_poll_control(struct rsi_link *link, uint64_t now_ns)
 {
     struct sim_link *sim = to_sim(link);
@@ -536,6 +553,9 @@ static void sim_link_poll_control(struct rsi_link *link, uint64_t now_ns)
     case RSI_LINK_LOST:
     case RSI_LINK_CLOSED:
         break;
+    }
+    if (rsi_link_state(link) >= RSI_LINK_LOST) {
+        look_at_peer(sim);
     }
 }
 

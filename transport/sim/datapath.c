@@ -428,6 +428,16 @@ int sim_poller_fd(struct rsi_poller *base)
     return ((struct sim_poller *)(void *)base)->waker.fd;
 }
 
+void rsi_sim_die(struct rsi_link *link)
+{
+    struct sim_link *sim = to_sim(link);
+    pthread_mutex_lock(&sim->wire->lock);
+    sim_sent(sim)->has_ended = true;
+    sim_sent(sim)->has_died = true;
+    sim_wake_end(sim_peer_end(sim));
+    pthread_mutex_unlock(&sim->wire->lock);
+}
+
 void rsi_sim_cut(struct rsi_link *link, uint64_t ticks)
 {
     struct sim_link *sim = to_sim(link);

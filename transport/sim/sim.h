@@ -12,4 +12,11 @@
  */
 void rsi_sim_cut(struct rsi_link *link, uint64_t ticks);
 
+/*
+ * The other side of a sim link finds that the process of this side was killed: it takes what waits
+ * on the control lane, then it is LOST with peer_has_ended. Any thread; this side is only closed
+ * after it.
+ */
+void rsi_sim_die(struct rsi_link *link);
+
 #endif

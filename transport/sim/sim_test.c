@@ -197,6 +197,25 @@ static void test_cut_stops_everything(void **state)
     teardown_pair(&pair);
 }
 
+static void test_death_is_told_from_a_close(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        struct pair pair;
+        setup_pair(&pair, 5);
+        if (round == 0) {
+            rsi_sim_die(pair.links[0]);
+        }
+        sim->link_close(pair.links[0]);
+        for (uint32_t i = 0; i < 1000 && rsi_link_state(pair.links[1]) != RSI_LINK_LOST; i++) {
+            step(&pair, i % 2);
+        }
+        assert_int_equal(rsi_link_state(pair.links[1]), RSI_LINK_LOST);
+        assert_true(pair.links[1]->peer_has_ended == (round == 0));
+        teardown_pair(&pair);
+    }
+}
+
 static void test_name_is_taken_once(void **state)
 {
     (void)state;
@@ -215,8 +234,11 @@ static void test_name_is_taken_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_seed_repeats_a_run),   cmocka_unit_test(test_batches_are_seen_torn),
-        cmocka_unit_test(test_cut_loses_both_sides), cmocka_unit_test(test_cut_stops_everything),
+        cmocka_unit_test(test_seed_repeats_a_run),
+        cmocka_unit_test(test_batches_are_seen_torn),
+        cmocka_unit_test(test_cut_loses_both_sides),
+        cmocka_unit_test(test_cut_stops_everything),
+        cmocka_unit_test(test_death_is_told_from_a_close),
         cmocka_unit_test(test_name_is_taken_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

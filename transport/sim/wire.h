@@ -62,6 +62,7 @@ struct sim_direction {
     uint64_t consumed_due_tick;
 
     bool has_ended; /* the sender closed: nothing follows */
+    bool has_died;  /* it ended because its process did */
 };
 
 struct sim_end {

@@ -8,6 +8,8 @@
  * - Who dials greets first; who accepts answers a greeting that makes sense, and nothing else.
  *   So a stray web browser learns nothing, and a peer of another version learns which versions
  *   this side speaks.
+ * - An accepted link gets the poller that is next in turn, so that it has one; its greeting may
+ * name another. Nobody but this thread knows the link yet, so it just moves.
  * - Nothing here waits; the deadline is looked at in link_poll_control.
  */
 #include "core/clock.h"
@@ -103,8 +105,17 @@ static rsi_status_t make_link(struct rsi_tcp_link **link, struct rsi_poller *pol
     made->connect_deadline_ns =
         rsi_clock_now_ns() + rsi_tcp_domain(poller->domain)->connect_timeout_ns;
     tcp_poller->claimed_count++;
+    made->is_claimed = true;
     *link = made;
     return RSI_OK;
+}
+
+void rsi_tcp_link_unclaim(struct rsi_tcp_link *tcp)
+{
+    if (tcp->is_claimed) {
+        rsi_tcp_poller(tcp->base.poller)->claimed_count--;
+        tcp->is_claimed = false;
+    }
 }
 
 void rsi_tcp_link_destroy(struct rsi_link *link)
@@ -114,7 +125,7 @@ void rsi_tcp_link_destroy(struct rsi_link *link)
     }
     struct rsi_tcp_link *tcp = rsi_tcp_link(link);
     rsi_assert(tcp->fd < 0);
-    rsi_tcp_poller(link->poller)->claimed_count--;
+    rsi_tcp_link_unclaim(tcp);
     rsi_ring_fini(&link->out);
     rsi_ring_fini(&link->in);
     rsi_tcp_zerocopy_destroy(tcp->zerocopy);
@@ -240,6 +251,17 @@ static void hand_over(struct rsi_tcp_link *tcp)
     rsi_tcp_poller_push(tcp, RSI_TCP_COMMAND_ADD);
 }
 
+/* To the poller that the peer asks for, if that one has room. */
+static void move_home(struct rsi_tcp_link *tcp, uint32_t agent_hint)
+{
+    struct rsi_poller *home = rsi_poller_choose(&tcp->choice, agent_hint);
+    if (home != tcp->base.poller && rsi_tcp_poller(home)->claimed_count < home->link_count_max) {
+        rsi_tcp_poller(tcp->base.poller)->claimed_count--;
+        rsi_tcp_poller(home)->claimed_count++;
+        tcp->base.poller = home;
+    }
+}
+
 static void take_greeting(struct rsi_tcp_link *tcp)
 {
     struct rsi_greeting greeting;
@@ -264,6 +286,9 @@ static void take_greeting(struct rsi_tcp_link *tcp)
         return;
     }
     tcp->base.peer_greeting = greeting;
+    if (!tcp->is_dialled) {
+        move_home(tcp, greeting.agent_hint);
+    }
     hand_over(tcp);
 }
 
@@ -459,7 +484,6 @@ static rsi_status_t accept_socket(int *fd, struct rsi_tcp_listener *listener,
 rsi_status_t rsi_tcp_link_accept(struct rsi_link **link, struct rsi_listener *base,
                                  const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
-    struct rsi_poller *poller = rsi_poller_choose(choice, 0);
     struct rsi_tcp_listener *listener = (struct rsi_tcp_listener *)(void *)base;
     int fd = -1;
     rsi_status_t status = accept_socket(&fd, listener, error);
@@ -467,12 +491,13 @@ rsi_status_t rsi_tcp_link_accept(struct rsi_link **link, struct rsi_listener *ba
         return status;
     }
     struct rsi_tcp_link *tcp = NULL;
-    status = make_link(&tcp, poller, error);
+    status = make_link(&tcp, rsi_poller_choose(choice, 0), error);
     if (status != RSI_OK) {
         close(fd); /* the peer sees the end; it would wait for a greeting in vain */
         return status;
     }
     tcp->fd = fd;
+    tcp->choice = *choice;
     tcp->step = RSI_TCP_AWAIT_GREETING;
     snprintf(tcp->url_text, sizeof(tcp->url_text), "%s", listener->url);
     describe_ends(tcp);

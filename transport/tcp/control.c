@@ -423,6 +423,7 @@ static void close_step(struct rsi_tcp_link *tcp, uint64_t now_ns)
         close(tcp->fd);
         tcp->fd = -1;
     }
+    rsi_tcp_link_unclaim(tcp);
     rsi_link_set_state(&tcp->base, RSI_LINK_CLOSED);
 }
 

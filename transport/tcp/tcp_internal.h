@@ -173,7 +173,7 @@ struct rsi_tcp_poller {
     struct rsi_mailbox commands; /* control thread -> owner thread */
 
     /* Control thread. */
-    uint32_t claimed_count; /* links made for this poller and not destroyed yet */
+    uint32_t claimed_count; /* links made for this poller and not CLOSED yet */
 
     /* Owner thread. */
     struct rsi_tcp_link **links;
@@ -197,9 +197,11 @@ struct rsi_tcp_link {
     /* Control thread; constant while the owner thread has the link. */
     int fd;
     bool is_dialled;
+    bool is_claimed; /* counted in poller->claimed_count */
     bool is_handed_over;
     enum rsi_tcp_greeting_step step;
-    uint32_t greeting_bytes; /* received */
+    struct rsi_poller_choice choice; /* accepted: until it is handed over */
+    uint32_t greeting_bytes;         /* received */
     uint64_t connect_deadline_ns;
     uint64_t close_deadline_ns; /* written before REMOVE is pushed */
     uint64_t drain_deadline_ns; /* 0: nothing to drain */
@@ -268,6 +270,8 @@ void rsi_tcp_connect_step(struct rsi_tcp_link *tcp);
 void rsi_tcp_connect_check(struct rsi_tcp_link *tcp, uint64_t now_ns);
 /* Ends connecting; the peer sees the end at once. Takes a link that never had a socket. */
 void rsi_tcp_connect_stop(struct rsi_tcp_link *tcp);
+/* CLOSED: its place in the poller is another's. */
+void rsi_tcp_link_unclaim(struct rsi_tcp_link *tcp);
 /* In CLOSED, or never begun. */
 void rsi_tcp_link_destroy(struct rsi_link *link);
 
