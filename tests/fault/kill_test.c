@@ -12,22 +12,14 @@
  */
 #include "tests/fault/resources.h"
 #include "tests/fault/stream.h"
+#include "tests/fault/stream_actors.h"
 
 #include <stdlib.h>
 #include <time.h>
 
 enum {
-    STEP_READY = 1,
-    STEP_STOP = 1,  /* allowed: the writer flushes and tells what it wrote */
-    STEP_LEAVE = 2, /* allowed: say goodbye */
-    STEP_STOPPED = 2,
-    RESULT_WRITTEN = 0,  /* writer */
-    RESULT_POSITION = 0, /* reader, of the writer's streams */
-    RESULT_STREAMS = 1,
-    RESULT_QUIET_NS = 2,
     KILL_COUNT = 200,
     WARM_UP_COUNT_MIN = 40,
-    RING_BYTES = 256 << 10,
     KILL_DELAY_NS = 12000000, /* at most; longer where everything is slower */
     HEAP_GROWTH_BYTES = 256 << 10,
 };
@@ -41,55 +33,14 @@ static const char *const small_broker[] = {
     "--log-bytes=1MiB",         "--message-bytes-max=64KiB", "--publication-count-max=64",
     "--publisher-count-max=64", "--topic-count-max=64",      NULL};
 
-static const ringside_options_t small_client = {.publish_ring_bytes = RING_BYTES,
-                                                .deliver_ring_bytes = RING_BYTES};
-
-/* ---- bystanders --------------------------------------------------------------------------------
- */
-
 /* A burst, then a rest: the machine is to have time for the victims too. */
-static void write_steadily(struct actor *self, void *arg)
-{
-    struct stream_writer writer;
-    (void)arg;
-    ringside_client_t *client = actor_connect(self, &small_client);
-    stream_writer_open(&writer, client, "fault.steady", 2, 1024, options.seed);
-    actor_reach(self, STEP_READY);
-    while (!actor_is_allowed(self, STEP_STOP)) {
-        ringside_status_t status = stream_write_burst(&writer, 16);
-        check(status >= 0, "publish: %s", ringside_error_text(client));
-        status = ringside_poll(client, 0, 2000000, NULL);
-        check(status == RINGSIDE_OK, "poll: %s", ringside_error_text(client));
-        actor_set_progress(self, writer.written_count);
-    }
-    actor_flush(client);
-    actor_set_result(self, RESULT_WRITTEN, writer.written_count);
-    actor_reach(self, STEP_STOPPED);
-    while (!actor_is_allowed(self, STEP_LEAVE)) {
-        actor_poll(client);
-    }
-    actor_close(client);
-}
-
-static void read_everything(struct actor *self, void *arg)
-{
-    static struct stream_reader reader;
-    ringside_options_t used = small_client;
-    (void)arg;
-    reader.self = self;
-    used.on_event = stream_on_event;
-    used.event_arg = &reader;
-    ringside_client_t *client = actor_connect(self, &used);
-    actor_subscribe(client, "fault.>", RINGSIDE_POLICY_BLOCK, stream_on_message, &reader);
-    actor_reach(self, STEP_READY);
-    while (!actor_is_allowed(self, STEP_LEAVE)) {
-        actor_poll(client);
-        actor_set_result(self, RESULT_POSITION, stream_reader_position_of(&reader, "writer"));
-        actor_set_result(self, RESULT_STREAMS, reader.stream_count);
-        actor_set_result(self, RESULT_QUIET_NS, reader.longest_quiet_ns);
-    }
-    actor_close(client);
-}
+static struct stream_writing steady_writing = {.prefix = "fault.steady",
+                                               .stream_count = 2,
+                                               .bytes_max = 1024,
+                                               .burst = 16,
+                                               .rest_ns = 2000000};
+static struct stream_reading everything = {
+    .subject = "fault.>", .policy = RINGSIDE_POLICY_BLOCK, .counted = "writer"};
 
 /* ---- victims -----------------------------------------------------------------------------------
  */
@@ -101,9 +52,9 @@ struct victim {
 
 static void keep_connecting(struct actor *self)
 {
-    actor_reach(self, STEP_READY);
+    actor_reach(self, STREAM_READY);
     for (;;) {
-        ringside_client_t *client = actor_connect(self, &small_client);
+        ringside_client_t *client = actor_connect(self, &stream_client_options);
         (void)ringside_close(client, 0);
     }
 }
@@ -117,8 +68,8 @@ static void pass_over(void *arg, const ringside_message_t *message)
 static void keep_subscribing(struct actor *self, uint64_t seed)
 {
     static const char *const subjects[] = {"fault.>", "fault.*.1", "fault.steady.0", "other.>"};
-    ringside_client_t *client = actor_connect(self, &small_client);
-    actor_reach(self, STEP_READY);
+    ringside_client_t *client = actor_connect(self, &stream_client_options);
+    actor_reach(self, STREAM_READY);
     for (;;) {
         ringside_subscription_t *subscription = NULL;
         const ringside_subscribe_options_t used = {
@@ -140,8 +91,8 @@ static void keep_publishing(struct actor *self, uint64_t seed)
 {
     struct stream_writer writer;
     char prefix[STREAM_NAME_BYTES];
-    ringside_client_t *client = actor_connect(self, &small_client);
-    actor_reach(self, STEP_READY);
+    ringside_client_t *client = actor_connect(self, &stream_client_options);
+    actor_reach(self, STREAM_READY);
     snprintf(prefix, sizeof(prefix), "fault.%s", self->name);
     stream_writer_open(&writer, client, prefix, 1 + (uint32_t)(seed % 3), STREAM_BYTES_MAX, seed);
     for (;;) {
@@ -153,8 +104,8 @@ static void keep_publishing(struct actor *self, uint64_t seed)
 
 static void keep_receiving(struct actor *self, uint64_t seed)
 {
-    ringside_client_t *client = actor_connect(self, &small_client);
-    actor_reach(self, STEP_READY);
+    ringside_client_t *client = actor_connect(self, &stream_client_options);
+    actor_reach(self, STREAM_READY);
     actor_subscribe(client, "fault.>", (ringside_policy_t)(RINGSIDE_POLICY_DROP + seed % 3),
                     pass_over, NULL);
     for (;;) {
@@ -192,7 +143,7 @@ static void kill_one(const struct broker *broker, uint64_t number, uint64_t *ran
     const struct timespec delay = {.tv_nsec = (long)delay_ns};
     snprintf(name, sizeof(name), "victim-%" PRIu64, number);
     actor_start(&actor, name, broker, suffer, &victim);
-    actor_await_step(&actor, STEP_READY);
+    actor_await_step(&actor, STREAM_READY);
     nanosleep(&delay, NULL); /* where in its part it dies */
     actor_kill(&actor);
 }
@@ -209,28 +160,22 @@ struct scene {
 static void begin_scene(struct scene *scene)
 {
     broker_start(&scene->broker, small_broker);
-    actor_start(&scene->reader, "reader", &scene->broker, read_everything, NULL);
-    actor_await_step(&scene->reader, STEP_READY);
-    actor_start(&scene->writer, "writer", &scene->broker, write_steadily, NULL);
-    actor_await_step(&scene->writer, STEP_READY);
+    actor_start(&scene->reader, "reader", &scene->broker, stream_read_actor, &everything);
+    actor_await_step(&scene->reader, STREAM_READY);
+    actor_start(&scene->writer, "writer", &scene->broker, stream_write_actor, &steady_writing);
+    actor_await_step(&scene->writer, STREAM_READY);
 }
 
 static void end_scene(struct scene *scene)
 {
-    actor_allow(&scene->writer, STEP_STOP);
-    actor_await_step(&scene->writer, STEP_STOPPED);
-    uint64_t written_count = actor_result(&scene->writer, RESULT_WRITTEN);
-    await(actor_result(&scene->reader, RESULT_POSITION) >= written_count,
-          "the bystander has %" PRIu64 " of %" PRIu64 " messages",
-          actor_result(&scene->reader, RESULT_POSITION), written_count);
+    uint64_t written_count = stream_stop_writer(&scene->writer);
+    stream_await_reader(&scene->reader, written_count);
     tell("the bystander: %" PRIu64 " messages of the steady writer, all; %" PRIu64
          " streams; longest time without a message %.1f ms",
-         written_count, actor_result(&scene->reader, RESULT_STREAMS),
-         (double)actor_result(&scene->reader, RESULT_QUIET_NS) / 1e6);
-    actor_allow(&scene->writer, STEP_LEAVE);
-    actor_allow(&scene->reader, STEP_LEAVE);
-    actor_join(&scene->writer);
-    actor_join(&scene->reader);
+         written_count, actor_result(&scene->reader, STREAM_RESULT_STREAMS),
+         (double)actor_result(&scene->reader, STREAM_RESULT_QUIET_NS) / 1e6);
+    stream_leave(&scene->writer);
+    stream_leave(&scene->reader);
     check(broker_stop(&scene->broker) == 0, "the broker did not stop cleanly");
 }
 

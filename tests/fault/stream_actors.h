@@ -1,0 +1,64 @@
+/*
+ * Actors that write and read numbered streams until they are told to stop: the traffic of the fault
+ * tests.
+ */
+#ifndef RSI_TESTS_FAULT_STREAM_ACTORS_H
+#define RSI_TESTS_FAULT_STREAM_ACTORS_H
+
+#include "tests/fault/stream.h"
+
+enum {
+    /* Steps that they reach. */
+    STREAM_READY = 1,   /* publishers are open; subscribed */
+    STREAM_STOPPED = 2, /* writer: all it wrote has arrived, and it told how much that is */
+    /* Steps that they are allowed. */
+    STREAM_STOP = 1,  /* writer: write no more */
+    STREAM_LEAVE = 2, /* say goodbye */
+    /* A writer's results; its progress is the number of messages written. */
+    STREAM_RESULT_WRITTEN = 0,
+    STREAM_RESULT_REFUSED = 1, /* how often there was no room */
+    /* A reader's results; its progress is its position: messages received or left out. */
+    STREAM_RESULT_POSITION = 0, /* of the streams of `counted` */
+    STREAM_RESULT_RECEIVED = 1,
+    STREAM_RESULT_GAPS = 2, /* messages left out */
+    STREAM_RESULT_STREAMS = 3,
+    STREAM_RESULT_QUIET_NS = 4,
+    /* Both: how the connection ended before it was told to leave; the event's text is the actor's.
+     */
+    STREAM_RESULT_EVENT = 8, /* LOST or CLOSED; 0: it did not */
+    STREAM_RESULT_STATUS = 9,
+
+    STREAM_RING_BYTES = 256 << 10,
+};
+
+/* Small rings, both ways. */
+extern const ringside_options_t stream_client_options;
+
+struct stream_writing {
+    const char *prefix;
+    uint32_t stream_count;
+    uint32_t bytes_max;
+    uint32_t burst;   /* messages at a time */
+    uint64_t rest_ns; /* after each burst */
+    bool may_end;     /* else a connection that ends fails the test */
+};
+
+struct stream_reading {
+    const char *subject;
+    ringside_policy_t policy;
+    const char *counted; /* publisher whose streams RESULT_POSITION counts; NULL: all */
+    bool allows_gaps;
+    bool may_end;
+};
+
+/* For actor_start; arg is a struct stream_writing or stream_reading. */
+void stream_write_actor(struct actor *self, void *arg);
+void stream_read_actor(struct actor *self, void *arg);
+
+/* Stops the writer and waits until all it wrote has arrived at the broker; how much that is. */
+uint64_t stream_stop_writer(struct actor *writer);
+/* Waits until the reader's RESULT_POSITION is that; each step of progress puts the hang off. */
+void stream_await_reader(struct actor *reader, uint64_t position);
+void stream_leave(struct actor *actor);
+
+#endif
