@@ -42,7 +42,11 @@ void rsi_catalogue_fini(struct rsi_catalogue *catalogue)
     HASH_CLEAR(hh, catalogue->by_subject);
     for (uint32_t i = 0; catalogue->publications != NULL && i < catalogue->publication_count_max;
          i++) {
-        free(catalogue->publications[i]);
+        struct rsi_publication_entry *entry = catalogue->publications[i];
+        if (entry != NULL) {
+            rsi_publication_fini(&entry->publication);
+        }
+        free(entry);
     }
     for (uint32_t i = 0; catalogue->topics != NULL && i < catalogue->topic_count_max; i++) {
         free(catalogue->topics[i]);
@@ -85,11 +89,16 @@ static struct rsi_topic_entry *make_topic(struct rsi_catalogue *catalogue, const
         return NULL;
     }
     rsi_text_copy(topic->subject, sizeof(topic->subject), subject);
+    HASH_ADD_STR(catalogue->by_subject, subject, topic);
+    if (!rsi_hash_has(topic)) {
+        free(topic);
+        (void)rsi_fail(error, RSI_E_NO_MEMORY, "the broker has no memory for a topic");
+        return NULL;
+    }
     topic->id = id;
     catalogue->last_topic_id = id;
     catalogue->topics[id & (catalogue->topic_count_max - 1)] = topic;
     catalogue->topic_count++;
-    HASH_ADD_STR(catalogue->by_subject, subject, topic);
     return topic;
 }
 
@@ -104,6 +113,7 @@ static void free_publication(struct rsi_catalogue *catalogue, struct rsi_publica
 {
     catalogue->publications[entry->publication.id & (catalogue->publication_count_max - 1)] = NULL;
     catalogue->publication_count--;
+    rsi_publication_fini(&entry->publication);
     free(entry);
 }
 

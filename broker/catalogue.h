@@ -8,8 +8,7 @@
 #define RSI_BROKER_CATALOGUE_H
 
 #include "broker/data_agent.h"
-
-#include <uthash.h>
+#include "broker/hash.h"
 
 enum rsi_topic_state {
     RSI_TOPIC_LIVE,   /* somebody publishes on it, or a log still holds frames of it */

@@ -114,21 +114,15 @@ const char *rsi_connection_describe(const struct rsi_connection *connection, cha
 /* ---- life --------------------------------------------------------------------------------------
  */
 
-struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
-                                             struct rsi_endpoint_domain *domain,
-                                             struct rsi_link *link, uint64_t now_ns)
+void rsi_connection_init(struct rsi_connection *connection, struct rsi_control_agent *control,
+                         struct rsi_endpoint_domain *domain, struct rsi_link *link, uint64_t now_ns)
 {
-    struct rsi_connection *connection = calloc(1, sizeof(*connection));
-    if (connection == NULL) {
-        return NULL;
-    }
     connection->control = control;
     connection->domain = domain;
     connection->link = link;
     connection->state = RSI_CONNECTION_ACCEPTED;
     connection->deadline_ns = now_ns + control->settings->authenticate_timeout_ns;
     control->counts.unauthenticated++;
-    return connection;
 }
 
 void rsi_connection_destroy(struct rsi_connection *connection)

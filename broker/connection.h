@@ -10,10 +10,9 @@
 
 #include "broker/catalogue.h"
 #include "broker/endpoints.h"
+#include "broker/hash.h"
 #include "broker/metrics.h"
 #include "transport/control_codec.h"
-
-#include <uthash.h>
 
 struct rsi_control_agent;
 
@@ -117,11 +116,11 @@ struct rsi_connection {
     char end_text[RSI_FAREWELL_BYTES];
 };
 
-/* Takes an accepted link; NULL: no memory, and the link stays the caller's. */
-struct rsi_connection *rsi_connection_create(struct rsi_control_agent *control,
-                                             struct rsi_endpoint_domain *domain,
-                                             struct rsi_link *link, uint64_t now_ns);
-/* ENDED only. */
+/* Takes zeroed memory of malloc and an accepted link. */
+void rsi_connection_init(struct rsi_connection *connection, struct rsi_control_agent *control,
+                         struct rsi_endpoint_domain *domain, struct rsi_link *link,
+                         uint64_t now_ns);
+/* ENDED only; frees it. */
 void rsi_connection_destroy(struct rsi_connection *connection);
 
 /* Does all that can be done now, bounded. Returns how many steps and messages that were. */

@@ -96,6 +96,7 @@ void rsi_control_agent_fini(struct rsi_control_agent *control)
         return;
     }
     close(control->epoll_fd);
+    free(control->spare);
     rsi_catalogue_fini(&control->catalogue);
     memset(control, 0, sizeof(*control));
 }
@@ -124,12 +125,9 @@ static void pause_domain(struct rsi_control_agent *control, struct rsi_endpoint_
 static void add_connection(struct rsi_control_agent *control, struct rsi_endpoint_domain *domain,
                            struct rsi_link *link, uint64_t now_ns)
 {
-    struct rsi_connection *connection = rsi_connection_create(control, domain, link, now_ns);
-    if (connection == NULL) {
-        /* A link cannot be let go of without somebody who waits for CLOSED. */
-        rsi_log_error("broker", "no memory for a connection");
-        rsi_assert(connection != NULL);
-    }
+    struct rsi_connection *connection = control->spare;
+    control->spare = NULL;
+    rsi_connection_init(connection, control, domain, link, now_ns);
     connection->next = control->connections;
     control->connections = connection;
     control->connection_count++;
@@ -145,21 +143,39 @@ static void add_connection(struct rsi_control_agent *control, struct rsi_endpoin
     }
 }
 
+/* One connection: memory first, then the link. */
+static rsi_status_t accept_one(struct rsi_control_agent *control,
+                               struct rsi_endpoint_listener *listener, uint64_t now_ns,
+                               struct rsi_error *error)
+{
+    struct rsi_endpoint_domain *domain = listener->domain;
+    const struct rsi_poller_choice choice = {
+        .pollers = domain->pollers,
+        .count = control->endpoints->agent_count,
+        .otherwise = control->next_agent,
+    };
+    if (control->spare == NULL) {
+        control->spare = calloc(1, sizeof(*control->spare));
+    }
+    if (control->spare == NULL) {
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a connection");
+    }
+    struct rsi_link *link = NULL;
+    rsi_status_t status = domain->transport->link_accept(&link, listener->listener, &choice, error);
+    if (status == RSI_OK) {
+        add_connection(control, domain, link, now_ns);
+    }
+    return status;
+}
+
 static uint32_t accept_from(struct rsi_control_agent *control,
                             struct rsi_endpoint_listener *listener, uint64_t now_ns)
 {
     struct rsi_endpoint_domain *domain = listener->domain;
     uint32_t accept_count = 0;
     while (accept_count < ACCEPTS_PER_PASS) {
-        const struct rsi_poller_choice choice = {
-            .pollers = domain->pollers,
-            .count = control->endpoints->agent_count,
-            .otherwise = control->next_agent,
-        };
-        struct rsi_link *link = NULL;
         struct rsi_error error = {0};
-        rsi_status_t status =
-            domain->transport->link_accept(&link, listener->listener, &choice, &error);
+        rsi_status_t status = accept_one(control, listener, now_ns, &error);
         if (status == RSI_WOULD_BLOCK) {
             break;
         }
@@ -171,7 +187,6 @@ static uint32_t accept_from(struct rsi_control_agent *control,
         }
         accept_count++;
         control->next_agent = (control->next_agent + 1) % control->endpoints->agent_count;
-        add_connection(control, domain, link, now_ns);
     }
     return accept_count;
 }

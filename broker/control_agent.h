@@ -33,6 +33,9 @@ struct rsi_control_agent {
     struct rsi_catalogue catalogue;
     struct rsi_connection *connections; /* list */
     uint32_t connection_count;
+    /* Zeroed memory for the next connection, there before a link is accepted: a link cannot be let
+     * go of without somebody who waits for its end. NULL: to be made. */
+    struct rsi_connection *spare;
     uint32_t next_agent; /* home of the next link */
     uint64_t last_session_id;
     struct rsi_broker_counts counts;

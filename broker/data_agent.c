@@ -113,15 +113,21 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
     agent->leaving_count++;
 }
 
+/* Other agents may log frames of the topic from here on, so it cannot be refused; those who would
+ * miss them for lack of memory can. */
 static void apply_publication_open(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_publication *publication = edit->publication;
-    struct rsi_error error = {0};
-    if (rsi_topic_index_add_topic(&agent->topics, publication->topic, publication->subject,
-                                  publication->subject_bytes, &error) != RSI_OK) {
-        /* Without its topic no agent could walk the log: an agent cannot go on without memory. */
-        rsi_log_error("broker", "%s", error.text);
-        rsi_assert(error.status != RSI_E_NO_MEMORY);
+    struct rsi_session *session;
+    uint32_t cursor = 0;
+    rsi_topic_index_add_topic(&agent->topics, publication->topic_memory[agent->index],
+                              publication->topic, publication->subject, publication->subject_bytes);
+    publication->topic_memory[agent->index] = NULL;
+    while ((session = rsi_topic_index_next_unmatched(&agent->topics, publication->topic,
+                                                     &cursor)) != NULL) {
+        rsi_agent_fault(agent, session, RSI_E_NO_MEMORY,
+                        "the broker has no memory for a subscription that matches %s",
+                        publication->subject);
     }
     if (edit->session->agent == agent->index) {
         edit->session->data.aliases[publication->alias] = publication;
@@ -701,6 +707,29 @@ void rsi_data_plane_stop(struct rsi_data_plane *plane)
     }
 }
 
+static bool make_topic_memory(const struct rsi_data_plane *plane,
+                              struct rsi_publication *publication)
+{
+    for (uint32_t i = 0; i < plane->options.agent_count; i++) {
+        struct rsi_topic **memory = &publication->topic_memory[i];
+        if (*memory == NULL) {
+            *memory = calloc(1, sizeof(**memory));
+        }
+        if (*memory == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void rsi_publication_fini(struct rsi_publication *publication)
+{
+    for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX; i++) {
+        free(publication->topic_memory[i]);
+        publication->topic_memory[i] = NULL;
+    }
+}
+
 rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane, const struct rsi_edit *edit,
                                  uint64_t *ticket)
 {
@@ -712,6 +741,9 @@ rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane, const struct rsi_
     }
     if (edit->kind == RSI_EDIT_PUBLICATION_OPEN) {
         struct rsi_publication *publication = edit->publication;
+        if (!make_topic_memory(plane, publication)) {
+            return RSI_E_NO_MEMORY;
+        }
         publication->home_agent = edit->session->agent;
         publication->next_sequence = 1;
         rsi_store_relaxed(

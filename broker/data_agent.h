@@ -50,6 +50,9 @@ struct rsi_publication {
     uint16_t subject_bytes;
     char publisher_name[RSI_NAME_BYTES_MAX + 1];
     uint16_t publisher_name_bytes;
+    /* Memory for its topic, one for each agent, which takes it when it applies the edit: agents
+     * are not to lack it. Made by rsi_data_plane_post. */
+    struct rsi_topic *topic_memory[RSI_AGENT_COUNT_MAX];
     /* Home agent. */
     uint64_t next_sequence; /* of the next frame admitted; begins at 1 */
     uint64_t close_pos;     /* of the ingress ring: admit up to here, then it is closed */
@@ -202,9 +205,13 @@ void rsi_data_plane_stop(struct rsi_data_plane *plane);
 /* After stop, or when start was never called. NULL is fine. */
 void rsi_data_plane_destroy(struct rsi_data_plane *plane);
 
+/* Frees what posting made for it and no agent took. Its own memory is the caller's. */
+void rsi_publication_fini(struct rsi_publication *publication);
+
 /*
  * Control agent. Posts an edit and wakes the agents; *ticket tells it done through
  * rsi_data_plane_is_applied. WOULD_BLOCK: the list is full; try again when agents have moved on.
+ * NO_MEMORY: there is none for a topic; try again later.
  * PUBLICATION_OPEN enters the publication in the table; the caller keeps the memory until RETIRE
  * was applied by all.
  */

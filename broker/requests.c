@@ -107,6 +107,12 @@ static void take_open_publisher(struct rsi_connection *connection,
         return;
     }
     HASH_ADD(hh, connection->publications, alias, sizeof(entry->alias), entry);
+    if (!rsi_hash_has(entry)) {
+        rsi_catalogue_cancel(&control->catalogue, entry);
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+               "the broker has no memory for a publication");
+        return;
+    }
     connection->publication_count++;
     add_request(connection, RSI_REQUEST_OPEN_PUBLISHER, number)->publication = entry;
 }
@@ -220,6 +226,12 @@ static void take_subscribe(struct rsi_connection *connection,
         return;
     }
     HASH_ADD(hh, connection->subscriptions, id, sizeof(entry->id), entry);
+    if (!rsi_hash_has(entry)) {
+        free(entry);
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+               "the broker has no memory for a subscription");
+        return;
+    }
     connection->subscription_count++;
     add_request(connection, RSI_REQUEST_SUBSCRIBE, number)->subscription = entry;
 }

@@ -110,22 +110,28 @@ static void topic_drop_match(const struct rsi_topic_index *index, struct rsi_top
     }
 }
 
-rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t id,
-                                       const char *subject, uint16_t subject_bytes,
-                                       struct rsi_error *error)
+/* The memory for a topic in its slot: what an earlier topic left there, or what was given. */
+static struct rsi_topic *take_slot(struct rsi_topic_index *index, uint32_t id,
+                                   struct rsi_topic *memory)
+{
+    struct rsi_topic **slot = &index->topics[id & (index->topic_count_max - 1)];
+    if (!*slot) {
+        *slot = memory;
+    } else {
+        free(memory);
+    }
+    return *slot;
+}
+
+void rsi_topic_index_add_topic(struct rsi_topic_index *index, struct rsi_topic *memory, uint32_t id,
+                               const char *subject, uint16_t subject_bytes)
 {
     if (rsi_topic_index_find(index, id)) {
-        return RSI_OK;
+        free(memory);
+        return;
     }
-    uint32_t slot = id & (index->topic_count_max - 1);
-    struct rsi_topic *topic = index->topics[slot];
-    if (!topic) {
-        topic = calloc(1, sizeof(*topic));
-        if (!topic) {
-            return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for topic %s", subject);
-        }
-        index->topics[slot] = topic;
-    }
+    struct rsi_topic *topic = take_slot(index, id, memory);
+    rsi_assert(topic != NULL);
     rsi_assert(!topic->is_used);
     rsi_assert(topic->match_count == 0);
     topic->id = id;
@@ -133,21 +139,37 @@ rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t i
     memcpy(topic->subject, subject, subject_bytes);
     topic->subject[subject_bytes] = 0;
 
-    uint32_t match_count = 0;
+    /* From the first session that is left out on, no other gets a match: one with two subscriptions
+     * would else have the second without the first. */
+    bool has_memory = true;
     for (uint32_t i = 0; i < index->subscription_count; i++) {
-        match_count += topic_matches(topic, &index->subscriptions[i]);
-    }
-    if (!topic_reserve(topic, match_count)) {
-        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u subscriptions of topic %s",
-                        match_count, topic->subject);
-    }
-    for (uint32_t i = 0; i < index->subscription_count; i++) {
-        if (topic_matches(topic, &index->subscriptions[i])) {
-            topic_add_match(index, topic, &index->subscriptions[i], true);
+        const struct rsi_subscription *subscription = &index->subscriptions[i];
+        if (!topic_matches(topic, subscription)) {
+            continue;
         }
+        if (!rsi_topic_match_of(topic, subscription->session, topic_slot(index, topic))) {
+            has_memory = has_memory && topic_reserve(topic, 1);
+            if (!has_memory) {
+                continue;
+            }
+        }
+        topic_add_match(index, topic, subscription, true);
     }
     topic->is_used = true;
-    return RSI_OK;
+}
+
+struct rsi_session *rsi_topic_index_next_unmatched(const struct rsi_topic_index *index, uint32_t id,
+                                                   uint32_t *cursor)
+{
+    const struct rsi_topic *topic = rsi_topic_index_find(index, id);
+    while (*cursor < index->subscription_count) {
+        const struct rsi_subscription *subscription = &index->subscriptions[(*cursor)++];
+        if (topic_matches(topic, subscription) &&
+            !rsi_topic_match_of(topic, subscription->session, topic_slot(index, topic))) {
+            return subscription->session;
+        }
+    }
+    return NULL;
 }
 
 void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id)
@@ -204,7 +226,9 @@ static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at
             continue;
         }
         struct rsi_match *match = rsi_topic_match_of(topic, subscription->session, slot);
-        rsi_assert(match != NULL);
+        if (!match) {
+            continue; /* left out for lack of memory when the topic came */
+        }
         match->subscription_count--;
         if (!subscription->no_echo) {
             match->echo_count--;

@@ -57,10 +57,17 @@ RSI_MUST_CHECK rsi_status_t rsi_topic_index_init(struct rsi_topic_index *index,
                                                  uint32_t topic_count_max, struct rsi_error *error);
 void rsi_topic_index_fini(struct rsi_topic_index *index);
 
-/* Does nothing if it is there. RSI_E_NO_MEMORY changes nothing. */
-RSI_MUST_CHECK rsi_status_t rsi_topic_index_add_topic(struct rsi_topic_index *index, uint32_t id,
-                                                      const char *subject, uint16_t subject_bytes,
-                                                      struct rsi_error *error);
+/*
+ * Takes `memory`, zeroed and of malloc, and frees it when it needs none. Does nothing else if the
+ * topic is there. Cannot fail; but sessions for whose match there is no memory are left out, and
+ * rsi_topic_index_next_unmatched tells them.
+ */
+void rsi_topic_index_add_topic(struct rsi_topic_index *index, struct rsi_topic *memory, uint32_t id,
+                               const char *subject, uint16_t subject_bytes);
+/* The next session, from *cursor on (start at 0), that has a subscription which matches the topic
+ * and no match; NULL at the end. A session may come more than once. */
+struct rsi_session *rsi_topic_index_next_unmatched(const struct rsi_topic_index *index, uint32_t id,
+                                                   uint32_t *cursor);
 void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id);
 
 /* `subscription` is copied. RSI_E_NO_MEMORY changes nothing. */

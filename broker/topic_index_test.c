@@ -122,9 +122,13 @@ static void step(struct fixture *fixture, uint64_t *random, uint32_t *next_topic
             const char *subject = subjects[next_random(random, 6)];
             fixture->topic_ids[slot] = slot + TOPIC_COUNT * ++*next_topic;
             fixture->topic_subjects[slot] = subject;
-            assert_int_equal(rsi_topic_index_add_topic(&fixture->index, fixture->topic_ids[slot],
-                                                       subject, (uint16_t)strlen(subject), NULL),
-                             RSI_OK);
+            struct rsi_topic *memory = calloc(1, sizeof(*memory));
+            assert_non_null(memory);
+            rsi_topic_index_add_topic(&fixture->index, memory, fixture->topic_ids[slot], subject,
+                                      (uint16_t)strlen(subject));
+            uint32_t cursor = 0;
+            assert_null(
+                rsi_topic_index_next_unmatched(&fixture->index, fixture->topic_ids[slot], &cursor));
         }
         break;
     case 1: /* a session leaves with all it has */

@@ -135,6 +135,13 @@ void actor_signal(const struct actor *actor, int number)
     check(kill(actor->pid, number) == 0, "kill %s: %s", actor->name, strerror(errno));
 }
 
+void actor_forget(struct actor *actor)
+{
+    check(actor->pid == 0, "%s still runs", actor->name);
+    munmap(actor->shared, sizeof(*actor->shared));
+    actor->shared = NULL;
+}
+
 void actor_kill(struct actor *actor)
 {
     int status = 0;
@@ -143,8 +150,7 @@ void actor_kill(struct actor *actor)
     check(WIFSIGNALED(status), "%s had ended with code %d before it was killed", actor->name,
           WEXITSTATUS(status));
     actor->pid = 0;
-    munmap(actor->shared, sizeof(*actor->shared));
-    actor->shared = NULL;
+    actor_forget(actor);
 }
 
 void actor_await_progress(struct actor *actor, uint64_t progress)

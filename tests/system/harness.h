@@ -129,8 +129,11 @@ void program_start(struct program *program, const char *name, const char *const 
 void program_await_ready(struct program *program, char *text, size_t text_bytes);
 /* Waits for the end; fails the test when it hangs. Exit code, or 128 + signal. */
 int program_wait(struct program *program);
-bool program_has_ended(struct program *program);
+bool program_has_ended(const struct program *program);
 void program_signal(const struct program *program, int number);
+
+/* The path of a library that the build put into its bin folder; false when it has none. */
+bool test_library(char *path, const char *name);
 
 /* Runs a program to its end. `output` gets what it wrote, `input` may be NULL. */
 int run_command(const char *const *arguments, char *output, size_t output_bytes);
@@ -188,8 +191,10 @@ void actor_start(struct actor *actor, const char *name, const struct broker *bro
 void actor_allow(struct actor *actor, uint64_t step);
 void actor_await_step(struct actor *actor, uint64_t step);
 void actor_join(struct actor *actor);
-/* SIGKILL; nothing of it is left afterwards. */
+/* SIGKILL; it is forgotten too. */
 void actor_kill(struct actor *actor);
+/* It has been joined: gives back the memory shared with it, results included. */
+void actor_forget(struct actor *actor);
 void actor_signal(const struct actor *actor, int number);
 /* Waits until its progress is at least that; each step of progress puts the hang off. */
 void actor_await_progress(struct actor *actor, uint64_t progress);

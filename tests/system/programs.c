@@ -35,6 +35,12 @@ void rsi_programs_init(void)
     snprintf(bin_folder, sizeof(bin_folder), "%s", dirname(path));
 }
 
+bool test_library(char *path, const char *name)
+{
+    int bytes = snprintf(path, PATH_BYTES, "%s/%s", bin_folder, name);
+    return bytes < PATH_BYTES && access(path, R_OK) == 0;
+}
+
 /* ---- programs ----------------------------------------------------------------------------------
  */
 
@@ -146,7 +152,7 @@ int program_wait(struct program *program)
     return code_of(status);
 }
 
-bool program_has_ended(struct program *program)
+bool program_has_ended(const struct program *program)
 {
     siginfo_t info = {0};
     return waitid(P_PID, (id_t)program->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -346,8 +352,9 @@ static size_t count_entries(const char *path)
     size_t count = 0;
     DIR *folder = opendir(path);
     check(folder != NULL, "%s: %s", path, strerror(errno));
-    while (readdir(folder) != NULL) {
-        count++;
+    const struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        count += entry->d_name[0] != '.';
     }
     closedir(folder);
     return count;

@@ -157,14 +157,22 @@ static void file_remove(const struct rsi_shm_listener *listener)
 
 /* ---- the listener --------------------------------------------------------------------------- */
 
+static int reserve_open(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static rsi_status_t listener_open(struct rsi_shm_listener *listener, struct rsi_error *error)
 {
+    rsi_status_t status = RSI_OK;
+    listener->reserve_fd = reserve_open();
     listener->socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (listener->socket_fd < 0) {
-        return rsi_fail_errno(error, rsi_status_from_errno(errno), errno, "cannot make a socket");
+    if (listener->socket_fd < 0 || listener->reserve_fd < 0) {
+        status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno, "cannot make a socket");
+        goto close_socket;
     }
     int directory_fd = -1;
-    rsi_status_t status = directory_open(listener->address.sun_path, &directory_fd, error);
+    status = directory_open(listener->address.sun_path, &directory_fd, error);
     if (status != RSI_OK) {
         goto close_socket;
     }
@@ -185,7 +193,12 @@ static rsi_status_t listener_open(struct rsi_shm_listener *listener, struct rsi_
 remove_file:
     file_remove(listener);
 close_socket:
-    close(listener->socket_fd);
+    if (listener->socket_fd >= 0) {
+        close(listener->socket_fd);
+    }
+    if (listener->reserve_fd >= 0) {
+        close(listener->reserve_fd);
+    }
     return status;
 }
 
@@ -223,6 +236,9 @@ void rsi_shm_listener_destroy(struct rsi_listener *base)
     struct rsi_shm_listener *listener = rsi_shm_listener(base);
     file_remove(listener);
     close(listener->socket_fd); /* resets who still waits, and leaves the epoll set */
+    if (listener->reserve_fd >= 0) {
+        close(listener->reserve_fd);
+    }
     free(listener);
 }
 
@@ -282,6 +298,32 @@ static bool uid_is_allowed(const struct rsi_shm_domain *domain, uid_t uid)
     return false;
 }
 
+/* Without a descriptor the peer would wait in vain and keep the listener readable: it is told. */
+static void refuse_one(struct rsi_shm_listener *listener)
+{
+    if (listener->reserve_fd >= 0) {
+        close(listener->reserve_fd);
+    }
+    int fd = accept4(listener->socket_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        rsi_shm_turn_away(fd, "the broker has no descriptor left for another link (ulimit -n)");
+    }
+    listener->reserve_fd = reserve_open();
+}
+
+static rsi_status_t fail_accept(struct rsi_shm_listener *listener, int errno_value,
+                                struct rsi_error *error)
+{
+    if (errno_value == EMFILE || errno_value == ENFILE) {
+        refuse_one(listener);
+        return rsi_fail(error, RSI_E_NO_DESCRIPTORS,
+                        "no descriptor left for a peer that connected; it was turned away; raise "
+                        "ulimit -n");
+    }
+    return rsi_fail_errno(error, rsi_status_from_errno(errno_value), errno_value,
+                          "cannot accept at %s", listener->url);
+}
+
 rsi_status_t rsi_shm_listener_take(struct rsi_shm_listener *listener, int *socket_fd,
                                    char *peer_text, size_t peer_text_bytes, struct rsi_error *error)
 {
@@ -290,9 +332,7 @@ rsi_status_t rsi_shm_listener_take(struct rsi_shm_listener *listener, int *socke
         if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
             return RSI_WOULD_BLOCK;
         }
-        return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
-                              "cannot accept at %s (too few descriptors? raise ulimit -n)",
-                              listener->url);
+        return fail_accept(listener, errno, error);
     }
     struct ucred peer;
     socklen_t peer_bytes = sizeof(peer);

@@ -30,6 +30,7 @@ struct rsi_shm_domain {
 struct rsi_shm_listener {
     struct rsi_listener base;
     int socket_fd;
+    int reserve_fd; /* given up for a moment to refuse a peer when no descriptor is left */
     struct sockaddr_un address;
     dev_t file_device; /* which socket file is ours */
     ino_t file_inode;
