@@ -2,8 +2,11 @@
  * The client object from inside: what the files of this folder share.
  *
  * Design notes
- * - One thread. A client is control thread and owner thread of its one link, so nothing here is
- *   atomic and the poller has no wakers.
+ * - One thread. A client is control thread and owner thread of its links, so nothing here is
+ *   atomic and the pollers have no wakers.
+ * - A session outlives its link (resume.c). While it has none, `link` is the dead one: its rings
+ *   take what is published and give what had arrived, as far as they go. The next link takes over
+ *   in one step inside a pass, so whoever makes a pass must look at `link` anew after it.
  * - Work happens in passes (session.c): move positions, take control messages. Only
  *   ringside_poll also hands over frames (deliver.c), so no callback ever runs inside another call.
  *   While a call waits for the broker's answer, frames stay in the in ring; answers come on the
@@ -30,6 +33,7 @@
 #include <stdint.h>
 
 #define RSI_CLIENT_TIMEOUT_NS        UINT64_C(5000000000) /* where a call's time-out is 0 */
+#define RSI_CLIENT_RESUME_TIMEOUT_NS UINT64_C(30000000000)
 #define RSI_CLIENT_TRANSPORT_WHY_MAX 1024u
 #define RSI_CLIENT_DEVICE_BYTES_MAX  63u
 
@@ -56,6 +60,7 @@
 enum rsi_client_phase {
     RSI_CLIENT_CONNECTING, /* ringside_connect is at work; the application has no client yet */
     RSI_CLIENT_OPEN,       /* the session is in use */
+    RSI_CLIENT_RESUMING,   /* in use, but its link is gone and the next one not there yet */
     RSI_CLIENT_ENDING,     /* goodbye or failure: nothing new; what arrived is still handed over */
     RSI_CLIENT_ENDED,      /* all was handed over, the last event too; every call says why */
 };
@@ -69,12 +74,22 @@ enum rsi_object_state {
     RSI_OBJECT_CLOSED,    /* close answered; whoever waits frees it */
 };
 
+/* Where an object stands while a new broker is told of what the old one knew. */
+enum rsi_renewal {
+    RSI_RENEWAL_NONE,  /* not told of it */
+    RSI_RENEWAL_ASKED, /* told, not answered */
+    RSI_RENEWAL_DONE,  /* the new broker knows it */
+};
+
 /* Head of everything that the broker is asked to make and to close. */
 struct rsi_object {
     enum rsi_object_state state;
-    bool is_publisher; /* else a subscription */
-    bool is_abandoned; /* no call waits for it: freed when its answer comes */
-    uint64_t request;  /* of the answer awaited */
+    bool is_publisher;  /* else a subscription */
+    bool is_abandoned;  /* no call waits for it: freed when its answer comes */
+    uint64_t request;   /* of the answer awaited */
+    bool is_resend_due; /* the request was lost with its link */
+    enum rsi_renewal renewal;
+    uint64_t renewal_request;
 };
 
 struct ringside_publisher {
@@ -90,6 +105,7 @@ struct ringside_subscription {
     struct rsi_object object;
     struct ringside_client *client;
     uint64_t id;
+    ringside_policy_t policy;
     bool no_echo;
     bool is_active; /* its callback may be called */
     ringside_on_message_t on_message;
@@ -107,6 +123,7 @@ struct rsi_client_options {
     char token_name[RSI_NAME_BYTES_MAX + 1];
     char token[RSI_AUTH_SECRET_BYTES_MAX + 1];
     uint64_t connect_timeout_ns;
+    uint64_t resume_timeout_ns;  /* UINT64_MAX: a session ends with its link */
     uint64_t publish_ring_bytes; /* 0: none */
     uint64_t deliver_ring_bytes; /* 0: none */
     uint64_t message_bytes_max;  /* 0: what the broker offers */
@@ -128,6 +145,54 @@ struct rsi_client_totals {
     uint64_t gap_messages; /* known losses */
     uint64_t full_events;  /* publishes and claims that found the ring full */
     uint64_t sleeps;
+    uint64_t suspensions; /* links lost, or left for a better one */
+    uint64_t resumptions;
+    uint64_t renewals;
+};
+
+#define RSI_CLIENT_CANDIDATES_MAX 4u
+
+struct rsi_client_candidate {
+    const struct rsi_transport *transport;
+    struct rsi_url url;
+};
+
+/* The ways to a broker, in the order in which they are tried. */
+struct rsi_client_candidates {
+    uint32_t count;
+    struct rsi_client_candidate list[RSI_CLIENT_CANDIDATES_MAX];
+    bool is_choice;                             /* the URL left the choice to us */
+    char why_not[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "shm: no socket ...; " of those left out */
+};
+
+/* Once through the candidates. */
+struct rsi_client_round {
+    struct rsi_client_candidates candidates;
+    uint32_t next_index;                         /* of the candidate to try next */
+    char failures[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "tcp: refused; " of those tried */
+};
+
+/* The way to the next link: resume.c. */
+struct rsi_client_resume {
+    uint64_t begun_ns;
+    uint64_t deadline_ns;
+    uint64_t retry_due_ns; /* when the next dial may begin */
+    uint64_t backoff_ns;
+    bool is_fenced;   /* the old link is CLOSED, its descriptors wake nobody */
+    bool is_dialling; /* the client's dial is ours and its end is not noted yet */
+    struct rsi_client_round round;
+    struct rsi_error loss; /* why there is no link */
+    struct rsi_error last_failure;
+};
+
+/* What the application was not told yet of its session; told by the next delivery. */
+struct rsi_client_news {
+    bool is_any; /* one of: */
+    bool is_connected;
+    bool is_suspended;
+    bool is_renewed;
+    bool is_resumed; /* and not suspended again since */
+    char resumed_text[RSI_CLIENT_TRANSPORT_WHY_MAX];
 };
 
 struct rsi_client_counters;
@@ -142,6 +207,8 @@ struct ringside_client {
     uint64_t emit_due_ns; /* from then on a publish emits what waits behind a batch under way */
     struct ringside_publisher *claim; /* whose claim is open */
     uint64_t claim_bytes;
+    struct rsi_frame_header *claim_header;
+    bool is_claim_left_behind;  /* it lies in the rings of `retired` */
     uint64_t room_wanted_bytes; /* a publish found no room for so much; 0: none is waiting */
     struct rsi_client_totals totals;
 
@@ -152,12 +219,16 @@ struct ringside_client {
     int epoll_fd; /* holds the poller's and the domain's descriptor and the nudge */
     int nudge_fd; /* makes epoll_fd readable when it could not be armed */
     bool is_nudged;
+    int timer_fd; /* makes epoll_fd readable when something falls due */
+    bool is_timer_set;
     bool is_fd_exposed; /* the application waits on epoll_fd: arm it when nothing is left to do */
     bool is_armed;
     struct rsi_client_session session;
-    struct rsi_url url;      /* of the broker; its host is an address by now, if it has one */
-    struct rsi_dial dial;    /* the way that is being tried */
-    uint64_t control_due_ns; /* next look at the domain */
+    struct rsi_url url;   /* of the broker; its host is an address by now, if it has one */
+    struct rsi_dial dial; /* the way that is being tried */
+    struct rsi_client_resume resume;
+    struct rsi_client_path retired; /* of an earlier link; kept for an open claim */
+    uint64_t control_due_ns;        /* next look at the domain */
     struct rsi_idle idle;
     struct rsi_control_receiver receiver;
     struct rsi_client_options options;
@@ -172,11 +243,13 @@ struct ringside_client {
     struct ringside_subscription **subscriptions; /* dense */
     uint32_t subscription_count;
     uint32_t subscription_slot_count;
-    uint32_t close_due_count; /* objects in CLOSE_DUE */
+    uint32_t send_due_count;     /* objects in CLOSE_DUE, or with a request to send again */
+    uint64_t answered_twice_max; /* requests up to here may be answered twice */
 
     /* Delivery. */
     bool is_in_callback;
-    bool is_connected_event_due;
+    bool is_told_suspended; /* the application knows of no link */
+    struct rsi_client_news news;
     bool is_deliver_stopped;        /* a frame was malformed: nothing after it is read */
     uint64_t deliver_pos;           /* next frame to read; consumed_pos follows in steps */
     uint64_t subscriptions_version; /* moves when the set of active subscriptions changes */
@@ -242,12 +315,19 @@ struct rsi_client_wish {
                               .peer_arrived_at_least = UINT64_MAX, \
                               .peer_consumed_at_least = UINT64_MAX})
 
+/* When something is to be done that no descriptor tells of; UINT64_MAX: never. */
+uint64_t rsi_client_due_ns(const struct ringside_client *client, uint64_t now_ns);
+/* Lays down what is wished for and arms all descriptors; true: nothing is pending, a wait on
+ * epoll_fd ends with the next thing to do. */
+bool rsi_client_arm(struct ringside_client *client, const struct rsi_client_wish *wish);
+/* After the wait, whatever ended it. */
+void rsi_client_disarm(struct ringside_client *client);
 /* Sleeps until there is work or the deadline has come. False: a signal ended it. */
 bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wish *wish,
                       uint64_t now_ns, uint64_t deadline_ns);
 /*
  * Makes passes until done(client, arg), the end of the session, or the deadline. OK, TIMED_OUT (no
- * text set), or the end's status with its text in `error`.
+ * text set), or the end's status with its text in `error`. `done` may change what `wish` points to.
  */
 typedef bool rsi_client_done_t(struct ringside_client *client, void *arg);
 RSI_MUST_CHECK rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *done,
@@ -265,14 +345,29 @@ uint64_t rsi_client_count_untaken(const struct ringside_client *client);
 
 /* Takes what the broker says on the control lane. Returns how many messages. */
 uint32_t rsi_client_take_control(struct ringside_client *client);
-/* Sends the close requests that found no room before. */
-void rsi_client_send_due_closes(struct ringside_client *client);
+/* One message of the session. WOULD_BLOCK: no room on the lane, or no link at the moment. */
+RSI_MUST_CHECK rsi_status_t rsi_client_send(struct ringside_client *client,
+                                            const Ringside__Control__Control *message);
+/* Sends the requests that found no room before, and those that a lost link took along. */
+void rsi_client_send_due(struct ringside_client *client);
+/* A new link has taken over: what was asked and not answered is to be asked again. */
+void rsi_client_ask_again(struct ringside_client *client);
+/* CLOSING: the one that was asked is gone, another one is to be asked. */
+void rsi_client_close_again(struct ringside_client *client, struct rsi_object *object);
+/* It counts as closed without an answer; freed if nobody waits for it. */
+void rsi_client_close_unasked(struct ringside_client *client, struct rsi_object *object);
+/* Asks over `link` to open `object`, by its number. */
+RSI_MUST_CHECK rsi_status_t rsi_client_send_open(struct rsi_link *link,
+                                                 const struct rsi_object *object, uint64_t request);
 /* Asks the broker to close `object`, now or as soon as the control lane has room. */
 void rsi_client_close_object(struct ringside_client *client, struct rsi_object *object);
-/* Sends one request, waiting for room; *request is stored in the object first. */
-RSI_MUST_CHECK rsi_status_t rsi_client_request(struct ringside_client *client,
-                                               const Ringside__Control__Control *message,
-                                               uint64_t deadline_ns, struct rsi_error *error);
+/*
+ * Asks the broker to open `object`, which is OPENING, and waits for the answer: it is OPEN or
+ * REFUSED then. Another status than OK: no answer; object->request is 0 if it was never asked.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_client_open_object(struct ringside_client *client,
+                                                   struct rsi_object *object, uint64_t deadline_ns,
+                                                   struct rsi_error *error);
 /* Waits until `object` leaves `state`. */
 RSI_MUST_CHECK rsi_status_t rsi_client_wait_object(struct ringside_client *client,
                                                    struct rsi_object *object,
@@ -300,6 +395,31 @@ bool rsi_client_has_frames(const struct ringside_client *client);
 void rsi_client_discard_frames(struct ringside_client *client);
 void rsi_client_tell_event(struct ringside_client *client, const ringside_event_t *event);
 
+/* ---- resume.c -----------------------------------------------------------------------------------
+ */
+
+/* The link is LOST: the session looks for another one, or ends if it may not. */
+void rsi_client_suspend(struct ringside_client *client, uint64_t now_ns);
+/* Part of a pass: what there is to do beside the client's own link. Returns how much was done. */
+uint32_t rsi_client_resume_poll(struct ringside_client *client, uint64_t now_ns);
+/* When resume_poll wants to be called although nothing happened; UINT64_MAX: never. */
+uint64_t rsi_client_resume_due_ns(const struct ringside_client *client);
+/* The session is lost: `why`, beside the reason for which its link was. */
+void rsi_client_give_up(struct ringside_client *client, const char *why) RSI_COLD;
+/* The dial's READY path takes over; `carry` fills its rings with what is owed. */
+typedef void rsi_client_carry_t(struct ringside_client *client, struct rsi_link *to,
+                                const struct rsi_link *from);
+void rsi_client_go_over(struct ringside_client *client, rsi_client_carry_t *carry);
+
+/* ---- renew.c ------------------------------------------------------------------------------------
+ */
+
+/* The dial is READY at another run of the broker: tells it what the session consists of. True: the
+ * session has gone over. */
+bool rsi_client_renew_poll(struct ringside_client *client);
+/* The dial has failed: what was told is told again to the next. */
+void rsi_client_renew_forget(struct ringside_client *client);
+
 /* ---- connect.c ----------------------------------------------------------------------------------
  */
 
@@ -321,6 +441,10 @@ static inline void rsi_client_set_path(struct ringside_client *client,
     client->link = path->link;
 }
 
+/* Notes in transport_why which way was taken, why not the others, and what failed before. */
+void rsi_client_note_chosen(struct ringside_client *client, const struct rsi_client_round *round);
+/* What the last dial failed with goes into the round's texts. */
+void rsi_client_note_failure(struct ringside_client *client, struct rsi_client_round *round);
 /* Frees the client and all below it but its path. */
 void rsi_client_free(struct ringside_client *client);
 /* Closes what there is of links, waits until it is closed, and frees it. */
@@ -328,21 +452,6 @@ void rsi_client_disconnect(struct ringside_client *client);
 
 /* ---- choose.c
  * ------------------------------------------------------------------------------------ */
-
-#define RSI_CLIENT_CANDIDATES_MAX 4u
-
-struct rsi_client_candidate {
-    const struct rsi_transport *transport;
-    struct rsi_url url;
-};
-
-/* The ways to a broker, in the order in which they are tried. */
-struct rsi_client_candidates {
-    uint32_t count;
-    struct rsi_client_candidate list[RSI_CLIENT_CANDIDATES_MAX];
-    bool is_choice;                             /* the URL left the choice to us */
-    char why_not[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "shm: no socket ...; " of those left out */
-};
 
 /* A broker's URL from its text. */
 RSI_MUST_CHECK rsi_status_t rsi_client_read_url(struct rsi_url *url, const char *text,
@@ -363,5 +472,7 @@ RSI_MUST_CHECK rsi_status_t rsi_client_counters_create(struct rsi_client_counter
 void rsi_client_counters_destroy(struct rsi_client_counters *counters);
 /* Copies the client's totals into the file, if it is time. */
 void rsi_client_counters_show(struct ringside_client *client, uint64_t now_ns);
+/* transport_why has changed. */
+void rsi_client_counters_show_transport(struct ringside_client *client);
 
 #endif

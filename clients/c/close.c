@@ -5,6 +5,8 @@
  * - First everything published arrives, then Bye says up to where, then the broker's Bye says that
  *   it has taken it. Each step is bounded by the caller's time-out, and after it the link is closed
  *   whatever was reached: the client is gone in every case.
+ * - A session that has no link at the moment waits for one within the same time-out: what was
+ *   published is worth it. Without the Bye the broker would keep the session for its grace.
  * - What still arrives for a closing client is given back unread, so that no publisher waits for
  * it.
  */
@@ -17,8 +19,9 @@
 
 static bool is_out(struct ringside_client *client, void *arg)
 {
-    (void)arg;
+    struct rsi_client_wish *wish = arg;
     rsi_client_discard_frames(client);
+    wish->peer_arrived_at_least = client->link->staged_pos;
     return client->link->peer_arrived_pos == client->link->staged_pos;
 }
 
@@ -33,17 +36,16 @@ static bool is_bye_received(struct ringside_client *client, void *arg)
 {
     (void)arg;
     rsi_client_discard_frames(client);
+    (void)rsi_client_send_bye(client); /* once more, if its link was lost */
     return client->is_bye_received;
 }
 
 static rsi_status_t say_goodbye(struct ringside_client *client, uint64_t deadline_ns)
 {
-    struct rsi_link *link = client->link;
-    rsi_link_place(link);
-    (void)rsi_link_flush(link); /* what cannot go now goes with poll_data */
+    rsi_link_place(client->link);
+    (void)rsi_link_flush(client->link); /* what cannot go now goes with poll_data */
     struct rsi_client_wish wish = RSI_CLIENT_WISH_NONE;
-    wish.peer_arrived_at_least = link->staged_pos;
-    rsi_status_t status = rsi_client_wait(client, is_out, NULL, &wish, deadline_ns, NULL);
+    rsi_status_t status = rsi_client_wait(client, is_out, &wish, &wish, deadline_ns, NULL);
     rsi_status_t bye_status =
         rsi_client_wait(client, is_bye_sent, NULL, &RSI_CLIENT_WISH_NONE, deadline_ns, NULL);
     if (bye_status == RSI_OK) {
@@ -114,7 +116,8 @@ ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
     uint64_t deadline_ns = rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns);
 
     client->claim = NULL;
-    if (client->phase == RSI_CLIENT_OPEN) {
+    client->is_claim_left_behind = false;
+    if (client->phase < RSI_CLIENT_ENDING) {
         status = say_goodbye(client, deadline_ns);
     } else if (client->link->peer_arrived_pos != client->link->staged_pos) {
         status = RSI_E_LINK_LOST;

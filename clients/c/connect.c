@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define DISCONNECT_TIMEOUT_NS UINT64_C(5000000000)
@@ -62,6 +63,7 @@ void rsi_client_disconnect(struct ringside_client *client)
         rsi_path_abandon(&path, client->epoll_fd);
     }
     rsi_client_set_path(client, &path);
+    rsi_path_destroy(&client->retired, client->epoll_fd);
 }
 
 /* ---- one candidate -----------------------------------------------------------------------------
@@ -108,39 +110,44 @@ static void adopt(struct ringside_client *client)
 /* ---- all candidates ----------------------------------------------------------------------------
  */
 
-static void note_chosen(struct ringside_client *client,
-                        const struct rsi_client_candidates *candidates, const char *failures)
+void rsi_client_note_chosen(struct ringside_client *client, const struct rsi_client_round *round)
 {
     struct rsi_text text;
     rsi_text_init(&text, client->transport_why, sizeof(client->transport_why));
-    rsi_text_append(
-        &text, "%s%s%s: %s (%s)", candidates->why_not, failures, client->transport->name,
-        candidates->is_choice ? "chosen" : "asked for by the URL", client->link->local_text);
+    rsi_text_append(&text, "%s%s%s: %s (%s)", round->candidates.why_not, round->failures,
+                    client->transport->name,
+                    round->candidates.is_choice ? "chosen" : "asked for by the URL",
+                    client->link->local_text);
+}
+
+void rsi_client_note_failure(struct ringside_client *client, struct rsi_client_round *round)
+{
+    size_t used_bytes = strlen(round->failures);
+    struct rsi_text text;
+    rsi_text_init(&text, round->failures + used_bytes, sizeof(round->failures) - used_bytes);
+    rsi_text_append(&text, "%s: %.260s; ", client->dial.path.transport->name,
+                    client->dial.error.text);
 }
 
 /* `named`: the URL as the application gave it, for messages. */
-static rsi_status_t try_candidates(struct ringside_client *client,
-                                   const struct rsi_client_candidates *candidates,
+static rsi_status_t try_candidates(struct ringside_client *client, struct rsi_client_round *round,
                                    const struct rsi_url *named, struct rsi_error *error)
 {
     uint64_t deadline_ns =
         rsi_client_deadline_ns(rsi_clock_now_ns(), client->options.connect_timeout_ns);
-    char failures[RSI_CLIENT_TRANSPORT_WHY_MAX] = "";
-    struct rsi_text text;
-    rsi_text_init(&text, failures, sizeof(failures));
+    const struct rsi_client_candidates *candidates = &round->candidates;
 
-    for (uint32_t index = 0; index < candidates->count; index++) {
-        const struct rsi_client_candidate *candidate = &candidates->list[index];
+    while (round->next_index < candidates->count) {
+        const struct rsi_client_candidate *candidate = &candidates->list[round->next_index++];
         uint64_t now_ns = rsi_clock_now_ns();
-        bool is_last = index + 1 == candidates->count;
+        bool is_last = round->next_index == candidates->count;
         uint64_t own_deadline_ns =
             is_last || now_ns >= deadline_ns ? deadline_ns : now_ns + (deadline_ns - now_ns) / 2;
         if (try_candidate(client, candidate, own_deadline_ns) == RSI_OK) {
             adopt(client);
-            note_chosen(client, candidates, failures);
+            rsi_client_note_chosen(client, round);
             return RSI_OK;
         }
-        const struct rsi_error *failure = &client->dial.error;
         if (is_last || client->dial.is_answered) {
             struct rsi_url tried = candidate->url;
             if (tried.path[0] == 0) {
@@ -148,10 +155,10 @@ static rsi_status_t try_candidates(struct ringside_client *client,
             }
             char where[RSI_HOST_BYTES_MAX + 32];
             rsi_url_format(&tried, where, sizeof(where));
-            return rsi_fail(error, failure->status, "%s%s%s: %s", candidates->why_not, failures,
-                            where, failure->text);
+            return rsi_fail(error, client->dial.error.status, "%s%s%s: %s", candidates->why_not,
+                            round->failures, where, client->dial.error.text);
         }
-        rsi_text_append(&text, "%s: %.260s; ", candidate->transport->name, failure->text);
+        rsi_client_note_failure(client, round);
     }
     return rsi_fail(error, RSI_E_BUG, "no candidate to connect to");
 }
@@ -174,6 +181,9 @@ void rsi_client_free(struct ringside_client *client)
     if (client->nudge_fd >= 0) {
         close(client->nudge_fd);
     }
+    if (client->timer_fd >= 0) {
+        close(client->timer_fd);
+    }
     if (client->epoll_fd >= 0) {
         close(client->epoll_fd);
     }
@@ -186,9 +196,11 @@ static rsi_status_t make_descriptors(struct ringside_client *client, struct rsi_
 {
     client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     client->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    client->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN};
-    if (client->epoll_fd < 0 || client->nudge_fd < 0 ||
-        epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->nudge_fd, &event) != 0) {
+    if (client->epoll_fd < 0 || client->nudge_fd < 0 || client->timer_fd < 0 ||
+        epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->nudge_fd, &event) != 0 ||
+        epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->timer_fd, &event) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "making the client's descriptors");
     }
@@ -202,7 +214,7 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
     if (status != RSI_OK) {
         return status;
     }
-    struct rsi_client_candidates candidates;
+    struct rsi_client_round round = {.next_index = 0};
     struct rsi_url named;
     status = rsi_client_read_url(&named, url, error);
     if (status != RSI_OK) {
@@ -210,7 +222,7 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
     }
     client->url = named;
     rsi_client_settle_url(&client->url);
-    status = rsi_client_choose(&candidates, &client->url, error);
+    status = rsi_client_choose(&round.candidates, &client->url, error);
     if (status != RSI_OK) {
         return status;
     }
@@ -219,7 +231,7 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
         return status;
     }
     rsi_idle_init(&client->idle, client->options.idle_strategy, client->options.spin_ns);
-    status = try_candidates(client, &candidates, &named, error);
+    status = try_candidates(client, &round, &named, error);
     if (status != RSI_OK) {
         return status;
     }
@@ -277,6 +289,7 @@ ringside_status_t ringside_connect(ringside_client_t **client, const char *url,
     }
     made->epoll_fd = -1;
     made->nudge_fd = -1;
+    made->timer_fd = -1;
     made->phase = RSI_CLIENT_CONNECTING;
     made->fork_count = rsi_client_fork_count;
     made->subscriptions_version = 1;
@@ -287,7 +300,7 @@ ringside_status_t ringside_connect(ringside_client_t **client, const char *url,
         return rsi_client_fail_globally(&error);
     }
     made->phase = RSI_CLIENT_OPEN;
-    made->is_connected_event_due = true;
+    made->news = (struct rsi_client_news){.is_any = true, .is_connected = true};
     *client = made;
     return RINGSIDE_OK;
 }

@@ -27,6 +27,7 @@ static const struct shown shown_totals[] = {
     SHOWN(published_messages), SHOWN(published_bytes),   SHOWN(delivered_messages),
     SHOWN(delivered_bytes),    SHOWN(unwanted_messages), SHOWN(gap_events),
     SHOWN(gap_messages),       SHOWN(full_events),       SHOWN(sleeps),
+    SHOWN(suspensions),        SHOWN(resumptions),       SHOWN(renewals),
 };
 
 #define TOTAL_COUNT rsi_array_count(shown_totals)
@@ -71,6 +72,13 @@ destroy_counters:
 free_made:
     free(made);
     return status;
+}
+
+void rsi_client_counters_show_transport(struct ringside_client *client)
+{
+    if (client->counters != NULL) {
+        rsi_counter_set_text(client->counters->transport, "%s", client->transport_why);
+    }
 }
 
 void rsi_client_counters_destroy(struct rsi_client_counters *counters)

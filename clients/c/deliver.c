@@ -36,6 +36,12 @@ static RSI_COLD void stop(struct ringside_client *client, rsi_status_t status, c
     client->is_deliver_stopped = true;
     rsi_link_fail(client->link, status, "delivery stopped at position %" PRIu64 ": %s",
                   client->deliver_pos, why);
+    if (client->phase == RSI_CLIENT_RESUMING) { /* the link has failed before, for another reason */
+        struct rsi_error error = {0};
+        (void)rsi_fail(&error, status, "delivery stopped at position %" PRIu64 ": %s",
+                       client->deliver_pos, why);
+        rsi_client_end(client, RSI_E_LINK_LOST, &error);
+    }
 }
 
 static void consume(struct ringside_client *client)
@@ -51,6 +57,7 @@ bool rsi_client_has_frames(const struct ringside_client *client)
 void rsi_client_discard_frames(struct ringside_client *client)
 {
     client->deliver_pos = client->link->arrived_pos;
+    client->news.is_renewed = false;
     consume(client);
 }
 
@@ -273,16 +280,65 @@ static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
 /* ---- events of the session ---------------------------------------------------------------------
  */
 
-static RSI_COLD void tell_connected(struct ringside_client *client, struct delivery *delivery)
+static void tell_news(struct ringside_client *client, ringside_event_type_t type, const char *text,
+                      struct delivery *delivery)
 {
-    client->is_connected_event_due = false;
-    ringside_event_t event = {
-        .type = RINGSIDE_EVENT_CONNECTED,
-        .status = RINGSIDE_OK,
-        .text = client->transport_why,
-    };
+    const ringside_event_t event = {.type = type, .status = RINGSIDE_OK, .text = text};
     delivery->event_count += client->options.on_event != NULL;
     rsi_client_tell_event(client, &event);
+}
+
+/* The broker that announced these is gone, and nobody knows what it still held. */
+static void tell_unknown_gaps(struct ringside_client *client, struct delivery *delivery)
+{
+    for (uint32_t slot = 0; slot < client->announced.slot_count; slot++) {
+        struct rsi_announced *entry = client->announced.slots[slot];
+        if (entry != NULL && has_subscriptions(client, entry)) {
+            tell_gap(client, entry, UINT64_MAX, delivery);
+        }
+    }
+    rsi_announced_table_fini(&client->announced);
+}
+
+static void tell_suspended(struct ringside_client *client, struct delivery *delivery)
+{
+    client->news.is_suspended = false;
+    client->is_told_suspended = true;
+    tell_news(client, RINGSIDE_EVENT_SUSPENDED, client->resume.loss.text, delivery);
+}
+
+/*
+ * What happened to the session since the last delivery, in an order that makes sense to whoever
+ * reads only this: it was suspended, it goes on, it is suspended again. Several losses in a row are
+ * one.
+ */
+static RSI_COLD void tell_all_news(struct ringside_client *client, struct delivery *delivery)
+{
+    struct rsi_client_news *news = &client->news;
+    news->is_any = false;
+    if (news->is_connected) {
+        news->is_connected = false;
+        tell_news(client, RINGSIDE_EVENT_CONNECTED, client->transport_why, delivery);
+    }
+    if (news->is_suspended && !client->is_told_suspended) {
+        tell_suspended(client, delivery);
+    }
+    if (news->is_renewed) {
+        news->is_renewed = false;
+        news->is_suspended = false;
+        client->is_told_suspended = false;
+        tell_news(client, RINGSIDE_EVENT_RENEWED, news->resumed_text, delivery);
+        tell_unknown_gaps(client, delivery);
+    }
+    if (news->is_resumed) {
+        news->is_resumed = false;
+        news->is_suspended = false;
+        client->is_told_suspended = false;
+        tell_news(client, RINGSIDE_EVENT_RESUMED, news->resumed_text, delivery);
+    }
+    if (client->phase == RSI_CLIENT_RESUMING && !client->is_told_suspended) {
+        tell_suspended(client, delivery);
+    }
 }
 
 /* Whether everything was handed over that will ever come. */
@@ -342,8 +398,8 @@ size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
     struct rsi_link *link = client->link;
     uint64_t end_pos = link->arrived_pos;
 
-    if (rsi_unlikely(client->is_connected_event_due)) {
-        tell_connected(client, &delivery);
+    if (rsi_unlikely(client->news.is_any)) {
+        tell_all_news(client, &delivery);
     }
     while (client->deliver_pos < end_pos && !client->is_deliver_stopped) {
         if (!take_frame(client, end_pos, &delivery)) {

@@ -202,6 +202,8 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
     out->counters_path = given.counters_path;
     out->connect_timeout_ns =
         given.connect_timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : given.connect_timeout_ns;
+    out->resume_timeout_ns =
+        given.resume_timeout_ns == 0 ? RSI_CLIENT_RESUME_TIMEOUT_NS : given.resume_timeout_ns;
     status = read_name(out, given.client_name, error);
     if (status != RSI_OK) {
         return status;

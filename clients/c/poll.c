@@ -8,6 +8,8 @@
  * - The descriptor is armed only for applications that asked for it: arming costs a request to the
  *   peer on some transports. If arming finds work again and again that hands nothing over, the
  *   nudge makes the descriptor readable instead, so a poll with time-out 0 stays bounded.
+ * - The descriptor is the client's own epoll set and stays the same when links come and go in it. A
+ *   timer in it is set only while there is something to do that no descriptor of a link tells of.
  */
 #include "clients/c/client.h"
 
@@ -16,9 +18,11 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define ARM_ROUNDS_MAX 32u
+#define NS_PER_S       UINT64_C(1000000000)
 
 /* Room came for which a publish waits; told once. */
 static bool take_room(struct ringside_client *client)
@@ -55,12 +59,29 @@ static void nudge(struct ringside_client *client)
     client->is_nudged = write(client->nudge_fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
 }
 
+/* What no descriptor tells of, the next try to reach a broker above all, is told by a timer. False:
+ * it is due already. */
+static bool set_timer(struct ringside_client *client, uint64_t now_ns)
+{
+    uint64_t due_ns = rsi_client_due_ns(client, now_ns);
+    if (rsi_likely(due_ns == UINT64_MAX && !client->is_timer_set)) {
+        return true;
+    }
+    if (due_ns <= now_ns) {
+        return false;
+    }
+    uint64_t delay_ns = due_ns == UINT64_MAX ? 0 : due_ns - now_ns;
+    const struct itimerspec timer = {.it_value = {.tv_sec = (time_t)(delay_ns / NS_PER_S),
+                                                  .tv_nsec = (long)(delay_ns % NS_PER_S)}};
+    client->is_timer_set = timerfd_settime(client->timer_fd, 0, &timer, NULL) == 0 && delay_ns != 0;
+    return client->is_timer_set || due_ns == UINT64_MAX;
+}
+
 static void disarm(struct ringside_client *client)
 {
     if (client->is_armed) {
         client->is_armed = false;
-        client->transport->poller_disarm(client->poller);
-        client->control_due_ns = 0;
+        rsi_client_disarm(client);
     }
     if (client->is_nudged) {
         uint64_t count;
@@ -76,11 +97,9 @@ static bool arm(struct ringside_client *client, uint64_t now_ns)
         return false;
     }
     struct rsi_client_wish wish = poll_wish(client);
-    rsi_link_request_wake(client->link, wish.in_arrived_at_least, wish.peer_arrived_at_least,
-                          wish.peer_consumed_at_least);
-    client->is_armed = client->transport->poller_arm(client->poller);
+    client->is_armed = rsi_client_arm(client, &wish) && set_timer(client, now_ns);
     if (!client->is_armed) {
-        client->transport->poller_disarm(client->poller);
+        rsi_client_disarm(client);
     }
     return client->is_armed;
 }
@@ -112,13 +131,7 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
             (void)rsi_idle_step(&client->idle, handled);
             return handled;
         }
-        if (take_room(client)) {
-            if (client->is_fd_exposed) {
-                nudge(client); /* handled nothing, but is not armed either */
-            }
-            return 0;
-        }
-        if (client->phase == RSI_CLIENT_ENDED) {
+        if (take_room(client) || client->phase == RSI_CLIENT_ENDED) {
             return 0;
         }
         if (now_ns >= deadline_ns) {
@@ -171,10 +184,13 @@ ringside_status_t ringside_poll(ringside_client_t *client, size_t limit, uint64_
 /* ---- flush -------------------------------------------------------------------------------------
  */
 
+/* Nothing is published while a flush waits, so its target is the end of what is staged: on the link
+ * of the moment, whose positions may be others than those of the link it began with. */
 static bool has_arrived(struct ringside_client *client, void *arg)
 {
-    const uint64_t *target_pos = arg;
-    return client->link->peer_arrived_pos >= *target_pos;
+    struct rsi_client_wish *wish = arg;
+    wish->peer_arrived_at_least = client->link->staged_pos;
+    return client->link->peer_arrived_pos >= wish->peer_arrived_at_least;
 }
 
 ringside_status_t ringside_flush(ringside_client_t *client, uint64_t timeout_ns)
@@ -183,19 +199,17 @@ ringside_status_t ringside_flush(ringside_client_t *client, uint64_t timeout_ns)
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
-    struct rsi_link *link = client->link;
-    rsi_link_place(link);
-    (void)rsi_link_flush(link); /* what cannot go now goes with poll_data */
-    uint64_t target_pos = link->staged_pos;
+    rsi_link_place(client->link);
+    (void)rsi_link_flush(client->link); /* what cannot go now goes with poll_data */
     struct rsi_client_wish wish = RSI_CLIENT_WISH_NONE;
-    wish.peer_arrived_at_least = target_pos;
     status =
-        rsi_client_wait(client, has_arrived, &target_pos, &wish,
+        rsi_client_wait(client, has_arrived, &wish, &wish,
                         rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns), &client->error);
     if (status == RSI_E_TIMED_OUT) {
         (void)rsi_fail(&client->error, status,
                        "%" PRIu64 " bytes have not arrived at the broker within %" PRIu64 " ms",
-                       target_pos - link->peer_arrived_pos, timeout_ns / 1000000);
+                       client->link->staged_pos - client->link->peer_arrived_pos,
+                       timeout_ns / 1000000);
     }
     return (ringside_status_t)status;
 }

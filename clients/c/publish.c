@@ -8,11 +8,14 @@
  *   impossible, and only then is the reason looked for.
  * - Every field of the header is written, and the padding zeroed: the ring holds an older lap, and
  *   what is not written would carry another message's bytes to the broker.
+ * - While the session has no link, messages go into the ring of the one it lost, until that is
+ *   full: placing and flushing do nothing there, and the next link takes over what was staged.
  * - When the ring is full, the poller alone is asked whether the peer has consumed meanwhile. No
  *   control message is taken and no callback called, so publishing stays legal inside callbacks.
  */
 #include "clients/c/client.h"
 
+#include "core/assert.h"
 #include "core/clock.h"
 #include "transport/frame.h"
 
@@ -31,7 +34,7 @@ static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const 
                         "the child",
                         call);
     }
-    if (client->phase != RSI_CLIENT_OPEN) {
+    if (client->phase >= RSI_CLIENT_ENDING) {
         return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
                         client->end_error.text);
     }
@@ -171,9 +174,21 @@ ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, 
     }
     client->claim = publisher;
     client->claim_bytes = bytes;
+    client->claim_header = header;
     client->refuses_publish = true;
     *buffer = header + 1;
     return RINGSIDE_OK;
+}
+
+/* The session went over to another link while the claim was open: what was filled in lies in the
+ * rings that it left. They had room for it, so the new ones, which hold no more, have it too. */
+static RSI_COLD struct rsi_frame_header *fetch_claim(struct ringside_client *client, size_t bytes)
+{
+    struct rsi_frame_header *header = rsi_frame_claim(client->link, rsi_frame_bytes(0, bytes));
+    rsi_assert(header != NULL);
+    memcpy(header + 1, client->claim_header + 1, bytes);
+    client->is_claim_left_behind = false;
+    return header;
 }
 
 static RSI_COLD rsi_status_t refuse_commit(struct ringside_publisher *publisher, size_t bytes)
@@ -196,14 +211,16 @@ ringside_status_t ringside_commit(ringside_publisher_t *publisher, size_t bytes)
         return (ringside_status_t)refuse_commit(publisher, bytes);
     }
     client->claim = NULL;
-    client->refuses_publish = client->phase != RSI_CLIENT_OPEN;
+    client->refuses_publish = client->phase >= RSI_CLIENT_ENDING;
     if (rsi_unlikely(!may_publish(client))) {
+        client->is_claim_left_behind = false;
         return (ringside_status_t)refuse(publisher, "ringside_commit");
     }
-    send_frame(publisher,
-               (struct rsi_frame_header *)(void *)rsi_ring_at(&client->link->out,
-                                                              client->link->staged_pos),
-               bytes);
+    struct rsi_frame_header *header = client->claim_header;
+    if (rsi_unlikely(client->is_claim_left_behind)) {
+        header = fetch_claim(client, bytes);
+    }
+    send_frame(publisher, header, bytes);
     return RINGSIDE_OK;
 }
 
@@ -213,5 +230,6 @@ void ringside_abort(ringside_publisher_t *publisher)
         return;
     }
     publisher->client->claim = NULL;
-    publisher->client->refuses_publish = publisher->client->phase != RSI_CLIENT_OPEN;
+    publisher->client->is_claim_left_behind = false;
+    publisher->client->refuses_publish = publisher->client->phase >= RSI_CLIENT_ENDING;
 }

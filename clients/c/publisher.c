@@ -93,30 +93,18 @@ static rsi_status_t check_subject(struct ringside_client *client, const char *su
 static rsi_status_t open_publisher(struct ringside_publisher *publisher, uint64_t deadline_ns)
 {
     struct ringside_client *client = publisher->client;
-    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
-    Ringside__Control__OpenPublisher open = RINGSIDE__CONTROL__OPEN_PUBLISHER__INIT;
-    open.request = ++client->last_request;
-    open.alias = publisher->alias;
-    open.subject = publisher->subject;
-    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_OPEN_PUBLISHER;
-    message.open_publisher = &open;
-    rsi_status_t status = rsi_client_request(client, &message, deadline_ns, &client->error);
-    if (status != RSI_OK) {
-        rsi_publisher_free(publisher);
-        return status;
-    }
-    publisher->object.request = open.request;
-    status = rsi_client_wait_object(client, &publisher->object, RSI_OBJECT_OPENING, deadline_ns,
-                                    &client->error);
-    if (status != RSI_OK) {
+    rsi_status_t status =
+        rsi_client_open_object(client, &publisher->object, deadline_ns, &client->error);
+    if (status == RSI_OK && publisher->object.state == RSI_OBJECT_REFUSED) {
+        status = client->error.status;
+    } else if (status != RSI_OK && publisher->object.request != 0) {
         publisher->object.is_abandoned = true;
         return status;
     }
-    if (publisher->object.state == RSI_OBJECT_REFUSED) {
+    if (status != RSI_OK) {
         rsi_publisher_free(publisher);
-        return client->error.status;
     }
-    return RSI_OK;
+    return status;
 }
 
 ringside_status_t ringside_publisher_create(ringside_publisher_t **publisher,

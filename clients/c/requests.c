@@ -7,10 +7,14 @@
  *   is control plane, and there is no second table that could disagree.
  * - An answer nobody waits for is normal (the call timed out): what it made is closed again. An
  *   answer to no request at all is a fault of the broker's and ends the link.
+ * - The control lane dies with its link, and with it requests that were not read and answers that
+ *   were not sent. So the next link begins with asking again, under the same numbers; the broker
+ *   knows a request by its number and does nothing twice. It may then answer twice: once because it
+ *   had the request already, once because it was asked again. The second answer is passed over.
  */
 #include "clients/c/client.h"
 
-#include "core/clock.h"
+#include "core/assert.h"
 
 #include <inttypes.h>
 
@@ -80,6 +84,10 @@ static void answer_object(struct ringside_client *client, struct rsi_object *obj
                           bool is_granted)
 {
     object->request = 0;
+    if (object->is_resend_due) {
+        object->is_resend_due = false;
+        client->send_due_count--;
+    }
     if (object->state == RSI_OBJECT_OPENING) {
         object->state = is_granted ? RSI_OBJECT_OPEN : RSI_OBJECT_REFUSED;
         if (!object->is_abandoned) {
@@ -102,6 +110,9 @@ static void answer_object(struct ringside_client *client, struct rsi_object *obj
 static void take_answer(struct ringside_client *client, uint64_t request, bool is_granted)
 {
     struct rsi_object *object = request == 0 ? NULL : find_object(client, request);
+    if (object == NULL && request != 0 && request <= client->answered_twice_max) {
+        return;
+    }
     if (object == NULL) {
         rsi_link_fail(client->link, RSI_E_PROTOCOL,
                       "the broker answered request %" PRIu64 ", which is not open", request);
@@ -118,7 +129,9 @@ static void take_refused(struct ringside_client *client, const Ringside__Control
         rsi_client_end(client, RSI_E_LINK_CLOSED, &error);
         return;
     }
-    client->error = error;
+    if (find_object(client, refused->request) != NULL) {
+        client->error = error;
+    }
     take_answer(client, refused->request, false);
 }
 
@@ -190,25 +203,103 @@ uint32_t rsi_client_take_control(struct ringside_client *client)
 /* ---- requests ----------------------------------------------------------------------------------
  */
 
-struct request_wait {
-    const Ringside__Control__Control *message;
+rsi_status_t rsi_client_send(struct ringside_client *client,
+                             const Ringside__Control__Control *message)
+{
+    if (client->phase == RSI_CLIENT_RESUMING) {
+        return RSI_WOULD_BLOCK;
+    }
+    rsi_status_t status = rsi_control_send(client->link, message);
+    /* A loss that the next pass will act on: there may be another link then. */
+    return status == RSI_E_LINK_LOST ? RSI_WOULD_BLOCK : status;
+}
+
+rsi_status_t rsi_client_send_open(struct rsi_link *link, const struct rsi_object *object,
+                                  uint64_t request)
+{
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__OpenPublisher open = RINGSIDE__CONTROL__OPEN_PUBLISHER__INIT;
+    Ringside__Control__Subscribe subscribe = RINGSIDE__CONTROL__SUBSCRIBE__INIT;
+    if (object->is_publisher) {
+        struct ringside_publisher *publisher =
+            rsi_container_of(object, struct ringside_publisher, object);
+        open.request = request;
+        open.alias = publisher->alias;
+        open.subject = publisher->subject;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_OPEN_PUBLISHER;
+        message.open_publisher = &open;
+    } else {
+        struct ringside_subscription *subscription =
+            rsi_container_of(object, struct ringside_subscription, object);
+        subscribe.request = request;
+        subscribe.subscription = subscription->id;
+        subscribe.subject = subscription->subject;
+        subscribe.policy = (Ringside__Control__Policy)subscription->policy;
+        subscribe.no_echo = subscription->no_echo;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE;
+        message.subscribe = &subscribe;
+    }
+    return rsi_control_send(link, &message);
+}
+
+static rsi_status_t send_open(struct ringside_client *client, const struct rsi_object *object,
+                              uint64_t request)
+{
+    if (client->phase == RSI_CLIENT_RESUMING) {
+        return RSI_WOULD_BLOCK;
+    }
+    rsi_status_t status = rsi_client_send_open(client->link, object, request);
+    return status == RSI_E_LINK_LOST ? RSI_WOULD_BLOCK : status;
+}
+
+static rsi_status_t send_close(struct ringside_client *client, const struct rsi_object *object,
+                               uint64_t request)
+{
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__ClosePublisher close = RINGSIDE__CONTROL__CLOSE_PUBLISHER__INIT;
+    Ringside__Control__Unsubscribe unsubscribe = RINGSIDE__CONTROL__UNSUBSCRIBE__INIT;
+    if (object->is_publisher) {
+        const struct ringside_publisher *publisher =
+            rsi_container_of(object, struct ringside_publisher, object);
+        close.request = request;
+        close.alias = publisher->alias;
+        close.end_pos = publisher->end_pos;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER;
+        message.close_publisher = &close;
+    } else {
+        unsubscribe.request = request;
+        unsubscribe.subscription =
+            rsi_container_of(object, struct ringside_subscription, object)->id;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE;
+        message.unsubscribe = &unsubscribe;
+    }
+    return rsi_client_send(client, &message);
+}
+
+struct object_wait {
+    struct rsi_object *object;
+    enum rsi_object_state state;
     rsi_status_t status;
 };
 
-static bool try_send(struct ringside_client *client, void *arg)
+static bool try_open(struct ringside_client *client, void *arg)
 {
-    struct request_wait *wait = arg;
-    wait->status = rsi_control_send(client->link, wait->message);
+    struct object_wait *wait = arg;
+    uint64_t request = client->last_request + 1;
+    wait->status = send_open(client, wait->object, request);
+    if (wait->status == RSI_OK) {
+        client->last_request = request;
+        wait->object->request = request;
+    }
     return wait->status != RSI_WOULD_BLOCK;
 }
 
-rsi_status_t rsi_client_request(struct ringside_client *client,
-                                const Ringside__Control__Control *message, uint64_t deadline_ns,
-                                struct rsi_error *error)
+rsi_status_t rsi_client_open_object(struct ringside_client *client, struct rsi_object *object,
+                                    uint64_t deadline_ns, struct rsi_error *error)
 {
-    struct request_wait wait = {.message = message};
+    struct object_wait wait = {.object = object};
     rsi_status_t status =
-        rsi_client_wait(client, try_send, &wait, &RSI_CLIENT_WISH_NONE, deadline_ns, error);
+        rsi_client_wait(client, try_open, &wait, &RSI_CLIENT_WISH_NONE, deadline_ns, error);
     if (status != RSI_OK) {
         return status;
     }
@@ -216,13 +307,8 @@ rsi_status_t rsi_client_request(struct ringside_client *client,
         return rsi_fail(error, wait.status, "the control lane takes nothing: %s",
                         rsi_status_phrase(wait.status));
     }
-    return RSI_OK;
+    return rsi_client_wait_object(client, object, RSI_OBJECT_OPENING, deadline_ns, error);
 }
-
-struct object_wait {
-    const struct rsi_object *object;
-    enum rsi_object_state state;
-};
 
 static bool object_has_left(struct ringside_client *client, void *arg)
 {
@@ -240,66 +326,90 @@ rsi_status_t rsi_client_wait_object(struct ringside_client *client, struct rsi_o
                            error);
 }
 
-/* ---- closing objects ---------------------------------------------------------------------------
+/* ---- what is to be sent when there is room -----------------------------------------------------
  */
 
-static rsi_status_t send_close(struct ringside_client *client, struct rsi_object *object)
+static bool try_close(struct ringside_client *client, struct rsi_object *object)
 {
-    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
-    Ringside__Control__ClosePublisher close = RINGSIDE__CONTROL__CLOSE_PUBLISHER__INIT;
-    Ringside__Control__Unsubscribe unsubscribe = RINGSIDE__CONTROL__UNSUBSCRIBE__INIT;
     uint64_t request = client->last_request + 1;
-
-    if (object->is_publisher) {
-        const struct ringside_publisher *publisher =
-            rsi_container_of(object, struct ringside_publisher, object);
-        close.request = request;
-        close.alias = publisher->alias;
-        close.end_pos = publisher->end_pos;
-        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER;
-        message.close_publisher = &close;
-    } else {
-        unsubscribe.request = request;
-        unsubscribe.subscription =
-            rsi_container_of(object, struct ringside_subscription, object)->id;
-        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE;
-        message.unsubscribe = &unsubscribe;
-    }
-    rsi_status_t status = rsi_control_send(client->link, &message);
-    if (status != RSI_OK) {
-        return status;
+    if (send_close(client, object, request) != RSI_OK) {
+        return false;
     }
     client->last_request = request;
     object->request = request;
     object->state = RSI_OBJECT_CLOSING;
-    return RSI_OK;
+    return true;
 }
 
 void rsi_client_close_object(struct ringside_client *client, struct rsi_object *object)
 {
     object->state = RSI_OBJECT_CLOSE_DUE;
-    if (send_close(client, object) != RSI_OK) {
-        client->close_due_count++;
+    if (!try_close(client, object)) {
+        client->send_due_count++;
     }
 }
 
 static void send_if_due(struct ringside_client *client, struct rsi_object *object)
 {
-    if (object->state == RSI_OBJECT_CLOSE_DUE && send_close(client, object) == RSI_OK) {
-        client->close_due_count--;
+    if (object->state == RSI_OBJECT_CLOSE_DUE && try_close(client, object)) {
+        client->send_due_count--;
+    }
+    if (object->is_resend_due) {
+        rsi_status_t status = object->state == RSI_OBJECT_OPENING
+                                  ? send_open(client, object, object->request)
+                                  : send_close(client, object, object->request);
+        object->is_resend_due = status != RSI_OK;
+        client->send_due_count -= status == RSI_OK;
     }
 }
 
-void rsi_client_send_due_closes(struct ringside_client *client)
+static void resend_if_asked(struct ringside_client *client, struct rsi_object *object)
+{
+    if (object->request != 0 && !object->is_resend_due) {
+        object->is_resend_due = true;
+        client->send_due_count++;
+    }
+}
+
+static void for_each_object(struct ringside_client *client,
+                            void (*act)(struct ringside_client *client, struct rsi_object *object))
 {
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
         if (client->publishers[slot] != NULL) {
-            send_if_due(client, &client->publishers[slot]->object);
+            act(client, &client->publishers[slot]->object);
         }
     }
     for (uint32_t index = 0; index < client->subscription_count; index++) {
-        send_if_due(client, &client->subscriptions[index]->object);
+        act(client, &client->subscriptions[index]->object);
     }
+}
+
+void rsi_client_send_due(struct ringside_client *client)
+{
+    for_each_object(client, send_if_due);
+}
+
+void rsi_client_close_again(struct ringside_client *client, struct rsi_object *object)
+{
+    rsi_assert(object->state == RSI_OBJECT_CLOSING);
+    object->request = 0;
+    object->state = RSI_OBJECT_CLOSE_DUE;
+    client->send_due_count += !object->is_resend_due;
+    object->is_resend_due = false;
+}
+
+void rsi_client_close_unasked(struct ringside_client *client, struct rsi_object *object)
+{
+    client->send_due_count -= object->state == RSI_OBJECT_CLOSE_DUE;
+    answer_object(client, object, true);
+}
+
+void rsi_client_ask_again(struct ringside_client *client)
+{
+    client->answered_twice_max = client->last_request;
+    client->is_bye_sent = false;
+    for_each_object(client, resend_if_asked);
+    rsi_client_send_due(client);
 }
 
 rsi_status_t rsi_client_send_bye(struct ringside_client *client)
@@ -313,7 +423,7 @@ rsi_status_t rsi_client_send_bye(struct ringside_client *client)
     bye.end_pos = client->link->placed_pos;
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_BYE;
     message.bye = &bye;
-    rsi_status_t status = rsi_control_send(client->link, &message);
+    rsi_status_t status = rsi_client_send(client, &message);
     client->is_bye_sent = status == RSI_OK;
     return status;
 }

@@ -15,6 +15,22 @@
  * Callbacks run inside ringside_poll and nowhere else. In one, publishing and destroying a
  * publisher are legal; whatever waits, and ringside_poll itself, answers RINGSIDE_E_STATE.
  *
+ * Links: a session outlives its link. When the link fails (event SUSPENDED), or when "auto://" has
+ * led to a transport that was not the first choice and a better one works now, the client looks for
+ * another link by itself, inside the calls it is given, and the session goes on where it was (event
+ * RESUMED): nothing is lost, nothing comes twice, publishers and subscriptions stay valid, also if
+ * the transport is another one then. Meanwhile publish and claim work until the ring is full, poll
+ * hands over what had arrived, and calls that wait for the broker wait on, up to their time-outs.
+ * What takes longer than the broker's grace (session_grace there) or than resume_timeout_ns ends
+ * the session (event LOST).
+ *
+ * Broker restart: a broker that was started anew knows nothing of the session. The client makes a
+ * new one there with the same publishers and subscriptions (event RENEWED). What had not arrived at
+ * the old broker is published again; a message that was on its way when it died may be lost or come
+ * twice. For each publisher that a subscription received from, a GAP event with count UINT64_MAX
+ * tells that something may be missing; sequences and publication numbers begin anew. A broker that
+ * stops in an orderly way ends its sessions (event CLOSED); connect again then.
+ *
  * Fork: a child must not use its parent's clients; every call there answers RINGSIDE_E_STATE.
  *
  * Log: the library writes errors that no call can return to standard error; RINGSIDE_LOG=error,
@@ -103,11 +119,13 @@ typedef enum ringside_wait {
 
 typedef enum ringside_event_type {
     RINGSIDE_EVENT_CONNECTED = 1, /* text: transport and why */
-    RINGSIDE_EVENT_LOST = 2,      /* the link failed; status and text say why */
-    RINGSIDE_EVENT_RESUMED = 3,   /* reserved: the session goes on over a new link */
+    RINGSIDE_EVENT_LOST = 2,      /* the session is over; status and text say why */
+    RINGSIDE_EVENT_RESUMED = 3,   /* it goes on over a new link; text: transport, why, how long */
     RINGSIDE_EVENT_GAP = 4,       /* messages were left out: subject, publisher, count */
     RINGSIDE_EVENT_SLOW = 5,      /* the broker calls this client slow */
     RINGSIDE_EVENT_CLOSED = 6,    /* the broker ended the session; status and text say why */
+    RINGSIDE_EVENT_SUSPENDED = 7, /* no link at the moment, another one is looked for; text: why */
+    RINGSIDE_EVENT_RENEWED = 8,   /* the broker is another run: what was lost, gap events tell */
 } ringside_event_type_t;
 
 typedef struct ringside_event {
@@ -157,6 +175,9 @@ typedef struct ringside_options {
     ringside_on_event_t on_event;
     void *event_arg;
     const char *counters_path; /* share this client's counters in that file; default: do not */
+    /* For how long a session that lost its link looks for another one before it ends as lost;
+     * default 30 s; UINT64_MAX: it ends with its link. */
+    uint64_t resume_timeout_ns;
 } ringside_options_t;
 
 typedef struct ringside_subscribe_options {
@@ -248,13 +269,15 @@ RINGSIDE_API int ringside_fd(ringside_client_t *client);
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_flush(ringside_client_t *client,
                                                                   uint64_t timeout_ns);
 
-/* What the connection is: "tcp", "shm", "rdma"; and a line that says why it was chosen. */
+/* What the connection is: "tcp", "shm", "rdma"; and a line that says why it was chosen. Both may
+ * change with event RESUMED or RENEWED; the pointers are good until then. */
 RINGSIDE_API const char *ringside_transport(const ringside_client_t *client);
 RINGSIDE_API const char *ringside_transport_why(const ringside_client_t *client);
 /* The largest message that publish takes, as agreed with the broker. */
 RINGSIDE_API size_t ringside_message_bytes_max(const ringside_client_t *client);
 
-/* Exact figures of the client's link, for benchmarks and tests. Set struct_bytes first. */
+/* Exact figures of the link that the client has now, for benchmarks and tests. Set struct_bytes
+ * first. */
 typedef struct ringside_link_stats {
     size_t struct_bytes;
     uint64_t placed_bytes, arrived_bytes;

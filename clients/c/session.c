@@ -38,6 +38,7 @@ void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
     client->end_error = *error;
     client->phase = RSI_CLIENT_ENDING;
     client->refuses_publish = true;
+    rsi_dial_cancel(&client->dial, "the session is over");
 }
 
 static bool is_over(const struct ringside_client *client)
@@ -48,23 +49,35 @@ static bool is_over(const struct ringside_client *client)
 /* ---- passes ------------------------------------------------------------------------------------
  */
 
+static void follow_link(struct ringside_client *client, uint64_t now_ns)
+{
+    bool is_lost = rsi_link_state(client->link) == RSI_LINK_LOST;
+    if (!is_lost || client->phase != RSI_CLIENT_OPEN) {
+        return;
+    }
+    /* The broker's last words may lie in the inbox; they say more than the loss. */
+    (void)rsi_client_take_control(client);
+    if (!is_over(client)) {
+        rsi_client_suspend(client, now_ns);
+    }
+}
+
 uint32_t rsi_client_pass_control(struct ringside_client *client, uint64_t now_ns)
 {
-    struct rsi_link *link = client->link;
     client->control_due_ns = now_ns + RSI_CLIENT_CONTROL_INTERVAL_NS;
     uint32_t work = client->transport->domain_poll_control(client->domain, now_ns);
-    enum rsi_link_state before = rsi_link_state(link);
-    client->transport->link_poll_control(link, now_ns);
-    enum rsi_link_state after = rsi_link_state(link);
-    if (after == RSI_LINK_LOST && !is_over(client)) {
-        /* The broker's last words may lie in the inbox; they say more than the loss. */
-        work += rsi_client_take_control(client);
-        rsi_client_end(client, RSI_E_LINK_LOST, &link->error);
+    enum rsi_link_state before = rsi_link_state(client->link);
+    client->transport->link_poll_control(client->link, now_ns);
+    work += rsi_link_state(client->link) != before;
+    follow_link(client, now_ns);
+    work += rsi_client_resume_poll(client, now_ns);
+    if (client->phase == RSI_CLIENT_RESUMING) {
+        client->control_due_ns = 0; /* many small steps: none waits for an interval */
     }
     if (client->counters != NULL) {
         rsi_client_counters_show(client, now_ns);
     }
-    return work + (after != before);
+    return work;
 }
 
 uint32_t rsi_client_pass(struct ringside_client *client, uint64_t now_ns)
@@ -74,8 +87,8 @@ uint32_t rsi_client_pass(struct ringside_client *client, uint64_t now_ns)
         work += rsi_client_pass_control(client, now_ns);
     }
     work += rsi_client_take_control(client);
-    if (rsi_unlikely(client->close_due_count > 0)) {
-        rsi_client_send_due_closes(client);
+    if (rsi_unlikely(client->send_due_count > 0)) {
+        rsi_client_send_due(client);
     }
     return work;
 }
@@ -95,19 +108,18 @@ static bool wait_readable(int fd, uint64_t timeout_ns)
     return ppoll(&entry, 1, is_bounded ? &timeout : NULL, NULL) >= 0 || errno != EINTR;
 }
 
-/* When something is to be done that no descriptor tells of. */
-static uint64_t due_ns(const struct ringside_client *client, uint64_t now_ns)
+uint64_t rsi_client_due_ns(const struct ringside_client *client, uint64_t now_ns)
 {
+    enum rsi_link_state state =
+        client->link == NULL ? RSI_LINK_CLOSED : rsi_link_state(client->link);
     bool is_moving = rsi_dial_is_active(&client->dial) ||
-                     (client->link != NULL && rsi_link_state(client->link) != RSI_LINK_ATTACHED);
-    return is_moving ? now_ns + MOVING_SLEEP_NS : UINT64_MAX;
+                     (state != RSI_LINK_ATTACHED && state != RSI_LINK_CLOSED);
+    uint64_t moving_due_ns = is_moving ? now_ns + MOVING_SLEEP_NS : UINT64_MAX;
+    return rsi_pos_min(moving_due_ns, rsi_client_resume_due_ns(client));
 }
 
-bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wish *wish,
-                      uint64_t now_ns, uint64_t deadline_ns)
+bool rsi_client_arm(struct ringside_client *client, const struct rsi_client_wish *wish)
 {
-    uint64_t until_ns = rsi_pos_min(deadline_ns, due_ns(client, now_ns));
-    uint64_t timeout_ns = until_ns == UINT64_MAX ? UINT64_MAX : until_ns - now_ns;
     const struct rsi_client_path paths[] = {rsi_client_path(client), client->dial.path};
     bool is_armed = true;
     if (client->link != NULL) {
@@ -118,17 +130,33 @@ bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wi
         is_armed &=
             paths[index].poller == NULL || paths[index].transport->poller_arm(paths[index].poller);
     }
-    bool is_undisturbed = true;
-    if (is_armed) {
-        is_undisturbed = wait_readable(client->epoll_fd, timeout_ns);
-        client->totals.sleeps++;
-    }
+    return is_armed;
+}
+
+void rsi_client_disarm(struct ringside_client *client)
+{
+    const struct rsi_client_path paths[] = {rsi_client_path(client), client->dial.path};
     for (size_t index = 0; index < rsi_array_count(paths); index++) {
         if (paths[index].poller != NULL) {
             paths[index].transport->poller_disarm(paths[index].poller);
         }
     }
     client->control_due_ns = 0;
+}
+
+bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wish *wish,
+                      uint64_t now_ns, uint64_t deadline_ns)
+{
+    uint64_t until_ns = rsi_pos_min(deadline_ns, rsi_client_due_ns(client, now_ns));
+    bool is_undisturbed = true;
+    if (rsi_client_arm(client, wish)) {
+        uint64_t timeout_ns = until_ns == UINT64_MAX ? UINT64_MAX
+                              : until_ns > now_ns    ? until_ns - now_ns
+                                                     : 0;
+        is_undisturbed = wait_readable(client->epoll_fd, timeout_ns);
+        client->totals.sleeps++;
+    }
+    rsi_client_disarm(client);
     return is_undisturbed;
 }
 

@@ -99,7 +99,7 @@ rsi_status_t rsi_client_enter_open(struct ringside_client *client, const char *c
     if (status != RSI_OK) {
         return status;
     }
-    if (client->phase == RSI_CLIENT_OPEN) {
+    if (client->phase < RSI_CLIENT_ENDING) {
         return RSI_OK;
     }
     return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,

@@ -107,36 +107,22 @@ rsi_static_assert((int)RINGSIDE_POLICY_DISCONNECT ==
 rsi_static_assert((int)RINGSIDE_POLICY_BLOCK == (int)RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
 
 static rsi_status_t open_subscription(struct ringside_subscription *subscription,
-                                      ringside_policy_t policy, uint64_t deadline_ns)
+                                      uint64_t deadline_ns)
 {
     struct ringside_client *client = subscription->client;
-    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
-    Ringside__Control__Subscribe subscribe = RINGSIDE__CONTROL__SUBSCRIBE__INIT;
-    subscribe.request = ++client->last_request;
-    subscribe.subscription = subscription->id;
-    subscribe.subject = subscription->subject;
-    subscribe.policy = (Ringside__Control__Policy)policy;
-    subscribe.no_echo = subscription->no_echo;
-    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE;
-    message.subscribe = &subscribe;
-    rsi_status_t status = rsi_client_request(client, &message, deadline_ns, &client->error);
-    if (status != RSI_OK) {
-        rsi_subscription_free(subscription);
-        return status;
-    }
-    subscription->object.request = subscribe.request;
-    status = rsi_client_wait_object(client, &subscription->object, RSI_OBJECT_OPENING, deadline_ns,
-                                    &client->error);
-    if (status != RSI_OK) {
+    rsi_status_t status =
+        rsi_client_open_object(client, &subscription->object, deadline_ns, &client->error);
+    if (status == RSI_OK && subscription->object.state == RSI_OBJECT_REFUSED) {
+        status = client->error.status;
+    } else if (status != RSI_OK && subscription->object.request != 0) {
         set_active(subscription, false);
         subscription->object.is_abandoned = true;
         return status;
     }
-    if (subscription->object.state == RSI_OBJECT_REFUSED) {
+    if (status != RSI_OK) {
         rsi_subscription_free(subscription);
-        return client->error.status;
     }
-    return RSI_OK;
+    return status;
 }
 
 ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
@@ -163,14 +149,14 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
+    made->policy = known.policy;
     made->no_echo = known.no_echo != 0;
     made->on_message = on_message;
     made->arg = arg;
     set_active(made, true);
 
     uint64_t timeout_ns = known.timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : known.timeout_ns;
-    status = open_subscription(made, known.policy,
-                               rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns));
+    status = open_subscription(made, rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns));
     if (status == RSI_E_TIMED_OUT) {
         (void)rsi_fail(&client->error, status,
                        "the broker did not acknowledge the subscription to \"%s\" within %" PRIu64
@@ -195,7 +181,7 @@ ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription, ui
         return (ringside_status_t)status;
     }
     set_active(subscription, false);
-    if (client->phase != RSI_CLIENT_OPEN) {
+    if (client->phase >= RSI_CLIENT_ENDING) {
         rsi_subscription_free(subscription); /* the broker forgets it with the session */
         return RINGSIDE_OK;
     }

@@ -32,6 +32,7 @@ enum {
     KEY_PUBLISH_RING,
     KEY_DELIVER_RING,
     KEY_TIMEOUT,
+    KEY_RESUME_TIMEOUT,
 };
 
 static const struct argp_option connection_flags[] = {
@@ -65,6 +66,10 @@ static const struct argp_option connection_flags[] = {
      "Ring for what is received: a power of two from 64KiB to 1GiB. Default: 2MiB", 0},
     {"timeout", KEY_TIMEOUT, "TIME", 0,
      "Longest wait for connecting, subscribing and flushing, such as 500ms or 10s. Default: 5s", 0},
+    {"resume-timeout", KEY_RESUME_TIMEOUT, "TIME", 0,
+     "How long to look for the broker again when the link to it is lost, such as 10s or 5m; 0: "
+     "not at all. Default: 30s",
+     0},
     {0},
 };
 
@@ -203,6 +208,12 @@ static error_t parse_connection(int key, char *arg, struct argp_state *state)
             argp_error(state, "--timeout: 0 would never succeed; use a time such as 5s");
         }
         return 0;
+    case KEY_RESUME_TIMEOUT:
+        options->resume_timeout_ns = rsi_flag_duration(state, "--resume-timeout", arg);
+        if (options->resume_timeout_ns == 0) {
+            options->resume_timeout_ns = UINT64_MAX;
+        }
+        return 0;
     case ARGP_KEY_END:
         finish_options(state, options);
         return 0;
@@ -241,8 +252,16 @@ void rsi_connection_tell_event(void *arg, const ringside_event_t *event)
     case RINGSIDE_EVENT_CLOSED:
         rsi_cli_note("the connection is over: %s", event->text);
         return;
-    case RINGSIDE_EVENT_CONNECTED:
+    case RINGSIDE_EVENT_SUSPENDED:
+        rsi_cli_note("no link to the broker, looking for another: %s", event->text);
+        return;
     case RINGSIDE_EVENT_RESUMED:
+        rsi_cli_note("the session goes on: %s", event->text);
+        return;
+    case RINGSIDE_EVENT_RENEWED:
+        rsi_cli_note("the broker was restarted, and the session with it: %s", event->text);
+        return;
+    case RINGSIDE_EVENT_CONNECTED:
         return;
     }
 }
@@ -266,6 +285,7 @@ ringside_client_t *rsi_connection_open(const struct rsi_connection_options *opti
         .token_name = options->token_name,
         .token = options->token_name != NULL ? options->token : NULL,
         .connect_timeout_ns = options->timeout_ns,
+        .resume_timeout_ns = options->resume_timeout_ns,
         .publish_ring_bytes = publishes ? options->publish_ring_bytes : UINT64_MAX,
         .deliver_ring_bytes = subscribes ? options->deliver_ring_bytes : UINT64_MAX,
         .wait = options->wait,

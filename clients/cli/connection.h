@@ -22,7 +22,8 @@ struct rsi_connection_options {
     int cpu; /* -1: not pinned */
     uint64_t publish_ring_bytes;
     uint64_t deliver_ring_bytes;
-    uint64_t timeout_ns; /* of connecting, subscribing, flushing */
+    uint64_t timeout_ns;        /* of connecting, subscribing, flushing */
+    uint64_t resume_timeout_ns; /* 0: the library's; UINT64_MAX: not at all */
 };
 
 /* A child parser; its input is a struct rsi_connection_options, which it fills with defaults. */
