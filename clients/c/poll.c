@@ -131,7 +131,13 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
             (void)rsi_idle_step(&client->idle, handled);
             return handled;
         }
-        if (take_room(client) || client->phase == RSI_CLIENT_ENDED) {
+        if (take_room(client)) {
+            if (client->is_fd_exposed) {
+                nudge(client); /* handled nothing, but is not armed either */
+            }
+            return 0;
+        }
+        if (client->phase == RSI_CLIENT_ENDED) {
             return 0;
         }
         if (now_ns >= deadline_ns) {

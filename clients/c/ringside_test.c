@@ -425,6 +425,40 @@ static void test_descriptor(void **state)
     assert_int_equal(ringside_close(writer, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
+/* A poll that hands nothing over because room came must not leave the descriptor deaf. */
+static void test_descriptor_after_room(void **state)
+{
+    struct fixture *fixture = *state;
+    const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .publish_ring_bytes = 65536};
+    static const uint8_t data[16000];
+    ringside_client_t *client = NULL;
+    assert_int_equal(ringside_connect(&client, fixture->url, &options), RINGSIDE_OK);
+    ringside_client_t *writer = connect_as(fixture, "writer", NULL);
+    subscribe_to(client, "r", false, &fixture->recorder);
+    ringside_publisher_t *publisher = publisher_on(writer, "r");
+    ringside_publisher_t *filler = publisher_on(client, "nobody");
+    struct pollfd entry = {.fd = ringside_fd(client), .events = POLLIN};
+
+    for (uint32_t round = 1; round <= 5; round++) {
+        while (ringside_publish(filler, data, sizeof(data)) == RINGSIDE_OK) {
+        }
+        assert_ok(client, ringside_poll(client, 0, 0, NULL));
+        while (client->room_wanted_bytes != 0) {
+            assert_int_equal(poll(&entry, 1, 20000), 1);
+            assert_ok(client, ringside_poll(client, 0, 0, NULL));
+        }
+        publish_text(writer, publisher, "wake up");
+        assert_ok(writer, ringside_flush(writer, 5 * SECOND_NS));
+        while (fixture->recorder.count < round) {
+            assert_int_equal(poll(&entry, 1, 20000), 1);
+            assert_ok(client, ringside_poll(client, 0, 0, NULL));
+        }
+    }
+    assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
+    assert_int_equal(ringside_close(writer, 5 * SECOND_NS), RINGSIDE_OK);
+}
+
 /* A ring much smaller than what goes through it, with a subscriber that is polled seldom. */
 static void test_full_ring(void **state)
 {
@@ -842,6 +876,7 @@ int main(void)
         TEST(test_publish_inside_callback),
         TEST(test_poll_limit),
         TEST(test_descriptor),
+        TEST(test_descriptor_after_room),
         TEST(test_full_ring),
         TEST(test_publish_only),
         TEST(test_drop_adds_up),

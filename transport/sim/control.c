@@ -20,16 +20,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-struct sim_listener {
-    struct rsi_listener listener; /* first */
-    char name[RSI_PATH_BYTES_MAX + 1];
-    char url[RSI_PATH_BYTES_MAX + 8];
-    struct sim_wire *backlog[SIM_LISTENER_BACKLOG]; /* [0] is the oldest */
-    uint32_t backlog_count;
-    uint64_t wire_count; /* ever made, for their seeds */
-    struct sim_listener *next;
-};
-
 static pthread_mutex_t listeners_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sim_listener *listeners;
 
@@ -58,6 +48,9 @@ static rsi_status_t sim_domain_create(struct rsi_domain **domain,
     }
     sim->domain.transport = &rsi_sim_transport;
     sim->domain.options = *options;
+    if (options->seed == 0) {
+        sim->domain.options.seed = sim_default_seed();
+    }
     *domain = &sim->domain;
     return RSI_OK;
 }
@@ -104,6 +97,7 @@ static rsi_status_t sim_poller_create(struct rsi_poller **poller, struct rsi_dom
     sim->poller.control_waker = options->control_waker;
     sim->poller.owner_waker = options->owner_waker;
     sim->poller.link_count_max = options->link_count_max;
+    sim_remember_poller(sim);
     *poller = &sim->poller;
     return RSI_OK;
 }
@@ -112,6 +106,7 @@ static void sim_poller_destroy(struct rsi_poller *poller)
 {
     struct sim_poller *sim = (struct sim_poller *)(void *)poller;
     rsi_assert(sim->links == NULL);
+    sim_forget_poller(sim);
     pthread_mutex_destroy(&sim->lock);
     rsi_waker_fini(&sim->waker);
     free(sim);
@@ -228,6 +223,7 @@ static rsi_status_t sim_listener_create(struct rsi_listener **listener, struct r
     }
     sim->listener.transport = &rsi_sim_transport;
     sim->listener.domain = domain;
+    sim->process = sim_process();
     snprintf(sim->name, sizeof(sim->name), "%s", url->path);
     rsi_url_format(url, sim->url, sizeof(sim->url));
     pthread_mutex_lock(&listeners_lock);
@@ -260,15 +256,36 @@ static void sim_listener_destroy(struct rsi_listener *listener)
     struct sim_listener *sim = (struct sim_listener *)(void *)listener;
     pthread_mutex_lock(&listeners_lock);
     struct sim_listener **place = &listeners;
-    while (*place != sim) {
+    while (*place != NULL && *place != sim) {
         place = &(*place)->next;
     }
-    *place = sim->next;
+    if (*place == sim) { /* else its process was killed */
+        *place = sim->next;
+    }
     pthread_mutex_unlock(&listeners_lock);
     for (uint32_t i = 0; i < sim->backlog_count; i++) {
         refuse_wire(sim->backlog[i]);
     }
     free(sim);
+}
+
+/* The memory is the dead process's. */
+void sim_kill_listeners(uint64_t process)
+{
+    pthread_mutex_lock(&listeners_lock);
+    struct sim_listener **place = &listeners;
+    while (*place != NULL) {
+        struct sim_listener *listener = *place;
+        if (listener->process != process) {
+            place = &listener->next;
+            continue;
+        }
+        *place = listener->next;
+        while (listener->backlog_count > 0) {
+            refuse_wire(listener->backlog[--listener->backlog_count]);
+        }
+    }
+    pthread_mutex_unlock(&listeners_lock);
 }
 
 static const char *sim_listener_url(const struct rsi_listener *listener)

@@ -19,4 +19,20 @@ void rsi_sim_cut(struct rsi_link *link, uint64_t ticks);
  */
 void rsi_sim_die(struct rsi_link *link);
 
+/*
+ * For simulations of several processes in one: everything made from here on (domains, pollers,
+ * listeners, the ends of wires) is process `process`'s; 0 at first.
+ */
+void rsi_sim_set_process(uint64_t process);
+/* Cuts every wire that a process has an end of, as rsi_sim_cut. Returns how many. */
+uint32_t rsi_sim_cut_process(uint64_t process, uint64_t ticks);
+/*
+ * The process was killed; no thread of it runs any more. Its listeners are gone and its ends leave
+ * their wires without a word, what it had placed with them. `is_noticed`: the other ends see it as
+ * after rsi_sim_die; else they find their wires cut. Its memory is left alone.
+ */
+void rsi_sim_kill_process(uint64_t process, bool is_noticed);
+/* The seed of domains that were made with none. */
+void rsi_sim_set_seed(uint64_t seed);
+
 #endif

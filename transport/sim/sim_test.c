@@ -45,14 +45,16 @@ static void step_until(struct pair *pair, enum rsi_link_state state)
 static void setup_pair(struct pair *pair, uint64_t seed)
 {
     struct rsi_domain_options domain = {.seed = seed, .node = RSI_NODE_ANY};
-    struct rsi_poller_options poller = {.link_count_max = 1};
+    struct rsi_poller_options poller = {.link_count_max = 2};
     struct rsi_link_rings rings = {.out_bytes = 65536, .in_bytes = 65536};
     struct rsi_url url;
     memset(pair, 0, sizeof(*pair));
     assert_int_equal(rsi_url_parse(&url, "sim://pair", NULL), RSI_OK);
     assert_int_equal(sim->domain_create(&pair->domain, &domain, NULL), RSI_OK);
+    rsi_sim_set_process(1);
     assert_int_equal(sim->listener_create(&pair->listener, pair->domain, &url, NULL), RSI_OK);
     for (uint32_t i = 0; i < 2; i++) {
+        rsi_sim_set_process(i);
         assert_int_equal(sim->poller_create(&pair->pollers[i], pair->domain, &poller, NULL),
                          RSI_OK);
     }
@@ -216,6 +218,35 @@ static void test_death_is_told_from_a_close(void **state)
     }
 }
 
+/* Two processes in one: the accepting one is killed, and the other sees what its death looks like.
+ */
+static void test_killed_process(void **state)
+{
+    (void)state;
+    for (uint32_t is_noticed = 0; is_noticed < 2; is_noticed++) {
+        struct pair pair;
+        struct rsi_url url;
+        struct rsi_link *dialled = NULL;
+        setup_pair(&pair, 5 + is_noticed);
+        stage(pair.links[1], 100);
+        rsi_sim_kill_process(7, true); /* another one */
+        step(&pair, 0);
+        assert_true(both_are(&pair, RSI_LINK_ATTACHED));
+
+        rsi_sim_kill_process(1, is_noticed != 0);
+        for (uint32_t i = 0; i < 100 && rsi_link_state(pair.links[0]) != RSI_LINK_LOST; i++) {
+            step(&pair, 0);
+        }
+        assert_int_equal(pair.links[0]->error.status,
+                         is_noticed != 0 ? RSI_E_LINK_CLOSED : RSI_E_LINK_LOST);
+        assert_true(pair.links[0]->peer_has_ended == (is_noticed != 0));
+        assert_int_equal(pair.links[0]->arrived_pos, 0);
+        assert_int_equal(rsi_url_parse(&url, "sim://pair", NULL), RSI_OK);
+        assert_int_equal(sim->link_dial(&dialled, pair.pollers[0], &url, NULL), RSI_E_NOT_FOUND);
+        teardown_pair(&pair);
+    }
+}
+
 static void test_name_is_taken_once(void **state)
 {
     (void)state;
@@ -239,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_cut_loses_both_sides),
         cmocka_unit_test(test_cut_stops_everything),
         cmocka_unit_test(test_death_is_told_from_a_close),
+        cmocka_unit_test(test_killed_process),
         cmocka_unit_test(test_name_is_taken_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

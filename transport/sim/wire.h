@@ -106,6 +106,8 @@ struct sim_link {
 
 struct sim_poller {
     struct rsi_poller poller; /* first */
+    uint64_t process;         /* rsi_sim_set_process */
+    struct sim_poller *next;  /* in the list of all */
     pthread_mutex_t lock;     /* the list and every poll */
     struct rsi_waker waker;
     struct sim_link *links;
@@ -115,6 +117,17 @@ struct sim_poller {
 struct sim_domain {
     struct rsi_domain domain; /* first */
     int event_fd;
+};
+
+struct sim_listener {
+    struct rsi_listener listener; /* first */
+    uint64_t process;
+    char name[RSI_PATH_BYTES_MAX + 1];
+    char url[RSI_PATH_BYTES_MAX + 8];
+    struct sim_wire *backlog[SIM_LISTENER_BACKLOG]; /* [0] is the oldest */
+    uint32_t backlog_count;
+    uint64_t wire_count; /* ever made, for their seeds */
+    struct sim_listener *next;
 };
 
 static inline struct sim_end *sim_own_end(struct sim_link *link)
@@ -150,6 +163,14 @@ uint64_t sim_due_tick(struct sim_wire *wire);
 /* Wakes the other end's poller / tells its domain. Under the wire's lock. */
 void sim_wake_end(struct sim_end *end);
 void sim_tell_domain(struct sim_end *end);
+
+/* process.c: who makes what, and the list of all pollers. */
+uint64_t sim_process(void);
+uint64_t sim_default_seed(void);
+void sim_remember_poller(struct sim_poller *poller);
+void sim_forget_poller(struct sim_poller *poller);
+/* control.c: takes the listeners of a process off the list and refuses what waits there. */
+void sim_kill_listeners(uint64_t process);
 
 /* NULL: no memory. One reference. */
 struct sim_wire *sim_wire_create(uint64_t seed);

@@ -1,0 +1,107 @@
+/*
+ * Knows every message that was published and what each subscriber is owed, and says when the world
+ * breaks a promise.
+ *
+ * Design notes
+ * - A publication's messages are numbered from 1 by the oracle as by the broker, and each message's
+ *   bytes follow from publication and number: so a message is checked by what it is, not by what it
+ *   says of itself.
+ * - Per subscription and publication there is one expected number. Messages must come in order,
+ * each once; what is stepped over must have been announced by a gap of exactly that size; and
+ * before the first message only those may be missing that were published before the subscription
+ * was acknowledged.
+ * - A session may end only for a reason that the oracle was told of: a fault that was made, a
+ * broker that stopped, a policy that says so. Then it is owed nothing more.
+ */
+#ifndef RSI_SIMULATION_ORACLE_H
+#define RSI_SIMULATION_ORACLE_H
+
+#include "ringside.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What may happen to a session because of what was done to it or to the broker. */
+enum oracle_excuse {
+    ORACLE_CUT = 1,    /* its link was cut */
+    ORACLE_BROKER = 2, /* the broker was stopped or killed */
+};
+
+struct oracle_totals {
+    uint64_t published_messages;
+    uint64_t delivered_messages; /* callbacks */
+    uint64_t gap_messages;
+    uint64_t sessions;
+    uint64_t sessions_ended; /* by somebody else than the application */
+    uint64_t quiet_checks;
+};
+
+struct oracle_session;
+struct oracle_publication;
+struct oracle_subscription;
+
+/* ---- sessions ---------------------------------------------------------------------------------
+ */
+
+uint32_t oracle_broker_number(void);
+/* `client` was connected by the running process; policy_mask: bits of the policies that it may ask
+ * for. */
+struct oracle_session *oracle_session_opened(const ringside_client_t *client, const char *name,
+                                             uint32_t policy_mask);
+void oracle_excuse(struct oracle_session *session, uint32_t excuses);
+/* The process or the broker is the cause: for all sessions it concerns. */
+void oracle_excuse_process(uint32_t process, uint32_t excuses);
+void oracle_excuse_all(uint32_t excuses);
+void oracle_process_killed(uint32_t process);
+/* The broker is another one from here on. */
+void oracle_broker_started(void);
+/* The broker stopped in order and says that all it took was delivered. */
+void oracle_broker_delivered_all(void);
+void oracle_event(struct oracle_session *session, const ringside_event_t *event);
+/* ringside_poll or another call said that the session is over. */
+void oracle_session_over(struct oracle_session *session, ringside_status_t status, const char *call,
+                         const char *text);
+bool oracle_session_is_over(const struct oracle_session *session);
+/* ringside_close returned. */
+void oracle_session_closed(struct oracle_session *session, ringside_status_t status);
+/* The application sleeps in ringside_poll and takes whatever comes. */
+void oracle_session_listens(struct oracle_session *session, bool is_listening);
+
+/* ---- publications -----------------------------------------------------------------------------
+ */
+
+void oracle_hear_of_publication(uint64_t session, uint32_t alias, uint32_t publication);
+struct oracle_publication *oracle_publication_opened(struct oracle_session *session, uint32_t alias,
+                                                     const char *subject);
+/* What the next message of so many bytes has to hold. */
+void oracle_fill(const struct oracle_publication *publication, void *data, uint32_t bytes);
+/* It is handed over; it may be on its way although the call does not return. */
+void oracle_publishing(struct oracle_publication *publication, uint32_t bytes);
+void oracle_published(struct oracle_publication *publication);
+void oracle_not_published(struct oracle_publication *publication);
+/* ringside_flush returned OK: all of the session's messages so far have arrived at the broker. */
+void oracle_flushed(struct oracle_session *session);
+
+/* ---- subscriptions ----------------------------------------------------------------------------
+ */
+
+struct oracle_subscription *oracle_subscribed(struct oracle_session *session, const char *pattern,
+                                              bool no_echo);
+void oracle_unsubscribing(struct oracle_subscription *subscription);
+void oracle_message(struct oracle_subscription *subscription, const ringside_message_t *message);
+
+/* ---- balance ----------------------------------------------------------------------------------
+ */
+
+/* Whether the session has all that it is owed, as far as it arrived at the broker for certain. If
+ * not, `text` says what is missing. */
+bool oracle_is_satisfied(const struct oracle_session *session, char *text, uint32_t text_bytes);
+/* Nothing moves: whoever listens must have everything that has arrived. */
+void oracle_check_quiet(void);
+/* At the end: who was told goodbye by a broker that delivered everything has everything. */
+void oracle_check_goodbyes(void);
+/* At the end, while the broker still is: `admitted` by its agents. */
+void oracle_check_admitted(uint64_t admitted);
+const struct oracle_totals *oracle_totals(void);
+
+#endif

@@ -1,0 +1,232 @@
+/*
+ * Design notes
+ * - The linker calls these instead of the functions of the same name wherever one object file calls
+ *   another (--wrap). So the code under test is the code that ships, to the byte.
+ * - A mutant acts now and then, not always: a fault that acts always is found by every test.
+ */
+#include "tests/simulation/points.h"
+
+#include "broker/agent_internal.h"
+#include "tests/simulation/oracle.h"
+#include "tests/simulation/world.h"
+#include "transport/frame.h"
+
+const struct mutant_info mutants[MUTANT_COUNT] = {
+    [MUTANT_NONE] = {"none", "the code as it is"},
+    [MUTANT_LOST_WAKE] = {"lost-wake", "one in 8 wake-ups of a sleeping thread is not sent"},
+    [MUTANT_LOST_ROOM] = {"lost-room", "nobody is asked to say when there is room again"},
+    [MUTANT_EARLY_ACKNOWLEDGE] = {"early-acknowledge",
+                                  "requests are answered before all agents applied their edit"},
+    [MUTANT_IGNORED_EDIT] = {"ignored-edit", "one in 8 subscriptions is never posted"},
+    [MUTANT_DOUBLED_BATCH] = {"doubled-batch", "one in 64 admitted batches is admitted again"},
+    [MUTANT_DROPPED_FRAME] = {"dropped-frame", "one in 64 published frames is stepped over"},
+    [MUTANT_FORGOTTEN_GAP] = {"forgotten-gap", "gaps that wait to be told are forgotten"},
+    [MUTANT_EARLY_RETIRE] = {"early-retire", "a closed publication is retired while logs hold it"},
+    [MUTANT_OVERWRITTEN_LOG] = {"overwritten-log",
+                                "a log's writer does not wait for cursors that lag"},
+    [MUTANT_EARLY_DRAINED] = {"early-drained", "a stopping broker does not wait for deliveries"},
+};
+
+static enum mutant active;
+static uint64_t walk_seed;
+static struct rsi_data_plane *last_plane;
+
+void points_set_mutant(enum mutant mutant)
+{
+    active = mutant;
+}
+
+void points_set_walk_seed(uint64_t seed)
+{
+    walk_seed = seed;
+}
+
+static bool acts(enum mutant mutant, uint64_t one_in)
+{
+    return active == mutant && world_one_in(one_in);
+}
+
+uint64_t points_admitted_count(void)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < last_plane->options.agent_count; i++) {
+        count += rsi_load_relaxed(&rsi_data_plane_counts(last_plane, i)->admitted_messages);
+    }
+    return count;
+}
+
+#define WRAP(result, name, ...)        \
+    result __real_##name(__VA_ARGS__); \
+    result __wrap_##name(__VA_ARGS__); \
+    result __wrap_##name(__VA_ARGS__)
+
+/* ---- wakers -----------------------------------------------------------------------------------
+ */
+
+WRAP(void, rsi_waker_prepare, struct rsi_waker *waker)
+{
+    world_point();
+    __real_rsi_waker_prepare(waker);
+    world_point();
+}
+
+WRAP(void, rsi_waker_finish, struct rsi_waker *waker)
+{
+    world_point();
+    __real_rsi_waker_finish(waker);
+}
+
+WRAP(void, rsi_waker_wake, struct rsi_waker *waker)
+{
+    world_point();
+    if (rsi_load_relaxed(&waker->sleeping) != 0 && acts(MUTANT_LOST_WAKE, 8)) {
+        return;
+    }
+    __real_rsi_waker_wake(waker);
+}
+
+/* ---- links ------------------------------------------------------------------------------------
+ */
+
+WRAP(uint32_t, rsi_poller_poll, struct rsi_poller *poller, uint64_t now_ns)
+{
+    world_point();
+    uint32_t count = __real_rsi_poller_poll(poller, now_ns);
+    if (count > 0) {
+        world_note_progress();
+    }
+    return count;
+}
+
+WRAP(void, rsi_link_request_wake, struct rsi_link *link, uint64_t in_arrived_at_least,
+     uint64_t peer_arrived_at_least, uint64_t peer_consumed_at_least)
+{
+    world_point();
+    if (active == MUTANT_LOST_ROOM) {
+        peer_consumed_at_least = UINT64_MAX;
+    }
+    __real_rsi_link_request_wake(link, in_arrived_at_least, peer_arrived_at_least,
+                                 peer_consumed_at_least);
+}
+
+WRAP(void, rsi_link_consume, struct rsi_link *link, uint64_t bytes)
+{
+    world_point();
+    bool is_brokers = link->poller->control_waker != NULL;
+    if (is_brokers && acts(MUTANT_DOUBLED_BATCH, 64)) {
+        return;
+    }
+    __real_rsi_link_consume(link, bytes);
+}
+
+WRAP(void, rsi_link_set_state, struct rsi_link *link, enum rsi_link_state to)
+{
+    __real_rsi_link_set_state(link, to);
+    world_point();
+}
+
+WRAP(rsi_status_t, rsi_frame_read, const struct rsi_ring *ring, uint64_t position, uint64_t end_pos,
+     struct rsi_frame *frame, const char **why)
+{
+    rsi_status_t status = __real_rsi_frame_read(ring, position, end_pos, frame, why);
+    uint64_t next_pos = position + frame->frame_bytes;
+    if (status == RSI_OK && next_pos < end_pos && acts(MUTANT_DROPPED_FRAME, 64)) {
+        status = __real_rsi_frame_read(ring, next_pos, end_pos, frame, why);
+        frame->frame_bytes += next_pos - position;
+    }
+    return status;
+}
+
+/* ---- data agents ------------------------------------------------------------------------------
+ */
+
+WRAP(rsi_status_t, rsi_data_plane_create, struct rsi_data_plane **created,
+     const struct rsi_data_options *options, struct rsi_error *error)
+{
+    struct rsi_data_options changed = *options;
+    changed.walk_seed = walk_seed;
+    rsi_status_t status = __real_rsi_data_plane_create(created, &changed, error);
+    last_plane = status == RSI_OK ? *created : NULL;
+    return status;
+}
+
+WRAP(rsi_status_t, rsi_data_plane_post, struct rsi_data_plane *plane, const struct rsi_edit *edit,
+     uint64_t *ticket)
+{
+    world_point();
+    if (edit->kind == RSI_EDIT_SUBSCRIBE && acts(MUTANT_IGNORED_EDIT, 8)) {
+        *ticket = 0;
+        return RSI_OK;
+    }
+    rsi_status_t status = __real_rsi_data_plane_post(plane, edit, ticket);
+    if (status == RSI_OK && edit->kind == RSI_EDIT_PUBLICATION_OPEN) {
+        oracle_hear_of_publication(edit->session->id, edit->publication->alias,
+                                   edit->publication->id);
+    }
+    return status;
+}
+
+WRAP(bool, rsi_data_plane_is_applied, const struct rsi_data_plane *plane, uint64_t ticket)
+{
+    world_point();
+    return active == MUTANT_EARLY_ACKNOWLEDGE || __real_rsi_data_plane_is_applied(plane, ticket);
+}
+
+WRAP(bool, rsi_data_plane_is_drained, const struct rsi_data_plane *plane)
+{
+    return active == MUTANT_EARLY_DRAINED || __real_rsi_data_plane_is_drained(plane);
+}
+
+WRAP(bool, rsi_publication_is_unused, const struct rsi_data_plane *plane,
+     const struct rsi_publication *publication)
+{
+    if (active == MUTANT_EARLY_RETIRE) {
+        return rsi_publication_is_closed(plane, publication);
+    }
+    return __real_rsi_publication_is_unused(plane, publication);
+}
+
+WRAP(uint64_t, rsi_agent_apply_edits, struct rsi_agent *agent)
+{
+    world_point();
+    uint64_t count = __real_rsi_agent_apply_edits(agent);
+    world_point();
+    return count;
+}
+
+WRAP(uint64_t, rsi_agent_admit, struct rsi_agent *agent)
+{
+    world_point();
+    return __real_rsi_agent_admit(agent);
+}
+
+WRAP(uint64_t, rsi_agent_catch_up, struct rsi_agent *agent)
+{
+    world_point();
+    for (uint32_t i = 0; i < agent->session_count && active == MUTANT_FORGOTTEN_GAP; i++) {
+        rsi_agent_forget_gaps(agent, agent->sessions[i]);
+    }
+    return __real_rsi_agent_catch_up(agent);
+}
+
+WRAP(uint64_t, rsi_agent_walk, struct rsi_agent *agent)
+{
+    world_point();
+    return __real_rsi_agent_walk(agent);
+}
+
+WRAP(void, rsi_agent_emit, struct rsi_agent *agent)
+{
+    world_point();
+    __real_rsi_agent_emit(agent);
+}
+
+WRAP(void, rsi_agent_publish_needed, struct rsi_agent *agent)
+{
+    world_point();
+    __real_rsi_agent_publish_needed(agent);
+    for (uint32_t i = 0; i < agent->plane->options.agent_count && active == MUTANT_OVERWRITTEN_LOG;
+         i++) {
+        rsi_store_release(&agent->needed_pos[i], agent->common_pos[i]);
+    }
+}
