@@ -5,9 +5,10 @@
  * peer that rewrites its frame meanwhile changes what it publishes, nothing else.
  * - A publication is found by the session's alias table, which only the control agent's edits fill:
  *   the right to publish on a topic was checked once, at open.
- * - The log's window ends at the lowest position that any agent still needs. When it is used up, or
- *   when a subscriber blocks, nothing is taken: the ingress ring fills, and the publisher is pushed
- *   back by its own ring's credit.
+ * - The log's window ends at the lowest position that any agent still needs. When it is used up
+ *   nothing is taken: the ingress ring fills, and the publisher is pushed back by its own ring's
+ *   credit. So is one whose next frame a subscriber under policy block needs and has no room for;
+ *   the others go on (blocking.h).
  * - Each session gets a bounded share of a pass, and the first turn rotates.
  */
 #include "broker/agent_internal.h"
@@ -24,16 +25,25 @@ static uint64_t admit_end_pos(const struct rsi_agent *agent, const struct rsi_se
     return end_pos;
 }
 
-uint64_t rsi_agent_lowest_needed_pos(const struct rsi_agent *agent)
+static uint64_t lower(uint64_t a_pos, uint64_t b_pos)
 {
-    uint64_t lowest_pos = UINT64_MAX;
+    return a_pos < b_pos ? a_pos : b_pos;
+}
+
+uint64_t rsi_agent_admit_limit_pos(const struct rsi_agent *agent)
+{
+    uint64_t needed_pos = UINT64_MAX;
+    uint64_t walked_pos = UINT64_MAX;
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
-        uint64_t needed_pos = rsi_load_acquire(&agent->plane->agents[i]->needed_pos[agent->index]);
-        if (needed_pos < lowest_pos) {
-            lowest_pos = needed_pos;
-        }
+        const struct rsi_agent *other = agent->plane->agents[i];
+        needed_pos = lower(needed_pos, rsi_load_acquire(&other->needed_pos[agent->index]));
+        walked_pos = lower(walked_pos, rsi_load_acquire(&other->walked_pos[agent->index]));
     }
-    return lowest_pos;
+    uint64_t limit_pos = needed_pos + agent->log.ring.capacity_bytes;
+    if (agent->block_session_count > 0) {
+        limit_pos = lower(limit_pos, walked_pos + agent->plane->ahead_bytes);
+    }
+    return limit_pos;
 }
 
 /* What the publisher got wrong in a frame that is well formed, or NULL. */
@@ -57,15 +67,16 @@ static const char *frame_fault(const struct rsi_session *session, const struct r
     return NULL;
 }
 
-/* Copies one checked frame into the log. False: the window is used up, nothing was taken. */
+/* Copies one checked frame into the log. False: it would end beyond the limit, nothing was taken.
+ */
 static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
-                        const struct rsi_frame *frame, uint64_t needed_pos)
+                        const struct rsi_frame *frame, uint64_t limit_pos)
 {
     struct rsi_publication *publication = session->data.aliases[frame->header.publication];
     uint64_t body_bytes = (uint64_t)frame->header.headers_bytes + frame->header.payload_bytes;
     uint64_t frame_bytes =
         rsi_frame_bytes(frame->header.headers_bytes, frame->header.payload_bytes);
-    struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, needed_pos);
+    struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, limit_pos);
     if (!header) {
         return false;
     }
@@ -83,8 +94,15 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     return true;
 }
 
+/* What the agent found when it began to admit. */
+struct round {
+    uint64_t limit_pos;
+    bool is_contended; /* some session under policy block holds publishers back */
+    bool is_full;      /* the limit was reached */
+};
+
 static uint64_t admit_session(struct rsi_agent *agent, struct rsi_session *session,
-                              uint64_t needed_pos, bool *is_full)
+                              struct round *round)
 {
     struct rsi_link *link = session->link;
     uint64_t end_pos = admit_end_pos(agent, session);
@@ -102,13 +120,24 @@ static uint64_t admit_session(struct rsi_agent *agent, struct rsi_session *sessi
                             why, (unsigned long long)position);
             break;
         }
-        if (!admit_frame(agent, session, &frame, needed_pos)) {
-            *is_full = true;
+        if (rsi_unlikely(round->is_contended) &&
+            !rsi_blocking_admits(agent, session, session->data.aliases[frame.header.publication])) {
+            break;
+        }
+        if (!admit_frame(agent, session, &frame, round->limit_pos)) {
+            round->is_full = true;
             break;
         }
         position += frame.frame_bytes;
         payload_bytes += frame.header.payload_bytes;
         message_count++;
+        if (rsi_unlikely(round->is_contended) &&
+            rsi_blocking_ends_turn(agent, session, frame.frame_bytes)) {
+            break;
+        }
+    }
+    if (rsi_unlikely(session->data.stall.by != NULL) && position == end_pos) {
+        rsi_blocking_step_aside(agent, session);
     }
     if (message_count > 0) {
         rsi_link_consume(link, position - link->consumed_pos);
@@ -118,39 +147,33 @@ static uint64_t admit_session(struct rsi_agent *agent, struct rsi_session *sessi
     return message_count;
 }
 
-static bool has_input(const struct rsi_agent *agent)
+/* What the publisher waited for is over, or it has nothing to publish any more. */
+static RSI_NOINLINE void check_stall(struct rsi_agent *agent, struct rsi_session *session)
 {
-    for (uint32_t i = 0; i < agent->session_count; i++) {
-        const struct rsi_session *session = agent->sessions[i];
-        if (!session->data.is_failed &&
-            admit_end_pos(agent, session) > session->link->consumed_pos) {
-            return true;
-        }
+    const struct rsi_session *by = session->data.stall.by;
+    if (rsi_load_acquire(&by->blocking->state) == RSI_BLOCKING_OPEN ||
+        admit_end_pos(agent, session) == session->link->consumed_pos) {
+        rsi_blocking_step_aside(agent, session);
     }
-    return false;
 }
 
 uint64_t rsi_agent_admit(struct rsi_agent *agent)
 {
-    agent->has_stalled_input = false;
     rsi_store_relaxed(&agent->wants_room, 0u);
-    if (rsi_load_acquire(&agent->plane->blocked_count) > 0) {
-        agent->has_stalled_input = has_input(agent);
-        if (agent->has_stalled_input) {
-            rsi_bump_relaxed(&agent->counts.blocked_passes, 1);
-        }
-        return 0;
-    }
-    uint64_t needed_pos = rsi_agent_lowest_needed_pos(agent);
+    /* The limit first: what the table does not show yet is bounded by it (blocking.h). */
+    struct round round = {.limit_pos = rsi_agent_admit_limit_pos(agent)};
+    round.is_contended = rsi_load_acquire(&agent->plane->contended_count) != 0;
     uint64_t message_count = 0;
-    bool is_full = false;
-    for (uint32_t i = 0; i < agent->session_count && !is_full; i++) {
+    for (uint32_t i = 0; i < agent->session_count && !round.is_full; i++) {
         uint32_t at = (agent->admit_from + i) % agent->session_count;
         struct rsi_session *session = agent->sessions[at];
+        if (rsi_unlikely(session->data.stall.by != NULL)) {
+            check_stall(agent, session);
+        }
         if (session->data.is_failed || session->link->arrived_pos == session->link->consumed_pos) {
             continue;
         }
-        message_count += admit_session(agent, session, needed_pos, &is_full);
+        message_count += admit_session(agent, session, &round);
     }
     agent->admit_from++;
     if (message_count > 0) {
@@ -159,9 +182,11 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
         rsi_bump_relaxed(&agent->counts.admitted_messages, message_count);
         rsi_agent_wake_others(agent);
     }
-    if (is_full) {
-        agent->has_stalled_input = true;
-        agent->admit_needed_pos = needed_pos;
+    if (agent->waiting_count > 0) {
+        rsi_bump_relaxed(&agent->counts.blocked_passes, 1);
+    }
+    if (round.is_full) {
+        agent->admit_limit_pos = round.limit_pos;
         rsi_store_relaxed(&agent->wants_room, 1u);
     }
     return message_count;
@@ -171,6 +196,9 @@ static void close_publication(struct rsi_agent *agent, struct rsi_session *sessi
                               struct rsi_publication *publication)
 {
     session->data.aliases[publication->alias] = NULL;
+    if (session->data.stall.by && session->data.stall.publication == publication->id) {
+        rsi_blocking_step_aside(agent, session); /* named to others as what waits: no more */
+    }
     if (publication->is_closing) {
         publication->is_closing = false;
         session->data.closing_count--;
@@ -204,6 +232,7 @@ void rsi_agent_finish_closing(struct rsi_agent *agent)
 /* Nothing of the session can be admitted any more: closes its publications and forgets it. */
 static void let_go(struct rsi_agent *agent, struct rsi_session *session)
 {
+    rsi_blocking_step_aside(agent, session);
     for (uint32_t alias = 1; alias <= session->data.alias_count_max; alias++) {
         if (session->data.aliases[alias]) {
             close_publication(agent, session, session->data.aliases[alias]);

@@ -6,6 +6,7 @@
 #ifndef RSI_BROKER_AGENT_INTERNAL_H
 #define RSI_BROKER_AGENT_INTERNAL_H
 
+#include "broker/blocking.h"
 #include "broker/data_agent.h"
 #include "broker/topic_index.h"
 #include "core/assert.h"
@@ -41,16 +42,20 @@ struct rsi_agent {
     uint32_t session_count;
     struct rsi_session **dirty; /* staged frames wait for place and flush */
     uint32_t dirty_count;
-    uint32_t admit_from;        /* rotates, so that every session is first in turn */
-    uint32_t lagging_count;     /* cursors of sessions that lag, over all logs */
-    uint32_t gap_session_count; /* sessions with gaps to be told */
+    uint32_t admit_from;          /* rotates, so that every session is first in turn */
+    uint32_t lagging_count;       /* cursors of sessions that lag, over all logs */
+    uint32_t gap_session_count;   /* sessions with gaps to be told */
+    uint32_t care_count;          /* sessions that need care (spill) */
+    uint32_t contended_count;     /* own sessions that hold publishers back */
+    uint32_t waiting_count;       /* publishers that wait for such a session of any agent */
+    uint32_t block_session_count; /* sessions that ever asked for policy block, of all agents */
+    uint64_t last_place_ns;       /* in a queue, given to a publisher of this agent */
     uint32_t leaving_count;
     uint32_t closing_count;                   /* publications that wait for their close_pos */
     uint64_t common_pos[RSI_AGENT_COUNT_MAX]; /* the common walk of each log */
     uint64_t random;                          /* order of logs; 0: by number */
     bool is_stopping;
-    bool has_stalled_input;                 /* admission stood still with frames waiting */
-    uint64_t admit_needed_pos;              /* what the log's window ended at when it was full */
+    uint64_t admit_limit_pos;               /* where admission had to stop, when wants_room */
     uint64_t now_ns;                        /* of this pass */
     bool has_worked;                        /* the pass before */
     bool was_busy[RSI_TRANSPORT_COUNT_MAX]; /* pollers that found something when last polled */
@@ -60,10 +65,14 @@ struct rsi_agent {
     RSI_SEPARATOR(before_shared);
     /* Agent; read by others. */
     _Atomic uint64_t needed_pos[RSI_AGENT_COUNT_MAX]; /* lowest still needed, per log */
+    _Atomic uint64_t walked_pos[RSI_AGENT_COUNT_MAX]; /* the common walk, per log */
     _Atomic uint64_t applied_count;                   /* edits applied */
-    _Atomic uint32_t wants_room;   /* its log is full: wake it when needed_pos moves */
+    _Atomic uint32_t wants_room;   /* admission stopped: wake it when one of these moves */
     _Atomic uint32_t has_admitted; /* stopping: will append nothing more */
     _Atomic uint32_t is_drained;   /* stopping: and everything was delivered */
+    /* Own sessions that hold publishers back; NULL: a free slot. */
+    _Atomic(struct rsi_session *) *contended;
+    _Atomic uint32_t contended_slot_count; /* none is used from here on */
     RSI_SEPARATOR(after_shared);
 };
 
@@ -73,15 +82,16 @@ struct rsi_data_plane {
     /* By slot; the control agent stores before it posts the edit. */
     _Atomic(struct rsi_publication *) *publications;
     _Atomic uint32_t must_end;
+    uint64_t ahead_bytes; /* how far admission may be ahead of the walks, if anybody may block */
 
     RSI_SEPARATOR(before_edits);
     /* Control agent. */
     struct rsi_edit edits[RSI_EDIT_COUNT];
     _Atomic uint64_t edit_count;
 
-    RSI_SEPARATOR(before_blocked);
-    /* Any agent: cursors that are half a window behind under policy block. Not 0: nobody admits. */
-    _Atomic uint32_t blocked_count;
+    RSI_SEPARATOR(before_contended);
+    /* Any agent: sessions in all tables `contended`. Not 0: admission looks at them. */
+    _Atomic uint32_t contended_count;
 };
 
 static inline struct rsi_publication *rsi_plane_publication(const struct rsi_data_plane *plane,
@@ -122,13 +132,18 @@ void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_s
 /* Tells the other agents that something moved for which they may sleep. */
 void rsi_agent_wake_others(struct rsi_agent *agent);
 
+/* data_agent.c: one round of the duty cycle. Returns how much there was to do. */
+uint64_t rsi_agent_pass(struct rsi_agent *agent);
+/* session.c: how far admission may be ahead of the walks. */
+uint64_t rsi_data_ahead_bytes(const struct rsi_data_options *options);
+
 /* data_agent.c: applies what was posted since. Returns how many edits. */
 uint64_t rsi_agent_apply_edits(struct rsi_agent *agent);
 
 /* admission.c: takes frames from ingress rings into the log. Returns how many. */
 uint64_t rsi_agent_admit(struct rsi_agent *agent);
-/* Lowest position of its own log that any agent still needs. */
-uint64_t rsi_agent_lowest_needed_pos(const struct rsi_agent *agent);
+/* Where appending to its own log has to stop: its window is used up, or it is too far ahead. */
+uint64_t rsi_agent_admit_limit_pos(const struct rsi_agent *agent);
 /* Publications and sessions whose last frame was admitted. */
 void rsi_agent_finish_closing(struct rsi_agent *agent);
 void rsi_agent_finish_leaving(struct rsi_agent *agent);
@@ -150,5 +165,53 @@ void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session);
 void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *session);
 /* The session's gaps will not be told any more. */
 void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session);
+/* Stages one frame, and before it what has to precede it. False: no room for all. */
+bool rsi_agent_put_frame(struct rsi_agent *agent, struct rsi_session *session,
+                         const struct rsi_publication *publication,
+                         const struct rsi_frame_header *source, uint64_t frame_bytes);
+/* Notes that the session does not get a frame. */
+void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session,
+                            struct rsi_publication *publication, uint64_t sequence);
+/* Whether any subscription of the session asks for the publication. */
+bool rsi_agent_is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
+                         const struct rsi_publication *publication);
+/* The session's entry for a frame behind the common walk, or NULL: it is not owed the frame. */
+const struct rsi_match *rsi_agent_match_behind(const struct rsi_agent *agent,
+                                               const struct rsi_session *session,
+                                               const struct rsi_publication *publication,
+                                               uint32_t log_index, uint64_t position);
+void rsi_agent_begin_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index,
+                         uint64_t position);
+void rsi_agent_end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index);
+
+/* A frame of a log on its way to one session that matches it. */
+struct rsi_delivery {
+    const struct rsi_match *match;
+    struct rsi_publication *publication;
+    const struct rsi_frame_header *header;
+    uint64_t frame_bytes;
+    uint32_t log_index;
+    uint64_t position;
+};
+
+/* spilling.c: sessions that may block publishers, and those that have no room in their rings. */
+
+/* The session needs care: delivers the frame or holds it back. Whether it was delivered. */
+bool rsi_agent_deliver_with_care(struct rsi_agent *agent, const struct rsi_delivery *delivery);
+/* The out ring has no room: the frame goes to the spill, or the session leaves the walk. */
+void rsi_agent_hold_back(struct rsi_agent *agent, const struct rsi_delivery *delivery);
+/* Moves frames from the spill to the out ring. Returns how many. */
+uint64_t rsi_agent_drain_spill(struct rsi_agent *agent, struct rsi_session *session);
+/* The session has policy block from here on. */
+void rsi_agent_begin_block(struct rsi_agent *agent, struct rsi_session *session,
+                           enum rsi_policy policy_before);
+/* Its first subscription with policy block was applied; before the index learns of it. */
+void rsi_agent_allow_block(struct rsi_agent *agent, struct rsi_session *session);
+/* Strikes out what nothing of the session asks for any more. */
+void rsi_agent_strike_unwanted(struct rsi_agent *agent, struct rsi_session *session);
+/* The session leaves or is at fault: its spill is given up, and nobody waits for it. */
+void rsi_agent_end_block(struct rsi_agent *agent, struct rsi_session *session);
+/* Whether a frame at `position` precedes what the match is owed. */
+bool rsi_match_is_too_early(const struct rsi_match *match, uint32_t log_index, uint64_t position);
 
 #endif

@@ -45,6 +45,8 @@ static void make_data_options(struct rsi_broker *broker)
         .idle_strategy = settings->wait,
         .spin_ns = settings->spin_ns,
         .log_bytes = settings->log_bytes,
+        .message_bytes_max = settings->message_bytes_max,
+        .block_timeout_ns = settings->block_timeout_ns,
         .session_count_max = (uint32_t)settings->client_count_max,
         .publication_count_max = (uint32_t)settings->publication_count_max,
         .topic_count_max = (uint32_t)settings->topic_count_max,

@@ -180,6 +180,14 @@ rsi_status_t rsi_catalogue_open(struct rsi_catalogue *catalogue, const struct rs
     return RSI_OK;
 }
 
+const struct rsi_publication_entry *rsi_catalogue_find(const struct rsi_catalogue *catalogue,
+                                                       uint32_t publication)
+{
+    const struct rsi_publication_entry *entry =
+        catalogue->publications[publication & (catalogue->publication_count_max - 1)];
+    return entry != NULL && entry->publication.id == publication ? entry : NULL;
+}
+
 void rsi_catalogue_cancel(struct rsi_catalogue *catalogue, struct rsi_publication_entry *entry)
 {
     rsi_assert(entry->state == RSI_PUBLICATION_NEW);

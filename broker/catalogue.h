@@ -79,6 +79,9 @@ RSI_MUST_CHECK rsi_status_t rsi_catalogue_open(struct rsi_catalogue *catalogue,
                                                const char *subject,
                                                struct rsi_publication_entry **entry,
                                                struct rsi_error *error);
+/* NULL: there is none of that id. */
+const struct rsi_publication_entry *rsi_catalogue_find(const struct rsi_catalogue *catalogue,
+                                                       uint32_t publication);
 /* NEW only: no agent has heard of it; frees it. */
 void rsi_catalogue_cancel(struct rsi_catalogue *catalogue, struct rsi_publication_entry *entry);
 /* OPEN or CLOSING, and the home agent has closed it: the catalogue retires and frees it. */

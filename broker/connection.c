@@ -354,7 +354,17 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
         !rsi_data_plane_is_applied(control->plane, connection->leave_ticket)) {
         return 0;
     }
-    rsi_metrics_update_session(session, &connection->metrics);
+    /* Other agents may still follow a pointer to a session that held publishers back. */
+    if (!connection->is_forget_posted) {
+        const struct rsi_edit edit = {.kind = RSI_EDIT_SESSION_FORGET, .session = session};
+        connection->is_forget_posted =
+            rsi_data_plane_post(control->plane, &edit, &connection->forget_ticket) == RSI_OK;
+        return connection->is_forget_posted;
+    }
+    if (!rsi_data_plane_is_applied(control->plane, connection->forget_ticket)) {
+        return 0;
+    }
+    rsi_metrics_update_session(session, &connection->metrics, now_ns);
     rsi_requests_release(connection);
     rsi_connection_set_state(connection, RSI_CONNECTION_PARTING, 0);
     return 1;

@@ -101,6 +101,9 @@ struct rsi_connection {
     struct rsi_session_metrics metrics;
     uint64_t leave_ticket;
     bool is_leave_posted;
+    uint64_t forget_ticket;
+    bool is_forget_posted;
+    bool is_told_to_block;                      /* the log says that publishers wait for it */
     struct rsi_publication_entry *publications; /* hash by alias */
     struct rsi_publication_entry *closing;      /* list of those CLOSING */
     uint32_t publication_count;

@@ -230,6 +230,35 @@ static uint32_t poll_connections(struct rsi_control_agent *control, uint64_t now
     return work_count;
 }
 
+/* Says once who holds up whom, and once that it is over; what lasted less than a look is in the
+ * counters only. */
+static void tell_blocking(struct rsi_connection *connection, uint64_t now_ns)
+{
+    const struct rsi_session *session = connection->session;
+    uint64_t since_ns = rsi_load_relaxed(&session->counts.blocked_since_ns);
+    bool is_blocking = since_ns != 0 && since_ns < now_ns;
+    if (is_blocking == connection->is_told_to_block) {
+        return;
+    }
+    connection->is_told_to_block = is_blocking;
+    char who[192];
+    rsi_connection_describe(connection, who, sizeof(who));
+    if (!is_blocking) {
+        rsi_log_info("broker", "%s: publishers wait for it no longer; %.1f s in all", who,
+                     (double)rsi_load_acquire(&session->counts.blocked_ns) / 1e9);
+        return;
+    }
+    const struct rsi_publication_entry *stalled = rsi_catalogue_find(
+        &connection->control->catalogue, rsi_session_stalled_publication(session));
+    rsi_log_warning("broker",
+                    "%s: publishers wait for it under policy block since %.1f s, first %s on %s; "
+                    "%llu KiB wait in its spill",
+                    who, (double)(now_ns - since_ns) / 1e9,
+                    stalled != NULL ? stalled->publication.publisher_name : "one that has gone on",
+                    stalled != NULL ? stalled->publication.subject : "another subject",
+                    (unsigned long long)rsi_load_relaxed(&session->counts.spill_bytes) >> 10);
+}
+
 static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
 {
     if (now_ns < control->next_update_ns) {
@@ -242,7 +271,10 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
     for (struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
         if (connection->session != NULL && connection->metrics.text != NULL) {
-            rsi_metrics_update_session(connection->session, &connection->metrics);
+            rsi_metrics_update_session(connection->session, &connection->metrics, now_ns);
+        }
+        if (connection->session != NULL && connection->state == RSI_CONNECTION_SERVING) {
+            tell_blocking(connection, now_ns);
         }
     }
 }
@@ -268,7 +300,8 @@ static uint32_t count_cut_off(const struct rsi_control_agent *control)
     for (const struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
         if (connection->state == RSI_CONNECTION_SERVING &&
-            rsi_load_relaxed(&connection->session->counts.lag_bytes) > 0) {
+            (rsi_load_relaxed(&connection->session->counts.lag_bytes) > 0 ||
+             rsi_load_relaxed(&connection->session->counts.spill_bytes) > 0)) {
             cut_off_count++;
         }
     }

@@ -11,7 +11,8 @@
  * and looks once more at everything that no poller watches: the edit list, the ends of the other
  * agents' logs, and what admission waits for. Whoever moves one of these wakes it after moving it.
  * What a lagging session waits for, room in its ring, is asked of the link (request_wake). There is
- * no time-out: a lost wake-up would be a hang that tests see, not a delay that hides.
+ * no time-out but that of block_timeout, and only while a publisher waits for a session of this
+ * agent: a lost wake-up would be a hang that tests see, not a delay that hides.
  */
 #include "broker/agent_internal.h"
 
@@ -30,47 +31,6 @@
 /* ---- sessions ----------------------------------------------------------------------------------
  */
 
-rsi_status_t rsi_session_init(struct rsi_session *session, const struct rsi_data_options *options,
-                              struct rsi_error *error)
-{
-    struct rsi_session_data *data = &session->data;
-    uint32_t slot_count = options->publication_count_max;
-    uint32_t word_count = (slot_count + 63) / 64;
-    memset(data, 0, sizeof(*data));
-    data->policy = RSI_POLICY_DROP;
-    data->alias_count_max = options->alias_count_max;
-    data->announced = calloc(word_count, sizeof(*data->announced));
-    data->gap_pending = calloc(word_count, sizeof(*data->gap_pending));
-    data->gap_first = calloc(slot_count, sizeof(*data->gap_first));
-    data->gap_next = calloc(slot_count, sizeof(*data->gap_next));
-    data->match_index = malloc(options->topic_count_max * sizeof(*data->match_index));
-    data->aliases = calloc(options->alias_count_max + 1ull, sizeof(struct rsi_publication *));
-    if (!data->announced || !data->gap_pending || !data->gap_first || !data->gap_next ||
-        !data->match_index || !data->aliases) {
-        rsi_session_fini(session);
-        return rsi_fail(error, RSI_E_NO_MEMORY,
-                        "no memory for a session of %u publications and %u topics; lower "
-                        "publication_count_max or topic_count_max",
-                        slot_count, options->topic_count_max);
-    }
-    for (uint32_t i = 0; i < options->topic_count_max; i++) {
-        data->match_index[i] = RSI_NO_MATCH;
-    }
-    return RSI_OK;
-}
-
-void rsi_session_fini(struct rsi_session *session)
-{
-    struct rsi_session_data *data = &session->data;
-    free(data->announced);
-    free(data->gap_pending);
-    free(data->gap_first);
-    free(data->gap_next);
-    free(data->match_index);
-    free(data->aliases);
-    memset(data, 0, sizeof(*data));
-}
-
 void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_status_t status,
                      const char *format, ...)
 {
@@ -80,6 +40,8 @@ void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_s
     session->data.is_failed = true;
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
+    rsi_agent_end_block(agent, session);
+    rsi_blocking_step_aside(agent, session);
     char text[RSI_ERROR_TEXT_BYTES];
     va_list arguments;
     va_start(arguments, format);
@@ -108,6 +70,7 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
     rsi_topic_index_remove_session(&agent->topics, session);
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
+    rsi_agent_end_block(agent, session);
     session->data.leave_pos = leave_pos;
     session->data.is_leaving = true;
     agent->leaving_count++;
@@ -154,12 +117,23 @@ static void apply_publication_retire(struct rsi_agent *agent, const struct rsi_e
     }
 }
 
-static void resolve_policy(struct rsi_session *session)
+static void resolve_policy(struct rsi_agent *agent, struct rsi_session *session)
 {
     const uint32_t *counts = session->data.policy_counts;
+    enum rsi_policy policy_before = session->data.policy;
     session->data.policy = counts[RSI_POLICY_BLOCK] > 0        ? RSI_POLICY_BLOCK
                            : counts[RSI_POLICY_DISCONNECT] > 0 ? RSI_POLICY_DISCONNECT
                                                                : RSI_POLICY_DROP;
+    if (session->data.policy == policy_before) {
+        return;
+    }
+    if (session->data.policy == RSI_POLICY_BLOCK) {
+        rsi_agent_begin_block(agent, session, policy_before);
+        return;
+    }
+    if (policy_before == RSI_POLICY_BLOCK) {
+        rsi_blocking_release(agent, session);
+    }
     /* A cursor on its way up to the common walk leaves out no more than the policy allows. */
     for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX && session->data.policy != RSI_POLICY_DROP; i++) {
         session->data.lags[i].is_dropping = false;
@@ -169,7 +143,10 @@ static void resolve_policy(struct rsi_session *session)
 static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_session *session = edit->session;
-    if (session->agent != agent->index || session->data.is_leaving) {
+    if (edit->policy == RSI_POLICY_BLOCK) {
+        rsi_blocking_subscribed(agent, session);
+    }
+    if (session->agent != agent->index || session->data.is_leaving || session->data.is_failed) {
         return;
     }
     struct rsi_subscription subscription = {
@@ -181,13 +158,21 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
     };
     memcpy(subscription.pattern, edit->subject, sizeof(subscription.pattern));
     memcpy(subscription.start_pos, agent->common_pos, sizeof(subscription.start_pos));
+    if (edit->policy == RSI_POLICY_BLOCK) {
+        rsi_agent_allow_block(agent, session);
+    }
+    if (session->data.blocking && session->data.blocking->is_settling) {
+        for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX; i++) {
+            subscription.start_pos[i] = RSI_START_WITH_BLOCK;
+        }
+    }
     struct rsi_error error = {0};
     if (rsi_topic_index_subscribe(&agent->topics, &subscription, &error) != RSI_OK) {
         rsi_agent_fault(agent, session, error.status, "%s", error.text);
         return;
     }
     session->data.policy_counts[edit->policy]++;
-    resolve_policy(session);
+    resolve_policy(agent, session);
 }
 
 static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
@@ -201,8 +186,9 @@ static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *ed
         return;
     }
     rsi_agent_forget_unwanted(agent, session);
+    rsi_agent_strike_unwanted(agent, session);
     session->data.policy_counts[removed.policy]--;
-    resolve_policy(session);
+    resolve_policy(agent, session);
 }
 
 /*
@@ -241,6 +227,9 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
         if (edit->session->agent == agent->index) {
             apply_leave(agent, edit->session, edit->position);
         }
+        break;
+    case RSI_EDIT_SESSION_FORGET:
+        rsi_blocking_forget(agent, edit->session);
         break;
     case RSI_EDIT_PUBLICATION_OPEN:
         apply_publication_open(agent, edit);
@@ -300,7 +289,8 @@ static void report_drained(struct rsi_agent *agent)
         return;
     }
     bool has_admitted = true;
-    bool has_delivered = agent->lagging_count == 0 && agent->gap_session_count == 0;
+    bool has_delivered =
+        agent->lagging_count == 0 && agent->gap_session_count == 0 && agent->care_count == 0;
     for (uint32_t i = 0; i < agent->session_count; i++) {
         const struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
@@ -360,7 +350,7 @@ static void begin_pass(struct rsi_agent *agent)
     agent->now_ns = now_ns;
 }
 
-static uint64_t run_pass(struct rsi_agent *agent)
+uint64_t rsi_agent_pass(struct rsi_agent *agent)
 {
     begin_pass(agent);
     uint64_t work_count = rsi_agent_apply_edits(agent);
@@ -370,6 +360,9 @@ static uint64_t run_pass(struct rsi_agent *agent)
     work_count += rsi_agent_walk(agent);
     rsi_agent_emit(agent);
     rsi_agent_publish_needed(agent);
+    if (agent->contended_count > 0) {
+        rsi_blocking_watch(agent);
+    }
     if (agent->closing_count > 0) {
         rsi_agent_finish_closing(agent);
     }
@@ -390,14 +383,15 @@ static uint64_t run_pass(struct rsi_agent *agent)
 /* Asks the links of lagging sessions to say when half of their rings is free again. */
 static void request_room(struct rsi_agent *agent)
 {
-    if (agent->lagging_count == 0 && agent->gap_session_count == 0) {
+    if (agent->lagging_count == 0 && agent->gap_session_count == 0 && agent->care_count == 0) {
         return;
     }
     for (uint32_t i = 0; i < agent->session_count; i++) {
         struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
         if (session->data.is_failed ||
-            (session->data.lagging_count == 0 && session->data.gap_pending_count == 0)) {
+            (session->data.lagging_count == 0 && session->data.gap_pending_count == 0 &&
+             !session->data.needs_care)) {
             continue;
         }
         uint64_t half_bytes = link->out.capacity_bytes / 2;
@@ -421,10 +415,25 @@ static bool has_unwatched_work(const struct rsi_agent *agent)
             return true;
         }
     }
-    /* Admission stood still: because a session blocked, or because the log was full. */
-    return agent->has_stalled_input && rsi_load_acquire(&plane->blocked_count) == 0 &&
-           (!rsi_load_relaxed(&agent->wants_room) ||
-            rsi_agent_lowest_needed_pos(agent) != agent->admit_needed_pos);
+    /* Admission stopped: at its limit, or because publishers wait for blocked sessions. */
+    if (rsi_load_relaxed(&agent->wants_room)) {
+        return rsi_agent_admit_limit_pos(agent) != agent->admit_limit_pos;
+    }
+    return agent->waiting_count > 0 && rsi_blocking_lets_go(agent);
+}
+
+/* How long to wait for events at most: until a session that holds publishers back is ended. */
+static int sleep_timeout_ms(const struct rsi_agent *agent)
+{
+    if (agent->contended_count == 0) {
+        return -1;
+    }
+    uint64_t deadline_ns = rsi_blocking_deadline_ns(agent);
+    if (deadline_ns == UINT64_MAX) {
+        return -1;
+    }
+    uint64_t now_ns = rsi_clock_now_ns();
+    return deadline_ns > now_ns ? (int)((deadline_ns - now_ns) / 1000000 + 1) : 0;
 }
 
 static void sleep_until_work(struct rsi_agent *agent)
@@ -438,6 +447,9 @@ static void sleep_until_work(struct rsi_agent *agent)
     if (agent->is_stopping) {
         report_drained(agent);
     }
+    if (agent->contended_count > 0) {
+        rsi_blocking_watch(agent);
+    }
     request_room(agent);
     bool may_sleep = true;
     uint32_t armed_count = 0;
@@ -448,7 +460,8 @@ static void sleep_until_work(struct rsi_agent *agent)
     if (may_sleep && !has_unwatched_work(agent)) {
         struct epoll_event events[RSI_TRANSPORT_COUNT_MAX + 1];
         rsi_bump_relaxed(&agent->counts.sleeps, 1);
-        int count = epoll_wait(agent->epoll_fd, events, (int)rsi_array_count(events), -1);
+        int count = epoll_wait(agent->epoll_fd, events, (int)rsi_array_count(events),
+                               sleep_timeout_ms(agent));
         if (count > 0) {
             rsi_bump_relaxed(&agent->counts.wakes, 1);
         }
@@ -469,7 +482,7 @@ static void *run_agent(void *arg)
     snprintf(name, sizeof(name), "data-agent-%u", agent->index);
     rsi_thread_name(name);
     while (!rsi_load_acquire(&agent->plane->must_end)) {
-        uint64_t work_count = run_pass(agent);
+        uint64_t work_count = rsi_agent_pass(agent);
         if (rsi_idle_step(&agent->idle, work_count) == RSI_IDLE_SLEEP) {
             sleep_until_work(agent);
         } else if (work_count == 0) {
@@ -495,6 +508,7 @@ static void agent_destroy(struct rsi_agent *agent)
     rsi_topic_index_fini(&agent->topics);
     free(agent->sessions);
     free(agent->dirty);
+    free(agent->contended);
     free(agent);
 }
 
@@ -525,7 +539,8 @@ static rsi_status_t agent_fill(struct rsi_agent *agent, struct rsi_error *error)
     }
     agent->sessions = calloc(options->session_count_max, sizeof(struct rsi_session *));
     agent->dirty = calloc(options->session_count_max, sizeof(struct rsi_session *));
-    if (!agent->sessions || !agent->dirty) {
+    agent->contended = calloc(options->session_count_max, sizeof(*agent->contended));
+    if (!agent->sessions || !agent->dirty || !agent->contended) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for %u sessions; lower client_count_max",
                         options->session_count_max);
     }
@@ -598,6 +613,7 @@ rsi_status_t rsi_data_plane_create(struct rsi_data_plane **created,
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the data plane");
     }
     plane->options = *options;
+    plane->ahead_bytes = rsi_data_ahead_bytes(options);
     plane->publications = calloc(options->publication_count_max, sizeof(*plane->publications));
     if (!plane->publications) {
         rsi_data_plane_destroy(plane);
@@ -789,7 +805,7 @@ bool rsi_publication_is_unused(const struct rsi_data_plane *plane,
             return false;
         }
     }
-    return rsi_load_acquire(&publication->gap_pending_count) == 0;
+    return rsi_load_acquire(&publication->hold_count) == 0;
 }
 
 bool rsi_data_plane_is_drained(const struct rsi_data_plane *plane)

@@ -60,16 +60,26 @@ struct rsi_publication {
     uint64_t closed_log_pos; /* end of the home log when it was closed */
     _Atomic uint32_t closed; /* released after closed_log_pos */
     uint32_t home_agent;
-    /* Any agent: sessions that were not told yet of a gap in it. It is not retired before that. */
-    _Atomic uint32_t gap_pending_count;
+    /* Any agent: gaps in it of which sessions were not told yet, and its frames in their spills. It
+     * is not retired before all of that is gone. */
+    _Atomic uint32_t hold_count;
 };
 
 /* Where a session reads one log when it lags behind its agent's common walk. */
 struct rsi_lag {
     uint64_t cursor_pos;
     bool is_lagging;
-    bool is_blocking; /* policy block and half a window behind: admission stands still */
     bool is_dropping; /* policy drop acts: the cursor skips up to the common walk */
+};
+
+/* As a publisher: where it stands in the queue of a session under policy block (blocking.h). */
+struct rsi_stall {
+    struct rsi_session *by; /* whose queue; NULL: in none */
+    uint64_t place_ns;      /* its place; 0: it has none */
+    uint64_t turn_used_bytes;
+    uint32_t publication; /* on which it waits, and its topic */
+    uint32_t topic;
+    bool is_waiting; /* its next frame may not be admitted now */
 };
 
 /* The home agent's part of a session. Made zeroed by the control agent, sized by rsi_session_init.
@@ -77,6 +87,7 @@ struct rsi_lag {
 struct rsi_session_data {
     struct rsi_lag lags[RSI_AGENT_COUNT_MAX];
     uint32_t lagging_count;
+    bool needs_care;        /* frames go to its spill, or its promise to block is not settled */
     bool is_dirty;          /* staged frames wait for place and flush */
     bool is_leaving;        /* LEAVE was applied: admit what has arrived, then let go */
     bool is_failed;         /* a protocol fault was reported: nothing more is read or written */
@@ -91,10 +102,11 @@ struct rsi_session_data {
     uint32_t gap_pending_count;
     struct rsi_publication **aliases; /* this client's publications by alias; control agent sizes */
     uint32_t alias_count_max;
-    uint32_t closing_count; /* of its publications that wait for their close_pos */
-    uint64_t stop_pos;      /* after STOP: nothing beyond is admitted */
-    uint64_t leave_pos;     /* leaving: more may arrive up to here */
-    uint64_t blocked_since_ns;
+    uint32_t closing_count;        /* of its publications that wait for their close_pos */
+    uint64_t stop_pos;             /* after STOP: nothing beyond is admitted */
+    uint64_t leave_pos;            /* leaving: more may arrive up to here */
+    struct rsi_blocking *blocking; /* the session's; NULL before its first SUBSCRIBE with block */
+    struct rsi_stall stall;
 };
 
 /* What the home agent counts for a session; read by the control agent (relaxed). */
@@ -104,10 +116,36 @@ struct rsi_session_counts {
     _Atomic uint64_t delivered_messages;
     _Atomic uint64_t delivered_bytes; /* payload */
     _Atomic uint64_t dropped_messages;
-    _Atomic uint64_t gaps;       /* times that messages were left out */
-    _Atomic uint64_t blocked_ns; /* time for which this session held admission up */
-    _Atomic uint64_t lag_bytes;  /* behind the furthest log end, at the last pass that looked */
+    _Atomic uint64_t gaps;      /* times that messages were left out */
+    _Atomic uint64_t lag_bytes; /* behind the furthest log end, at the last pass that looked */
+    /* As a subscriber under policy block. Spans: rsi_count_span. */
+    _Atomic uint64_t blocked_ns;       /* time for which publishers waited for it */
+    _Atomic uint64_t blocked_since_ns; /* and since when they do; 0: they do not */
+    _Atomic uint64_t blocked_count;    /* times that this began */
+    _Atomic uint64_t spill_bytes;      /* that wait for room in its out ring */
+    _Atomic uint64_t spill_bytes_max;
+    /* As a publisher. */
+    _Atomic uint64_t stalled_ns; /* time for which it waited for subscribers under policy block */
+    _Atomic uint64_t stalled_since_ns;
+    _Atomic uint64_t stalled_by; /* id of the session that it waited for last */
 };
+
+/* A span that began at *since_ns has ended. In this order no reader counts it twice. */
+static inline void rsi_count_span(_Atomic uint64_t *since_ns, _Atomic uint64_t *total_ns,
+                                  uint64_t span_ns)
+{
+    rsi_store_relaxed(since_ns, 0u);
+    rsi_store_release(total_ns, rsi_load_relaxed(total_ns) + span_ns);
+}
+
+/* All spans, with the one that has not ended. May be short of one that ends just now. */
+static inline uint64_t rsi_count_spans_ns(const _Atomic uint64_t *since_ns,
+                                          const _Atomic uint64_t *total_ns, uint64_t now_ns)
+{
+    uint64_t spans_ns = rsi_load_acquire(total_ns); /* pairs with rsi_count_span */
+    uint64_t began_ns = rsi_load_relaxed(since_ns);
+    return began_ns != 0 && began_ns < now_ns ? spans_ns + (now_ns - began_ns) : spans_ns;
+}
 
 struct rsi_session {
     /* Constant once posted (control agent). */
@@ -119,6 +157,8 @@ struct rsi_session {
     uint64_t publish_ring_bytes;
     uint64_t deliver_ring_bytes;
     void *owner; /* the control agent's own record of it */
+    /* Control agent, before the first SUBSCRIBE with policy block is posted. */
+    struct rsi_blocking *blocking;
 
     /* Home agent -> control agent. `faulted` is released after `fault` is written; once. */
     _Atomic uint32_t faulted;
@@ -136,6 +176,17 @@ RSI_MUST_CHECK rsi_status_t rsi_session_init(struct rsi_session *session,
                                              const struct rsi_data_options *options,
                                              struct rsi_error *error);
 void rsi_session_fini(struct rsi_session *session);
+/*
+ * Control agent: makes what policy block needs, a spill above all. Before the session's first
+ * SUBSCRIBE with policy block is posted; once. Freed by fini.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_session_allow_block(struct rsi_session *session,
+                                                    const struct rsi_data_options *options,
+                                                    struct rsi_error *error);
+/* Bytes of the spill's memory; 0: it has none. */
+uint64_t rsi_session_spill_capacity_bytes(const struct rsi_session *session);
+/* The id of the publication whose publisher waits for this session first; 0: nobody waits. */
+uint32_t rsi_session_stalled_publication(const struct rsi_session *session);
 
 /* ---- edits ------------------------------------------------------------------------------------
  */
@@ -144,6 +195,8 @@ enum rsi_edit_kind {
     RSI_EDIT_SESSION_JOIN = 1, /* session: its link is ATTACHED; serve it from here on */
     RSI_EDIT_SESSION_LEAVE, /* session; position: admit all that has arrived, and what arrives up to
                                here while the link is attached, then set `left` and forget it */
+    RSI_EDIT_SESSION_FORGET, /* session: `left` was seen; when all have applied it nothing refers to
+                                the session, and it may be freed */
     RSI_EDIT_PUBLICATION_OPEN,   /* publication, session (its publisher) */
     RSI_EDIT_PUBLICATION_CLOSE,  /* publication, session; position: admit up to here first */
     RSI_EDIT_PUBLICATION_RETIRE, /* publication: no log holds it any more, all forget its slot */
@@ -174,7 +227,9 @@ struct rsi_data_options {
     int agent_cpus[RSI_AGENT_COUNT_MAX]; /* -1: not pinned */
     rsi_idle_strategy_t idle_strategy;
     uint64_t spin_ns;
-    uint64_t log_bytes; /* each agent's log: power of two, >= 4 largest messages */
+    uint64_t log_bytes;         /* each agent's log: power of two, >= 4 largest messages */
+    uint64_t message_bytes_max; /* the largest message of any session; 0: at most 64 KiB */
+    uint64_t block_timeout_ns;  /* a subscriber that holds publishers back and takes nothing */
     uint32_t session_count_max;
     uint32_t publication_count_max;  /* power of two */
     uint32_t topic_count_max;        /* power of two */
@@ -242,8 +297,12 @@ struct rsi_agent_counts {
     _Atomic uint64_t wakes; /* sleeps that an event ended, not a time-out */
     _Atomic uint64_t admitted_messages;
     _Atomic uint64_t delivered_messages;
-    _Atomic uint64_t blocked_passes; /* in which admission stood still for a blocked session */
-    _Atomic uint64_t log_pos;        /* end of its log */
+    _Atomic uint64_t blocked_passes;     /* in which a publisher waited for a blocked session */
+    _Atomic uint64_t spilled_messages;   /* that had to wait in a spill */
+    _Atomic uint64_t contended_sessions; /* that hold publishers back; a level */
+    _Atomic uint64_t blocked_ns;         /* sums over its sessions, of spans that have ended */
+    _Atomic uint64_t stalled_ns;
+    _Atomic uint64_t log_pos; /* end of its log */
     _Atomic uint64_t longest_pass_ns;
 };
 const struct rsi_agent_counts *rsi_data_plane_counts(const struct rsi_data_plane *plane,

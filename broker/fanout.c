@@ -7,7 +7,7 @@
  * - Lagging cursors move before the common walk: older frames get the room that was given back.
  * - A cursor that is more than half a window behind is acted on at once, by its session's policy:
  *   drop skips it up to the common walk and notes what was left out; disconnect reports the
- * session; block stops all admission until the cursor is within half a window again.
+ *   session. Sessions under policy block have no cursor: spilling.c.
  * - Gaps are exact. Frames carry a sequence per publication, so a gap is two sequences: the first
  *   left out, kept for a publication that the link was never told of, and the first after it. A gap
  *   is told before the next frame of anything, and as soon as there is room. Who gives up a
@@ -76,7 +76,7 @@ static void forget_gap(struct rsi_agent *agent, struct rsi_session *session, uin
 {
     struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
     rsi_bit_clear(session->data.gap_pending, slot);
-    rsi_fetch_add_acq_rel(&publication->gap_pending_count, UINT32_MAX);
+    rsi_fetch_add_acq_rel(&publication->hold_count, UINT32_MAX);
     if (--session->data.gap_pending_count == 0) {
         agent->gap_session_count--;
     }
@@ -92,9 +92,8 @@ void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
     }
 }
 
-/* Whether any subscription of the session still asks for the publication. */
-static bool is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
-                      const struct rsi_publication *publication)
+bool rsi_agent_is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
+                         const struct rsi_publication *publication)
 {
     const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
     rsi_assert(topic != NULL);
@@ -110,7 +109,8 @@ void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *sess
         uint64_t bits = session->data.announced[word] | session->data.gap_pending[word];
         for (; bits != 0; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (is_wanted(agent, session, rsi_load_relaxed(&agent->plane->publications[slot]))) {
+            if (rsi_agent_is_wanted(agent, session,
+                                    rsi_load_relaxed(&agent->plane->publications[slot]))) {
                 continue;
             }
             rsi_bit_clear(session->data.announced, slot);
@@ -190,8 +190,15 @@ static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *sessio
     return true;
 }
 
-static RSI_NOINLINE void begin_lag(struct rsi_agent *agent, struct rsi_session *session,
-                                   uint32_t log_index, uint64_t position)
+bool rsi_agent_put_frame(struct rsi_agent *agent, struct rsi_session *session,
+                         const struct rsi_publication *publication,
+                         const struct rsi_frame_header *source, uint64_t frame_bytes)
+{
+    return put_frame(agent, session, publication, source, frame_bytes);
+}
+
+void rsi_agent_begin_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index,
+                         uint64_t position)
 {
     struct rsi_lag *lag = &session->data.lags[log_index];
     lag->cursor_pos = position;
@@ -200,28 +207,9 @@ static RSI_NOINLINE void begin_lag(struct rsi_agent *agent, struct rsi_session *
     agent->lagging_count++;
 }
 
-static void set_blocking(struct rsi_agent *agent, struct rsi_session *session, struct rsi_lag *lag,
-                         bool is_blocking)
-{
-    if (lag->is_blocking == is_blocking) {
-        return;
-    }
-    lag->is_blocking = is_blocking;
-    if (is_blocking) {
-        rsi_fetch_add_acq_rel(&agent->plane->blocked_count, 1u);
-        session->data.blocked_since_ns = agent->now_ns;
-        return;
-    }
-    rsi_bump_relaxed(&session->counts.blocked_ns, agent->now_ns - session->data.blocked_since_ns);
-    if (rsi_fetch_add_acq_rel(&agent->plane->blocked_count, UINT32_MAX) == 1) {
-        rsi_agent_wake_others(agent);
-    }
-}
-
-static void end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index)
+void rsi_agent_end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index)
 {
     struct rsi_lag *lag = &session->data.lags[log_index];
-    set_blocking(agent, session, lag, false);
     lag->is_lagging = false;
     lag->is_dropping = false;
     session->data.lagging_count--;
@@ -232,7 +220,7 @@ void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session)
 {
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
         if (session->data.lags[i].is_lagging) {
-            end_lag(agent, session, i);
+            rsi_agent_end_lag(agent, session, i);
         }
     }
 }
@@ -241,6 +229,17 @@ void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session)
 static uint64_t bounded_end_pos(uint64_t position, uint64_t end_pos, uint64_t bytes)
 {
     return end_pos - position > bytes ? position + bytes : end_pos;
+}
+
+/* The frame cannot simply be put into the out ring. Whether it was put there all the same. */
+static RSI_NOINLINE bool deliver_otherwise(struct rsi_agent *agent,
+                                           const struct rsi_delivery *delivery)
+{
+    if (delivery->match->session->data.needs_care) {
+        return rsi_agent_deliver_with_care(agent, delivery);
+    }
+    rsi_agent_hold_back(agent, delivery);
+    return false;
 }
 
 static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t end_pos)
@@ -254,7 +253,7 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t e
         const struct rsi_frame_header *header = rsi_message_log_at(log, position);
         uint64_t frame_bytes = rsi_commit_frame_bytes(header->commit, position);
         rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
-        const struct rsi_publication *publication =
+        struct rsi_publication *publication =
             rsi_plane_publication(agent->plane, header->publication);
         const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
         rsi_assert(topic != NULL);
@@ -265,11 +264,14 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t e
                 !rsi_match_wants(match, publication)) {
                 continue;
             }
-            if (put_frame(agent, session, publication, header, frame_bytes)) {
+            if (rsi_likely(!session->data.needs_care) &&
+                put_frame(agent, session, publication, header, frame_bytes)) {
                 delivered_count++;
-            } else {
-                begin_lag(agent, session, log_index, position);
+                continue;
             }
+            delivered_count +=
+                deliver_otherwise(agent, &(struct rsi_delivery){match, publication, header,
+                                                                frame_bytes, log_index, position});
         }
         position += frame_bytes;
         frame_count++;
@@ -305,30 +307,29 @@ uint64_t rsi_agent_walk(struct rsi_agent *agent)
     return work_count;
 }
 
-/* The session's entry for the frame at a lagging cursor, or NULL: it is not owed the frame. */
-static const struct rsi_match *lagging_match(const struct rsi_agent *agent,
-                                             const struct rsi_session *session,
-                                             const struct rsi_publication *publication,
-                                             uint32_t log_index, uint64_t position)
+const struct rsi_match *rsi_agent_match_behind(const struct rsi_agent *agent,
+                                               const struct rsi_session *session,
+                                               const struct rsi_publication *publication,
+                                               uint32_t log_index, uint64_t position)
 {
     const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
     rsi_assert(topic != NULL);
     const struct rsi_match *match = rsi_topic_match_of(
         topic, session, publication->topic & (agent->topics.topic_count_max - 1));
-    if (!match || position < match->start_pos[log_index] || !rsi_match_wants(match, publication)) {
+    if (!match || rsi_match_is_too_early(match, log_index, position) ||
+        !rsi_match_wants(match, publication)) {
         return NULL;
     }
     return match;
 }
 
-/* Notes that the session does not get this frame. */
-static void note_dropped(struct rsi_agent *agent, struct rsi_session *session,
-                         struct rsi_publication *publication, uint64_t sequence)
+void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session,
+                            struct rsi_publication *publication, uint64_t sequence)
 {
     uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
     if (!rsi_bit_get(session->data.gap_pending, slot)) {
         rsi_bit_set(session->data.gap_pending, slot);
-        rsi_fetch_add_acq_rel(&publication->gap_pending_count, 1u);
+        rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
         session->data.gap_first[slot] = sequence;
         if (session->data.gap_pending_count++ == 0) {
             agent->gap_session_count++;
@@ -355,9 +356,9 @@ static uint64_t move_cursor(struct rsi_agent *agent, struct rsi_session *session
         rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
         struct rsi_publication *publication =
             rsi_plane_publication(agent->plane, header->publication);
-        if (lagging_match(agent, session, publication, log_index, lag->cursor_pos)) {
+        if (rsi_agent_match_behind(agent, session, publication, log_index, lag->cursor_pos)) {
             if (lag->is_dropping) {
-                note_dropped(agent, session, publication, header->sequence);
+                rsi_agent_note_dropped(agent, session, publication, header->sequence);
             } else if (put_frame(agent, session, publication, header, frame_bytes)) {
                 delivered_count++;
             } else {
@@ -378,9 +379,8 @@ static void act_on_lag(struct rsi_agent *agent, struct rsi_session *session, uin
     uint64_t lag_bytes = rsi_message_log_end_pos(log) - lag->cursor_pos;
     bool is_too_far = lag_bytes > log->ring.capacity_bytes / 2;
     rsi_store_relaxed(&session->counts.lag_bytes, lag_bytes);
-    /* For every policy: the session may have blocked under one that it gave up since. */
-    set_blocking(agent, session, lag, is_too_far && session->data.policy == RSI_POLICY_BLOCK);
-    if (!is_too_far || session->data.policy == RSI_POLICY_BLOCK) {
+    rsi_assert(session->data.policy != RSI_POLICY_BLOCK);
+    if (!is_too_far) {
         return;
     }
     if (session->data.policy == RSI_POLICY_DISCONNECT) {
@@ -400,7 +400,7 @@ static void act_on_lag(struct rsi_agent *agent, struct rsi_session *session, uin
 
 static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *session)
 {
-    uint64_t frame_count = 0;
+    uint64_t frame_count = session->data.needs_care ? rsi_agent_drain_spill(agent, session) : 0;
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
         struct rsi_lag *lag = &session->data.lags[i];
         if (!lag->is_lagging) {
@@ -412,7 +412,7 @@ static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *se
             return frame_count;
         }
         if (lag->cursor_pos == agent->common_pos[i]) {
-            end_lag(agent, session, i);
+            rsi_agent_end_lag(agent, session, i);
             rsi_store_relaxed(&session->counts.lag_bytes, 0);
         }
     }
@@ -424,13 +424,14 @@ static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *se
 
 uint64_t rsi_agent_catch_up(struct rsi_agent *agent)
 {
-    if (agent->lagging_count == 0 && agent->gap_session_count == 0) {
+    if (agent->lagging_count == 0 && agent->gap_session_count == 0 && agent->care_count == 0) {
         return 0;
     }
     uint64_t frame_count = 0;
     for (uint32_t i = 0; i < agent->session_count; i++) {
         struct rsi_session *session = agent->sessions[i];
-        if (session->data.lagging_count > 0 || session->data.gap_pending_count > 0) {
+        if (session->data.lagging_count > 0 || session->data.gap_pending_count > 0 ||
+            session->data.needs_care) {
             frame_count += catch_up_session(agent, session);
         }
     }
@@ -456,23 +457,26 @@ void rsi_agent_publish_needed(struct rsi_agent *agent)
 {
     uint32_t log_count = agent->plane->options.agent_count;
     for (uint32_t i = 0; i < log_count; i++) {
-        uint64_t needed_pos = agent->common_pos[i];
+        uint64_t walked_pos = agent->common_pos[i];
+        uint64_t needed_pos = walked_pos;
         for (uint32_t at = 0; at < agent->session_count && agent->lagging_count > 0; at++) {
             const struct rsi_lag *lag = &agent->sessions[at]->data.lags[i];
             if (lag->is_lagging && lag->cursor_pos < needed_pos) {
                 needed_pos = lag->cursor_pos;
             }
         }
-        if (needed_pos == rsi_load_relaxed(&agent->needed_pos[i])) {
+        if (needed_pos == rsi_load_relaxed(&agent->needed_pos[i]) &&
+            walked_pos == rsi_load_relaxed(&agent->walked_pos[i])) {
             continue;
         }
         rsi_store_release(&agent->needed_pos[i], needed_pos);
+        /* After all that this walk entered in the table of contended sessions. */
+        rsi_store_release(&agent->walked_pos[i], walked_pos);
         struct rsi_agent *owner = agent->plane->agents[i];
         if (owner == agent) {
             continue;
         }
-        /* Mirrors the owner's look at needed_pos after it said that it wants room and will sleep.
-         */
+        /* Mirrors the owner's look at these after it said that it wants room and will sleep. */
         rsi_fence_seq_cst();
         if (rsi_load_relaxed(&owner->wants_room)) {
             rsi_waker_wake(&owner->waker);

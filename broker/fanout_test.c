@@ -38,6 +38,7 @@ static int set_up(void **state)
     };
     assert_int_equal(rsi_data_plane_create(&fixture.plane, &fixture.options, NULL), RSI_OK);
     fixture.session.id = 1;
+    fixture.session.deliver_ring_bytes = 4096;
     assert_int_equal(rsi_session_init(&fixture.session, &fixture.options, NULL), RSI_OK);
     fixture.publication = (struct rsi_publication){.id = 1, .topic = 1, .alias = 1};
     memcpy(fixture.publication.subject, "md.a", 5);
@@ -64,7 +65,8 @@ static void post(struct fixture *fixture, const struct rsi_edit *edit)
 static void append_frame(struct rsi_agent *agent, uint32_t publication)
 {
     uint64_t frame_bytes = rsi_frame_bytes(0, 8);
-    struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, 0);
+    struct rsi_frame_header *header =
+        rsi_message_log_reserve(&agent->log, frame_bytes, agent->log.ring.capacity_bytes);
     assert_non_null(header);
     memset(header, 0, frame_bytes);
     header->payload_bytes = 8;
@@ -111,7 +113,7 @@ static void a_stricter_policy_ends_dropping(void **state)
     assert_int_equal(rsi_agent_apply_edits(home), 1);
     assert_true(fixture->session.data.lags[1].is_dropping);
     edit.subscription = 3;
-    edit.policy = RSI_POLICY_BLOCK;
+    edit.policy = RSI_POLICY_DISCONNECT;
     post(fixture, &edit);
     assert_int_equal(rsi_agent_apply_edits(home), 1);
     assert_false(fixture->session.data.lags[1].is_dropping);

@@ -6,7 +6,8 @@
  * - One writer (its agent), many readers (all agents). `end_pos` is the only word they share: the
  *   writer releases it once per burst, readers acquire it.
  * - The writer never overwrites a position at or above the lowest one that some agent still needs;
- *   the caller passes that position to reserve, the log knows no agents.
+ *   the caller passes where it must stop to reserve (at most a capacity beyond that position), the
+ *   log knows no agents.
  * - Frames have the layout of proto/layout.h, with the log's own positions in their commit words.
  */
 #ifndef RSI_BROKER_MESSAGE_LOG_H
@@ -28,11 +29,11 @@ RSI_MUST_CHECK rsi_status_t rsi_message_log_init(struct rsi_message_log *log, co
                                                  uint64_t bytes, int node, struct rsi_error *error);
 void rsi_message_log_fini(struct rsi_message_log *log);
 
-/* Writer: room for one frame, or NULL when the log's window is used up down to needed_pos. */
+/* Writer: room for one frame, or NULL when it would end beyond limit_pos. */
 static inline struct rsi_frame_header *
-rsi_message_log_reserve(struct rsi_message_log *log, uint64_t frame_bytes, uint64_t needed_pos)
+rsi_message_log_reserve(struct rsi_message_log *log, uint64_t frame_bytes, uint64_t limit_pos)
 {
-    if (log->append_pos + frame_bytes > needed_pos + log->ring.capacity_bytes) {
+    if (log->append_pos + frame_bytes > limit_pos) {
         return NULL;
     }
     return (struct rsi_frame_header *)(void *)rsi_ring_at(&log->ring, log->append_pos);

@@ -33,7 +33,8 @@ static void frames_come_out_as_they_went_in(void **state)
         uint64_t saved = write_random;
         uint32_t payload_bytes = next_random(&write_random) % 3000;
         uint64_t frame_bytes = rsi_frame_bytes(0, payload_bytes);
-        struct rsi_frame_header *header = rsi_message_log_reserve(&log, frame_bytes, read_pos);
+        struct rsi_frame_header *header =
+            rsi_message_log_reserve(&log, frame_bytes, read_pos + LOG_BYTES);
         if (header) {
             header->payload_bytes = payload_bytes;
             header->sequence = written++;
@@ -66,7 +67,8 @@ static void nothing_is_readable_before_publish(void **state)
     (void)state;
     struct rsi_message_log log;
     assert_int_equal(rsi_message_log_init(&log, "test", LOG_BYTES, -1, NULL), RSI_OK);
-    struct rsi_frame_header *header = rsi_message_log_reserve(&log, rsi_frame_bytes(0, 1), 0);
+    struct rsi_frame_header *header =
+        rsi_message_log_reserve(&log, rsi_frame_bytes(0, 1), LOG_BYTES);
     assert_non_null(header);
     header->payload_bytes = 1;
     rsi_message_log_append(&log, rsi_frame_bytes(0, 1));

@@ -46,6 +46,10 @@ static const struct metric agent_metrics[] = {
     {"agent.admitted_messages", COUNTER, offsetof(struct rsi_agent_counts, admitted_messages)},
     {"agent.delivered_messages", COUNTER, offsetof(struct rsi_agent_counts, delivered_messages)},
     {"agent.blocked_passes", COUNTER, offsetof(struct rsi_agent_counts, blocked_passes)},
+    {"agent.spilled_messages", COUNTER, offsetof(struct rsi_agent_counts, spilled_messages)},
+    {"agent.contended_sessions", GAUGE, offsetof(struct rsi_agent_counts, contended_sessions)},
+    {"agent.blocked_ns", COUNTER, offsetof(struct rsi_agent_counts, blocked_ns)},
+    {"agent.stalled_ns", COUNTER, offsetof(struct rsi_agent_counts, stalled_ns)},
     {"agent.log_pos", COUNTER, offsetof(struct rsi_agent_counts, log_pos)},
     {"agent.longest_pass_ns", GAUGE, offsetof(struct rsi_agent_counts, longest_pass_ns)},
 };
@@ -58,8 +62,23 @@ static const struct metric session_metrics[] = {
     {"session.delivered_bytes", COUNTER, offsetof(struct rsi_session_counts, delivered_bytes)},
     {"session.dropped_messages", COUNTER, offsetof(struct rsi_session_counts, dropped_messages)},
     {"session.gaps", COUNTER, offsetof(struct rsi_session_counts, gaps)},
-    {"session.blocked_ns", COUNTER, offsetof(struct rsi_session_counts, blocked_ns)},
     {"session.lag_bytes", GAUGE, offsetof(struct rsi_session_counts, lag_bytes)},
+    {"session.blocked_count", COUNTER, offsetof(struct rsi_session_counts, blocked_count)},
+    {"session.spill_bytes", GAUGE, offsetof(struct rsi_session_counts, spill_bytes)},
+    {"session.spill_bytes_max", GAUGE, offsetof(struct rsi_session_counts, spill_bytes_max)},
+    {"session.stalled_by", GAUGE, offsetof(struct rsi_session_counts, stalled_by)},
+};
+
+/* Times that go on: the total is shown with the span that has not ended. */
+static const struct span_metric {
+    const char *name;
+    size_t since_offset; /* in struct rsi_session_counts */
+    size_t total_offset;
+} span_metrics[] = {
+    {"session.blocked_ns", offsetof(struct rsi_session_counts, blocked_since_ns),
+     offsetof(struct rsi_session_counts, blocked_ns)},
+    {"session.stalled_ns", offsetof(struct rsi_session_counts, stalled_since_ns),
+     offsetof(struct rsi_session_counts, stalled_ns)},
 };
 
 static const struct metric link_metrics[] = {
@@ -83,12 +102,16 @@ enum {
     BROKER_METRIC_COUNT = rsi_array_count(broker_metrics),
     AGENT_METRIC_COUNT = rsi_array_count(agent_metrics),
     SESSION_METRIC_COUNT = rsi_array_count(session_metrics),
+    SPAN_METRIC_COUNT = rsi_array_count(span_metrics),
     LINK_METRIC_COUNT = rsi_array_count(link_metrics),
-    RECORDS_PER_SESSION = 1 + SESSION_METRIC_COUNT + LINK_METRIC_COUNT,
+    SPAN_METRICS_AT = SESSION_METRIC_COUNT, /* in records[] of a session */
+    LINK_METRICS_AT = SPAN_METRICS_AT + SPAN_METRIC_COUNT,
+    SESSION_RECORD_COUNT = LINK_METRICS_AT + LINK_METRIC_COUNT,
+    RECORDS_PER_SESSION = 1 + SESSION_RECORD_COUNT,
     FIXED_RECORD_COUNT =
         1 + RSI_LISTEN_COUNT_MAX + BROKER_METRIC_COUNT + RSI_AGENT_COUNT_MAX * AGENT_METRIC_COUNT,
 };
-rsi_static_assert((int)(SESSION_METRIC_COUNT + LINK_METRIC_COUNT) <= RSI_SESSION_METRIC_COUNT_MAX);
+rsi_static_assert((int)SESSION_RECORD_COUNT <= (int)RSI_SESSION_METRIC_COUNT_MAX);
 
 struct rsi_metrics {
     struct rsi_counters *counters;
@@ -245,15 +268,19 @@ void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_sessi
                              session->link->local_text, session->agent);
     }
     allocate_all(metrics, session_metrics, SESSION_METRIC_COUNT, label, records->records);
+    for (uint32_t i = 0; i < SPAN_METRIC_COUNT; i++) {
+        records->records[SPAN_METRICS_AT + i] =
+            allocate(metrics, COUNTER, span_metrics[i].name, label);
+    }
     allocate_all(metrics, link_metrics, LINK_METRIC_COUNT, label,
-                 records->records + SESSION_METRIC_COUNT);
+                 records->records + LINK_METRICS_AT);
 }
 
 void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_metrics *records)
 {
     rsi_counters_free(metrics->counters, records->text);
     records->text = NULL;
-    free_all(metrics, records->records, SESSION_METRIC_COUNT + LINK_METRIC_COUNT);
+    free_all(metrics, records->records, SESSION_RECORD_COUNT);
 }
 
 void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_broker_counts *counts,
@@ -266,10 +293,27 @@ void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_bro
     }
 }
 
+/* A counter never goes back, though a span that ends just now can be seen short. */
+static void update_span(struct rsi_counter *record, const struct span_metric *metric,
+                        const struct rsi_session_counts *counts, uint64_t now_ns)
+{
+    const char *base = (const char *)counts;
+    uint64_t spans_ns = rsi_count_spans_ns(
+        (const _Atomic uint64_t *)(const void *)(base + metric->since_offset),
+        (const _Atomic uint64_t *)(const void *)(base + metric->total_offset), now_ns);
+    if (record != NULL && spans_ns > rsi_counter_get(record)) {
+        rsi_counter_set(record, spans_ns);
+    }
+}
+
 void rsi_metrics_update_session(const struct rsi_session *session,
-                                struct rsi_session_metrics *records)
+                                struct rsi_session_metrics *records, uint64_t now_ns)
 {
     copy_all(records->records, session_metrics, SESSION_METRIC_COUNT, &session->counts);
-    copy_all(records->records + SESSION_METRIC_COUNT, link_metrics, LINK_METRIC_COUNT,
+    for (uint32_t i = 0; i < SPAN_METRIC_COUNT; i++) {
+        update_span(records->records[SPAN_METRICS_AT + i], &span_metrics[i], &session->counts,
+                    now_ns);
+    }
+    copy_all(records->records + LINK_METRICS_AT, link_metrics, LINK_METRIC_COUNT,
              &session->link->stats);
 }

@@ -54,6 +54,6 @@ void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_
 void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_broker_counts *counts,
                                const struct rsi_data_plane *plane);
 void rsi_metrics_update_session(const struct rsi_session *session,
-                                struct rsi_session_metrics *records);
+                                struct rsi_session_metrics *records, uint64_t now_ns);
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "broker/control_agent.h"
 #include "core/assert.h"
+#include "core/log.h"
 #include "proto/subject.h"
 
 #include <stdarg.h>
@@ -167,6 +168,26 @@ static bool decide_policy(struct rsi_connection *connection,
     return false;
 }
 
+/* Makes what the session's first subscription with policy block needs. False: refused. */
+static bool allow_block(struct rsi_connection *connection, uint64_t number)
+{
+    struct rsi_session *session = connection->session;
+    if (session->blocking != NULL) {
+        return true;
+    }
+    struct rsi_error error = {0};
+    if (rsi_failed(rsi_session_allow_block(session, &connection->control->data_options, &error))) {
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.200s",
+               error.text);
+        return false;
+    }
+    char who[192];
+    rsi_log_info("broker", "%s: policy block, spill of %llu KiB",
+                 rsi_connection_describe(connection, who, sizeof(who)),
+                 (unsigned long long)rsi_session_spill_capacity_bytes(session) >> 10);
+    return true;
+}
+
 /* NULL: refused. */
 static struct rsi_subscription_entry *
 make_subscription(struct rsi_connection *connection, const Ringside__Control__Subscribe *subscribe)
@@ -181,7 +202,8 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
                "subscription %llu is there already", (unsigned long long)subscribe->subscription);
         return NULL;
     }
-    if (!decide_policy(connection, subscribe, &policy)) {
+    if (!decide_policy(connection, subscribe, &policy) ||
+        (policy == RSI_POLICY_BLOCK && !allow_block(connection, subscribe->request))) {
         return NULL;
     }
     entry = calloc(1, sizeof(*entry) + subject_bytes);

@@ -71,6 +71,8 @@ struct rsi_settings {
     enum rsi_policy default_policy;
     bool allow_block;
 
+    uint64_t block_timeout_ns;
+
     uint64_t authenticate_timeout_ns;
     uint64_t drain_timeout_ns;
 

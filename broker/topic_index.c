@@ -8,6 +8,7 @@
  */
 #include "broker/topic_index.h"
 
+#include "broker/blocking.h"
 #include "core/assert.h"
 #include "proto/subject.h"
 
@@ -91,6 +92,9 @@ static void topic_add_match(const struct rsi_topic_index *index, struct rsi_topi
         if (!is_new_topic) {
             memcpy(match->start_pos, subscription->start_pos, sizeof(match->start_pos));
         }
+        if (session->data.blocking) {
+            rsi_blocking_set_wanted(session->data.blocking, slot, true);
+        }
     }
     match->subscription_count++;
     if (!subscription->no_echo) {
@@ -102,7 +106,11 @@ static void topic_drop_match(const struct rsi_topic_index *index, struct rsi_top
                              uint32_t at)
 {
     uint32_t slot = topic_slot(index, topic);
-    topic->matches[at].session->data.match_index[slot] = RSI_NO_MATCH;
+    struct rsi_session *session = topic->matches[at].session;
+    session->data.match_index[slot] = RSI_NO_MATCH;
+    if (session->data.blocking) {
+        rsi_blocking_set_wanted(session->data.blocking, slot, false);
+    }
     uint32_t last = --topic->match_count;
     if (at != last) {
         topic->matches[at] = topic->matches[last];

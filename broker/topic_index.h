@@ -15,6 +15,8 @@
 #include "broker/data_agent.h"
 
 #define RSI_NO_MATCH UINT32_MAX
+/* As a start position: where the session's promise to block begins (blocking.h). */
+#define RSI_START_WITH_BLOCK UINT64_MAX
 
 struct rsi_match {
     struct rsi_session *session;
