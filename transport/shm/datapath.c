@@ -411,6 +411,22 @@ static void look_soon(struct rsi_shm_poller *poller, uint64_t now_ns)
     }
 }
 
+/*
+ * The peer's end is closed and the inbox, which is full, keeps from reading what it sent before.
+ * Epoll tells of this again and again, asked for or not: out of the set with it. An attached link
+ * is read on when there is room; of another one nothing is to come.
+ */
+static RSI_COLD void hung_up_while_held(struct rsi_shm_link *link)
+{
+    unwatch(link);
+    link->is_socket_ready = true;
+    if (!link->is_joined) {
+        rsi_link_fail(&link->base, RSI_E_LINK_LOST,
+                      "%s ended without closing the link, and with more to say than was asked for",
+                      link->base.peer_text);
+    }
+}
+
 /* Asks epoll which sockets are ready. */
 static RSI_NOINLINE void look_at_sockets(struct rsi_shm_poller *poller, uint64_t now_ns)
 {
@@ -424,6 +440,10 @@ static RSI_NOINLINE void look_at_sockets(struct rsi_shm_poller *poller, uint64_t
         }
         if ((events[i].events & ~(uint32_t)EPOLLOUT) != 0) {
             link->is_socket_ready = true;
+        }
+        if (rsi_unlikely((events[i].events & (EPOLLHUP | EPOLLERR)) != 0 &&
+                         link->held_bytes != 0)) {
+            hung_up_while_held(link);
         }
     }
     poller->look_now = count == EVENTS_PER_LOOK;

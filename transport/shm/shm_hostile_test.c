@@ -428,6 +428,63 @@ static void test_flood_is_held_back(void **state)
     siege_fini(&siege);
 }
 
+/* A peer that said more than anybody takes, and went: its end is seen all the same, and meanwhile
+ * keeps no owner thread awake. */
+static void test_flood_and_gone(void **state)
+{
+    (void)state;
+    struct siege siege;
+    siege_open(&siege);
+    struct rsi_shm_body body = {.data = "x", .bytes = 1};
+    uint32_t refused = 0;
+    while (refused < 100) {
+        refused += rsi_shm_packet_send(siege.raw_fd, RSI_RECORD_CONTROL, 0, body) != RSI_OK;
+        shm_side_pass(&siege.broker, siege.link);
+    }
+    close(siege.raw_fd);
+    siege.raw_fd = -1;
+    siege_expect_lost(&siege, RSI_E_LINK_LOST, "more to say");
+    rsi_test_wait_until((shm_side_pass(&siege.broker, NULL), shm->poller_arm(siege.broker.poller)));
+    assert_false(shm_is_readable(shm->poller_fd(siege.broker.poller)));
+    siege_fini(&siege);
+}
+
+/* The same on an attached link: all it said is taken, then its end. */
+static void test_flood_and_gone_attached(void **state)
+{
+    (void)state;
+    struct shm_pair pair;
+    shm_pair_init(&pair);
+    shm_pair_attach(&pair, RING_BYTES, RING_BYTES);
+    int raw_fd = rsi_shm_link(pair.dialled)->socket_fd;
+    int owner_fd = shm->poller_fd(pair.broker.poller);
+    struct rsi_shm_body body = {.data = "x", .bytes = 1};
+    uint32_t sent = 0;
+    uint32_t refused = 0;
+    while (refused < 100) {
+        bool is_sent = rsi_shm_packet_send(raw_fd, RSI_RECORD_CONTROL, 0, body) == RSI_OK;
+        sent += is_sent;
+        refused += !is_sent;
+        shm_side_pass(&pair.broker, pair.accepted);
+    }
+    assert_true(sent > RSI_CONTROL_SLOT_COUNT);
+    assert_int_equal(shutdown(raw_fd, SHUT_RDWR), 0);
+    /* A pass after a wait looks at the sockets; soon there is nothing to wake up for. */
+    rsi_test_wait_until((shm->poller_disarm(pair.broker.poller), shm_side_pass(&pair.broker, NULL),
+                         shm->poller_arm(pair.broker.poller) && !shm_is_readable(owner_fd)));
+    uint32_t taken = 0;
+    uint32_t bytes = 0;
+    while (rsi_link_state(pair.accepted) == RSI_LINK_ATTACHED || taken < sent) {
+        if (rsi_link_front_control(pair.accepted, &bytes) != NULL) {
+            rsi_link_pop_control(pair.accepted);
+            taken++;
+        }
+        shm_side_pass(&pair.broker, pair.accepted);
+    }
+    assert_int_equal(taken, sent);
+    shm_pair_fini(&pair);
+}
+
 static void test_a_peer_that_never_reads(void **state)
 {
     (void)state;
@@ -573,6 +630,8 @@ int main(void)
         cmocka_unit_test(test_lies_about_consumption),
         cmocka_unit_test(test_scribbling_over_everything),
         cmocka_unit_test(test_flood_is_held_back),
+        cmocka_unit_test(test_flood_and_gone),
+        cmocka_unit_test(test_flood_and_gone_attached),
         cmocka_unit_test(test_a_peer_that_never_reads),
         cmocka_unit_test(test_client_checks_memory_files),
     };
