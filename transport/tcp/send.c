@@ -258,8 +258,10 @@ static uint64_t take(uint64_t *sent_bytes, uint64_t part_bytes)
 static void advance(struct rsi_tcp_send *send, uint64_t sent_bytes)
 {
     uint64_t header_bytes = take(&sent_bytes, send->header_bytes);
-    send->header += header_bytes;
-    send->header_bytes -= (uint32_t)header_bytes;
+    if (header_bytes != 0) { /* before the first batch there is none to point at */
+        send->header += header_bytes;
+        send->header_bytes -= (uint32_t)header_bytes;
+    }
     send->ring_pos += take(&sent_bytes, send->ring_end_pos - send->ring_pos);
     send->small_begin += (uint32_t)take(&sent_bytes, send->small_end - send->small_begin);
     rsi_assert(sent_bytes == 0);
