@@ -92,9 +92,17 @@ static void take_open_publisher(struct rsi_connection *connection,
     uint32_t alias = open->alias;
     struct rsi_publication_entry *entry = NULL;
     HASH_FIND(hh, connection->publications, &alias, sizeof(alias), entry);
-    if (alias == 0 || alias > control->data_options.alias_count_max || entry != NULL) {
+    if (alias == 0 || entry != NULL) {
         refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID, "alias %u is %s",
-               alias, entry != NULL ? "in use" : "out of bounds");
+               alias, entry != NULL ? "in use" : "no alias");
+        return;
+    }
+    /* Clients number from 1 and use free numbers again, so this is a count of theirs. */
+    if (alias > control->data_options.alias_count_max) {
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
+               "this client has %u publishers already, those that are being closed included (the "
+               "broker's publisher_count_max or publication_count_max)",
+               control->data_options.alias_count_max);
         return;
     }
     struct rsi_error error = {0};
