@@ -52,7 +52,8 @@ struct actor {
     uint32_t talkative; /* how much of what it does is publishing, of 16 */
     uint32_t slow;      /* how much is doing nothing, of 16 */
     uint32_t size_class;
-    bool is_over; /* a call said that the session is over */
+    bool is_impatient; /* the call under way may time out */
+    bool is_over;      /* a call said that the session is over */
     struct held_publisher publishers[PUBLISHERS_MAX];
     struct held_subscription subscriptions[SUBSCRIPTIONS_MAX];
 };
@@ -79,7 +80,8 @@ static bool succeeded(struct actor *actor, ringside_status_t status, const char 
     if (status == RINGSIDE_OK) {
         return true;
     }
-    if (status == RINGSIDE_WOULD_BLOCK || status == RINGSIDE_E_LIMIT) {
+    if (status == RINGSIDE_WOULD_BLOCK || status == RINGSIDE_E_LIMIT ||
+        (status == RINGSIDE_E_TIMED_OUT && actor->is_impatient)) {
         return false;
     }
     if (is_end(status)) {
@@ -92,6 +94,14 @@ static bool succeeded(struct actor *actor, ringside_status_t status, const char 
     }
     world_violation("%s: %s says %s: %s", actor->name, call, ringside_status_name(status),
                     ringside_error_text(actor->client));
+}
+
+/* Of a call that waits for the broker: mostly more than any fault lasts, now and then nothing. What
+ * an impatient call asked for is answered when nobody waits for it any more. */
+static uint64_t patience_ns(struct actor *actor)
+{
+    actor->is_impatient = world_one_in(16);
+    return actor->is_impatient ? 1 + world_random(20 * MICROSECOND_NS) : SIMULATION_PATIENCE_NS;
 }
 
 /* ---- publishing -------------------------------------------------------------------------------
@@ -194,9 +204,29 @@ static void destroy_publisher(struct actor *actor)
     }
 }
 
+/* More requests at once than the control lane holds: closing a publisher waits for nothing. */
+static void flood_control(struct actor *actor)
+{
+    enum { COUNT = 100 };
+    ringside_publisher_t *made[COUNT] = {NULL};
+    const char *subject = subjects[world_random(rsi_array_count(subjects))];
+    uint32_t count = 0;
+    while (count < COUNT && !actor->is_over &&
+           succeeded(actor,
+                     ringside_publisher_create(&made[count], actor->client, subject,
+                                               SIMULATION_PATIENCE_NS),
+                     "publisher_create")) {
+        count++;
+    }
+    world_trace("%s closes %u publishers at once", actor->name, count);
+    while (count > 0) {
+        ringside_publisher_destroy(made[--count]);
+    }
+}
+
 static void flush(struct actor *actor)
 {
-    if (succeeded(actor, ringside_flush(actor->client, SIMULATION_PATIENCE_NS), "flush")) {
+    if (succeeded(actor, ringside_flush(actor->client, patience_ns(actor)), "flush")) {
         oracle_flushed(actor->session);
     }
 }
@@ -277,7 +307,7 @@ static void subscribe(struct actor *actor)
         .struct_bytes = sizeof(options),
         .policy = (ringside_policy_t)actor->policies[world_random(actor->policy_count)],
         .no_echo = (int)world_random(2),
-        .timeout_ns = SIMULATION_PATIENCE_NS,
+        .timeout_ns = patience_ns(actor),
     };
     held->actor = actor;
     ringside_status_t status =
@@ -298,7 +328,7 @@ static void unsubscribe(struct actor *actor)
     world_trace("%s unsubscribes", actor->name);
     oracle_unsubscribing(held->known);
     held->known = NULL;
-    ringside_status_t status = ringside_unsubscribe(held->subscription, SIMULATION_PATIENCE_NS);
+    ringside_status_t status = ringside_unsubscribe(held->subscription, patience_ns(actor));
     held->subscription = NULL;
     (void)succeeded(actor, status, "unsubscribe");
 }
@@ -374,6 +404,9 @@ static void do_something(struct actor *actor)
         if (world_one_in(3)) {
             destroy_publisher(actor);
         }
+        if (world_one_in(100)) {
+            flood_control(actor);
+        }
     } else if (choice < 7) {
         flush(actor);
     } else if (choice < 9) {
@@ -405,11 +438,14 @@ static void settle(struct actor *actor)
 {
     char missing[512] = "others to flush";
     uint64_t deadline_ns = world_now_ns() + SETTLE_NS;
-    flush(actor);
+    do {
+        flush(actor);
+    } while (actor->is_impatient && !actor->is_over);
     director_note_flushed(actor->slot);
     while (!actor->is_over) {
         if (director_all_are_flushed() &&
             oracle_is_satisfied(actor->session, missing, sizeof(missing))) {
+            oracle_session_settled(actor->session);
             return;
         }
         if (world_now_ns() > deadline_ns) {

@@ -28,7 +28,11 @@ struct oracle_session {
     bool is_listening;
     bool has_seen_slow;
     bool was_told_goodbye; /* by a broker that stops */
-    uint16_t *order;       /* publication of each message, in the order of publishing */
+    bool has_unsubscribed;
+    bool has_settled; /* nothing is published any more, and it has everything */
+    uint64_t frames;  /* that it got */
+    uint64_t gaps;    /* messages that it was told were left out */
+    uint16_t *order;  /* publication of each message, in the order of publishing */
     uint64_t order_count, order_slots;
     /* The frame of the last callback: one frame may go to several subscriptions. */
     const struct oracle_publication *frame_publication;
@@ -229,6 +233,11 @@ void oracle_session_closed(struct oracle_session *session, ringside_status_t sta
     session->is_listening = false;
 }
 
+void oracle_session_settled(struct oracle_session *session)
+{
+    session->has_settled = true;
+}
+
 void oracle_session_listens(struct oracle_session *session, bool is_listening)
 {
     session->is_listening = is_listening;
@@ -244,6 +253,27 @@ void oracle_hear_of_publication(uint64_t session, uint32_t alias, uint32_t publi
     oracle.heard[oracle.heard_count].alias = alias;
     oracle.heard[oracle.heard_count].broker = oracle.broker;
     oracle.heard[oracle.heard_count++].id = publication;
+}
+
+void oracle_hear_of_counts(uint64_t id, uint64_t delivered, uint64_t dropped)
+{
+    uint32_t at = oracle.session_count;
+    while (at > 0 &&
+           (oracle.sessions[at - 1].id != id || oracle.sessions[at - 1].broker != oracle.broker)) {
+        at--;
+    }
+    if (at == 0) {
+        return; /* the client never came to know its session */
+    }
+    const struct oracle_session *session = &oracle.sessions[at - 1];
+    bool is_exact = session->has_settled && session->excuses == 0 && !session->has_unsubscribed;
+    if (delivered < session->frames || dropped < session->gaps ||
+        (is_exact && dropped != session->gaps)) {
+        world_violation("the broker counts %" PRIu64 " messages delivered to %s and %" PRIu64
+                        " dropped; it got %" PRIu64 " and was told of %" PRIu64,
+                        delivered, session->name, dropped, session->frames, session->gaps);
+    }
+    oracle.totals.counts_compared += is_exact;
 }
 
 static uint32_t heard_id(const struct oracle_session *session, uint32_t alias)
@@ -388,6 +418,7 @@ struct oracle_subscription *oracle_subscribed(struct oracle_session *session, co
 
 void oracle_unsubscribing(struct oracle_subscription *subscription)
 {
+    subscription->session->has_unsubscribed = true;
     subscription->has_ended = true;
 }
 
@@ -437,6 +468,7 @@ static void check_callback_order(struct oracle_subscription *subscription,
     if (is_same && subscription->number <= session->frame_subscription) {
         world_violation("%s was called in the wrong order of its subscriptions", session->name);
     }
+    session->frames += !is_same;
     session->frame_publication = publication;
     session->frame_number = number;
     session->frame_subscription = subscription->number;
@@ -491,6 +523,7 @@ static void take_gap(struct oracle_session *session, const ringside_event_t *eve
                         session->name, event->count);
     }
     oracle.totals.gap_messages += event->count;
+    session->gaps += event->count;
     bool is_wanted = false;
     for (uint32_t i = 0; i < oracle.subscription_count; i++) {
         struct oracle_subscription *subscription = &oracle.subscriptions[i];

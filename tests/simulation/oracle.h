@@ -34,6 +34,7 @@ struct oracle_totals {
     uint64_t sessions;
     uint64_t sessions_ended; /* by somebody else than the application */
     uint64_t quiet_checks;
+    uint64_t counts_compared; /* sessions whose gaps and the broker's count of them are the same */
 };
 
 struct oracle_session;
@@ -64,8 +65,13 @@ void oracle_session_over(struct oracle_session *session, ringside_status_t statu
 bool oracle_session_is_over(const struct oracle_session *session);
 /* ringside_close returned. */
 void oracle_session_closed(struct oracle_session *session, ringside_status_t status);
+/* Nobody publishes any more, and the session has everything. */
+void oracle_session_settled(struct oracle_session *session);
 /* The application sleeps in ringside_poll and takes whatever comes. */
 void oracle_session_listens(struct oracle_session *session, bool is_listening);
+
+/* What the broker counted for a session when it was done with it. */
+void oracle_hear_of_counts(uint64_t session, uint64_t delivered, uint64_t dropped);
 
 /* ---- publications -----------------------------------------------------------------------------
  */

@@ -137,6 +137,14 @@ WRAP(rsi_status_t, rsi_frame_read, const struct rsi_ring *ring, uint64_t positio
     return status;
 }
 
+/* The control agent is done with a session: its counts are final. */
+WRAP(void, rsi_session_fini, struct rsi_session *session)
+{
+    oracle_hear_of_counts(session->id, rsi_load_relaxed(&session->counts.delivered_messages),
+                          rsi_load_relaxed(&session->counts.dropped_messages));
+    __real_rsi_session_fini(session);
+}
+
 /* ---- data agents ------------------------------------------------------------------------------
  */
 

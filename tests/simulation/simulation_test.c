@@ -45,7 +45,8 @@ struct settings {
 struct sums {
     uint64_t run_count;
     uint64_t failed_count;
-    uint64_t switches, published, delivered, gaps, sessions, ended, quiet_checks, virtual_ns;
+    uint64_t switches, published, delivered, gaps, sessions, ended, quiet_checks, compared,
+        virtual_ns;
     uint64_t faults[FAULT_COUNT];
 };
 
@@ -151,6 +152,7 @@ static void add_outcome(struct sums *sums, const struct outcome *outcome)
     sums->sessions += outcome->totals.sessions;
     sums->ended += outcome->totals.sessions_ended;
     sums->quiet_checks += outcome->totals.quiet_checks;
+    sums->compared += outcome->totals.counts_compared;
     for (uint32_t i = 0; i < FAULT_COUNT; i++) {
         sums->faults[i] += outcome->faults[i];
     }
@@ -238,9 +240,10 @@ static void print_sums(const struct sums *sums)
         printf("  %-16s %8" PRIu64 "\n", fault_names[i], sums->faults[i]);
     }
     printf("  published %" PRIu64 ", delivered %" PRIu64 ", in gaps %" PRIu64 ", sessions %" PRIu64
-           " of which %" PRIu64 " were ended by faults; %" PRIu64 " looks while nothing moved\n",
+           " of which %" PRIu64 " were ended by faults; %" PRIu64
+           " looks while nothing moved, %" PRIu64 " sessions' gaps compared\n",
            sums->published, sums->delivered, sums->gaps, sums->sessions, sums->ended,
-           sums->quiet_checks);
+           sums->quiet_checks, sums->compared);
 }
 
 /* ---- mutants ----------------------------------------------------------------------------------
