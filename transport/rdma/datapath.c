@@ -5,8 +5,11 @@
  * - A batch is one or two WRITEs, the last WITH_IMM, in one post list with one doorbell. The
  *   completion of its immediate is the only proof of arrival, at both ends. What was placed
  *   meanwhile goes out when it comes: the batching is clocked by the wire.
- * - Only immediates, records and every RSI_RDMA_SIGNAL_EVERY-th words are signalled. The send
- *   queue completes in order, so a completion frees all places up to its own count.
+ * - Only the last WRITE of a batch, records and words are signalled. The send queue completes in
+ *   order, so a completion frees all places up to its own count.
+ * - One write of words is under way at a time, because verbs promise nothing about the order in
+ *   which two writes without a completion between them reach memory: the older one could come last,
+ *   and its positions would stand for good.
  * - Outstanding batches are bounded by the peer's receives, counted absolutely on both sides: it
  *   writes how many it could take since the link began into our words page, beside its consumed
  *   position. A receive is posted again in the pass in which it completed, before it is told.
@@ -60,9 +63,6 @@ bool rsi_rdma_post(struct rsi_rdma_link *link, enum rsi_rdma_work kind,
     for (uint32_t i = 0; i < count; i++) {
         data->posted_count++;
         requests[i].wr_id = rsi_rdma_work_id(kind, link->slot, (uint32_t)data->posted_count);
-    }
-    if ((requests[count - 1].send_flags & IBV_SEND_SIGNALED) != 0) {
-        data->signalled_count = data->posted_count;
     }
     rsi_bump_relaxed(&link->base.stats.sends, count);
     rsi_bump_relaxed(&link->base.stats.doorbells, 1);
@@ -204,13 +204,16 @@ static bool is_overdue(const struct rsi_rdma_link *link)
            data->batch_taken_count - data->told_batch_count >= RSI_RDMA_BATCH_CREDIT / 4;
 }
 
-void rsi_rdma_tell_words(struct rsi_rdma_link *link)
+bool rsi_rdma_tell_words(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_data *data = &link->data;
-    if (link->base.in.capacity_bytes == 0 || data->peer_words_address == 0 || !has_news(link) ||
-        rsi_rdma_send_room(data) < 2) {
-        return;
+    if (link->base.in.capacity_bytes == 0 || data->peer_words_address == 0 || !has_news(link)) {
+        return true;
     }
+    if (data->words_are_under_way || rsi_rdma_send_room(data) < 2) {
+        return false; /* the completion that is awaited comes with another try */
+    }
+    data->words_are_under_way = true;
     data->told_consumed_pos = link->base.consumed_pos;
     data->told_batch_count = data->batch_taken_count;
     /* Where nothing goes inline the device reads these later, perhaps newer: as true as the old. */
@@ -221,20 +224,19 @@ void rsi_rdma_tell_words(struct rsi_rdma_link *link)
         .length = 2 * sizeof(uint64_t),
         .lkey = link->buffers_region.mr->lkey,
     };
-    bool is_signalled = data->posted_count - data->signalled_count >= RSI_RDMA_SIGNAL_EVERY;
     struct ibv_send_wr request = {
         .sg_list = &span,
         .num_sge = 1,
         .opcode = IBV_WR_RDMA_WRITE,
-        .send_flags = (span.length <= data->way.inline_bytes_max ? IBV_SEND_INLINE : 0u) |
-                      (is_signalled ? IBV_SEND_SIGNALED : 0u),
+        .send_flags =
+            IBV_SEND_SIGNALED | (span.length <= data->way.inline_bytes_max ? IBV_SEND_INLINE : 0u),
         .wr.rdma =
             {
                 .remote_addr = data->peer_words_address + offsetof(struct rsi_words, consumed_pos),
                 .rkey = data->way.remote_key,
             },
     };
-    (void)rsi_rdma_post(link, RSI_RDMA_WORK_WORDS, &request, 1);
+    return rsi_rdma_post(link, RSI_RDMA_WORK_WORDS, &request, 1);
 }
 
 void rsi_rdma_publish_consumed(struct rsi_link *base)
@@ -244,7 +246,7 @@ void rsi_rdma_publish_consumed(struct rsi_link *base)
         return;
     }
     if (is_overdue(link)) {
-        rsi_rdma_tell_words(link);
+        (void)rsi_rdma_tell_words(link);
     }
     if (link->data.asked_by_peer.is_open) {
         rsi_rdma_lane_answer(link);
@@ -377,6 +379,8 @@ static void on_send_done(struct rsi_rdma_link *link, enum rsi_rdma_work kind, ui
         data->marker_done = true;
         break;
     case RSI_RDMA_WORK_WORDS:
+        data->words_are_under_way = false;
+        break;
     case RSI_RDMA_WORK_RECEIVE:
         break;
     }
@@ -477,9 +481,9 @@ static void tell_when_idle(struct rsi_rdma_link *link, uint64_t now_ns)
         data->news_ns = 0;
     } else if (data->news_ns == 0) {
         data->news_ns = now_ns;
-    } else if (is_overdue(link) || now_ns - data->news_ns >= RSI_RDMA_WORDS_NS) {
+    } else if ((is_overdue(link) || now_ns - data->news_ns >= RSI_RDMA_WORDS_NS) &&
+               rsi_rdma_tell_words(link)) {
         data->news_ns = 0;
-        rsi_rdma_tell_words(link);
     }
 }
 
@@ -579,7 +583,7 @@ static void settle(struct rsi_rdma_link *link)
     if (rsi_link_state(&link->base) != RSI_LINK_ATTACHED || !is_posting(link)) {
         return;
     }
-    rsi_rdma_tell_words(link);
+    (void)rsi_rdma_tell_words(link); /* or the completion of the last ones wakes us first */
     const struct rsi_rdma_wake *asked = &link->data.asked_by_us;
     if (link->data.is_stalled) {
         rsi_rdma_lane_ask(link, link->base.flushed_pos,

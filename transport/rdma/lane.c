@@ -74,11 +74,12 @@ void rsi_rdma_lane_answer(struct rsi_rdma_link *link)
                             link->base.consumed_pos < asked->consumed_at_least)) {
         return;
     }
-    if (!has_room(&link->data, false)) {
-        return; /* the service of the next pass tries again */
+    /* The words go first and on the same queue pair, so the peer sees them when it sees the record.
+     * What finds no room is tried again by the service of the next pass. */
+    if (!has_room(&link->data, false) || !rsi_rdma_tell_words(link) ||
+        !has_room(&link->data, false)) {
+        return;
     }
-    /* On the same queue pair and before the record, so the peer sees the words when it sees it. */
-    rsi_rdma_tell_words(link);
     struct rsi_positions positions = own_positions(link);
     asked->is_open = false;
     send_record(link, RSI_RECORD_WAKE, asked->generation, &positions, sizeof(positions));

@@ -37,9 +37,6 @@
 #define RSI_RDMA_SEND_COUNT   128u
 #define RSI_RDMA_SEND_RESERVE 8u
 
-/* One in this many unsignalled words asks for a completion, so that their slots come back. */
-#define RSI_RDMA_SIGNAL_EVERY 16u
-
 /* A record and the buffer that holds it; buffers begin at cache lines. */
 #define RSI_RDMA_RECORD_BYTES (RSI_RECORD_HEADER_BYTES + RSI_CONTROL_BYTES_MAX)
 #define RSI_RDMA_BUFFER_BYTES 576u
@@ -193,11 +190,11 @@ struct rsi_rdma_data {
     uint64_t news_ns;             /* when there was something to tell first; 0: nothing */
     uint64_t told_consumed_pos;
     uint64_t told_batch_count;
+    bool words_are_under_way; /* told, and the completion has not come yet */
 
     /* Send queue, running counts of work requests. */
     uint64_t posted_count;
     uint64_t completed_count;
-    uint64_t signalled_count; /* posted_count after the last one that asked for a completion */
 
     /* Batches. */
     uint64_t batch_sent_count;
@@ -394,8 +391,9 @@ void rsi_rdma_poller_disarm(struct rsi_poller *poller);
 /* Posts the chained `requests` with one doorbell and counts them; false: the link failed. */
 bool rsi_rdma_post(struct rsi_rdma_link *link, enum rsi_rdma_work kind,
                    struct ibv_send_wr *requests, uint32_t count);
-/* Tells the peer our consumed position and batch credit, if that is news and there is room. */
-void rsi_rdma_tell_words(struct rsi_rdma_link *link);
+/* Tells the peer our consumed position and batch credit, if that is news. False: it is news that
+ * has to wait for a completion. */
+bool rsi_rdma_tell_words(struct rsi_rdma_link *link);
 /* The receive buffer `index` can take another message: it is posted by rsi_rdma_post_receives, all
  * that were collected with one call. */
 void rsi_rdma_repost(struct rsi_rdma_link *link, uint32_t index);
