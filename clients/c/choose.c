@@ -127,6 +127,7 @@ static rsi_status_t add_local(struct rsi_client_candidates *candidates,
     if (stat(local.path, &file) != 0 || !S_ISSOCK(file.st_mode)) {
         snprintf(why, sizeof(why), "no socket %s", local.path);
         leave_out(candidates, transport->name, why);
+        candidates->is_local_absent = true;
         return RSI_OK;
     }
     add(candidates, transport, &local);

@@ -161,7 +161,8 @@ struct rsi_client_candidate {
 struct rsi_client_candidates {
     uint32_t count;
     struct rsi_client_candidate list[RSI_CLIENT_CANDIDATES_MAX];
-    bool is_choice;                             /* the URL left the choice to us */
+    bool is_choice;       /* the URL left the choice to us */
+    bool is_local_absent; /* the broker is on this host, but its socket is not there */
     char why_not[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "shm: no socket ...; " of those left out */
 };
 
@@ -183,6 +184,15 @@ struct rsi_client_resume {
     struct rsi_client_round round;
     struct rsi_error loss; /* why there is no link */
     struct rsi_error last_failure;
+};
+
+/* The look for a better transport: better.c. */
+struct rsi_client_better {
+    uint64_t due_ns; /* of the next look, or of the rest of this one; UINT64_MAX: none */
+    uint64_t interval_ns;
+    bool is_dialling; /* the client's dial is ours and its end is not noted yet */
+    bool is_changing; /* the session left its link for that dial */
+    struct rsi_client_round round;
 };
 
 /* What the application was not told yet of its session; told by the next delivery. */
@@ -227,6 +237,7 @@ struct ringside_client {
     struct rsi_url url;   /* of the broker; its host is an address by now, if it has one */
     struct rsi_dial dial; /* the way that is being tried */
     struct rsi_client_resume resume;
+    struct rsi_client_better better;
     struct rsi_client_path retired; /* of an earlier link; kept for an open claim */
     uint64_t control_due_ns;        /* next look at the domain */
     struct rsi_idle idle;
@@ -410,6 +421,22 @@ void rsi_client_give_up(struct ringside_client *client, const char *why) RSI_COL
 typedef void rsi_client_carry_t(struct ringside_client *client, struct rsi_link *to,
                                 const struct rsi_link *from);
 void rsi_client_go_over(struct ringside_client *client, rsi_client_carry_t *carry);
+
+/* Leaves a link that works for the dial that the look for a better one has brought up to the
+ * Challenge. */
+void rsi_client_leave_link(struct ringside_client *client, const struct rsi_error *why,
+                           uint64_t now_ns);
+
+/* ---- better.c -----------------------------------------------------------------------------------
+ */
+
+/* A link carries the session, chosen from these: looks for a better one if there may be one. */
+void rsi_client_better_begin(struct ringside_client *client,
+                             const struct rsi_client_candidates *candidates, uint64_t now_ns);
+/* Part of a pass while OPEN. Returns how much was done. */
+uint32_t rsi_client_better_poll(struct ringside_client *client, uint64_t now_ns);
+/* The session could not change over after all. */
+void rsi_client_better_failed(struct ringside_client *client);
 
 /* ---- renew.c ------------------------------------------------------------------------------------
  */

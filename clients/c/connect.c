@@ -146,6 +146,7 @@ static rsi_status_t try_candidates(struct ringside_client *client, struct rsi_cl
         if (try_candidate(client, candidate, own_deadline_ns) == RSI_OK) {
             adopt(client);
             rsi_client_note_chosen(client, round);
+            rsi_client_better_begin(client, candidates, rsi_clock_now_ns());
             return RSI_OK;
         }
         if (is_last || client->dial.is_answered) {

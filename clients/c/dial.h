@@ -22,6 +22,7 @@ struct rsi_client_session {
     uint64_t id; /* 0: none yet */
     uint8_t secret[RSI_AUTH_SECRET_BYTES_MAX];
     size_t secret_bytes; /* 0: the broker gave none, the session cannot be resumed */
+    uint32_t attempt;    /* tries to resume it so far: tells the broker which is the latest */
     uint32_t home_agent;
     uint64_t broker_incarnation;
     uint64_t grace_ns; /* for how long the broker keeps it without a link; 0: it does not */
@@ -66,6 +67,7 @@ struct rsi_dial {
     struct rsi_client_session agreed; /* from ATTACHING on */
     uint64_t told_consumed_pos;       /* RESUME: what Authenticate said of the in ring */
     bool is_answered;        /* the broker itself said something: another way leads to the same */
+    bool is_refused;         /* it said no */
     bool is_challenged;      /* it got that far */
     bool is_session_refused; /* RESUME: the session is gone, or its positions cannot be true */
     struct rsi_error error;  /* FAILED */

@@ -117,6 +117,7 @@ static void begin_session(struct hand_broker *broker, struct hand_link *hand,
     broker->session = ++broker->last_session;
     rsi_assert(rsi_auth_random(broker->secret, sizeof(broker->secret), NULL) == RSI_OK);
     broker->carrier = hand->link;
+    broker->last_attempt = 0;
     broker->subscription_count = 0;
     broker->request_count = 0;
     broker->taken_count = 0;
@@ -163,6 +164,8 @@ static void take_authenticate(struct hand_broker *broker, struct hand_link *hand
         return;
     }
     rsi_assert(is_proved);
+    rsi_assert(wanted->attempt > broker->last_attempt);
+    broker->last_attempt = wanted->attempt;
     hand->wants_session = true;
     hand->told_arrived_pos = wanted->arrived_pos;
     hand->told_consumed_pos = wanted->consumed_pos;

@@ -58,6 +58,7 @@ struct hand_broker {
     uint8_t secret[RSI_AUTH_PROOF_BYTES];
     struct rsi_link *carrier; /* its link, or what is left of it */
     uint64_t last_session;
+    uint32_t last_attempt;
     uint32_t subscription_count;
     char subjects[HAND_ALIAS_COUNT][RSI_SUBJECT_BYTES_MAX + 1]; /* by alias; empty: not open */
     uint64_t sequences[HAND_ALIAS_COUNT];

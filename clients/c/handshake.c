@@ -167,7 +167,7 @@ static void wanted_sizes(const struct rsi_dial *dial, struct rsi_client_session 
 
 rsi_status_t rsi_handshake_authenticate(struct rsi_dial *dial, struct rsi_error *error)
 {
-    const struct ringside_client *client = dial->client;
+    struct ringside_client *client = dial->client;
     uint8_t proof[RSI_AUTH_PROOF_BYTES];
     uint8_t session_proof[RSI_AUTH_PROOF_BYTES];
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
@@ -196,6 +196,7 @@ rsi_status_t rsi_handshake_authenticate(struct rsi_dial *dial, struct rsi_error 
         dial->told_consumed_pos = client->link->consumed_pos;
         answer.arrived_pos = client->link->arrived_pos;
         answer.consumed_pos = dial->told_consumed_pos;
+        answer.attempt = ++client->session.attempt;
     }
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE;
     message.authenticate = &answer;

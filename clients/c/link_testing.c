@@ -82,6 +82,7 @@ void link_testing_init(struct link_testing *testing)
     client->subscriptions_version = 1;
     client->message_bytes_max = LINK_TESTING_RING_BYTES / RSI_RING_PER_MESSAGE;
     client->session.id = 77;
+    client->better.due_ns = UINT64_MAX;
 }
 
 void link_testing_fini(struct link_testing *testing)

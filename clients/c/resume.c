@@ -63,9 +63,22 @@ static void suspend(struct ringside_client *client, const struct rsi_error *loss
     resume->retry_due_ns = now_ns;
     resume->backoff_ns = BACKOFF_FIRST_NS;
     resume->is_fenced = false;
-    begin_round(client);
+    /* A dial that is under way to a better transport may as well be the first try. */
+    resume->is_dialling = client->better.is_dialling;
+    client->better.is_dialling = false;
+    if (resume->is_dialling) {
+        resume->round = client->better.round;
+    } else {
+        begin_round(client);
+    }
     struct rsi_client_path path = rsi_client_path(client);
     rsi_path_close(&path);
+}
+
+void rsi_client_leave_link(struct ringside_client *client, const struct rsi_error *why,
+                           uint64_t now_ns)
+{
+    suspend(client, why, now_ns);
 }
 
 void rsi_client_suspend(struct ringside_client *client, uint64_t now_ns)
@@ -143,7 +156,11 @@ static void note_failure(struct ringside_client *client, uint64_t now_ns)
         return;
     }
     rsi_client_note_failure(client, round);
-    bool is_round_over = dial->is_answered || round->next_index >= round->candidates.count;
+    if (client->better.is_changing && dial->is_challenged) {
+        rsi_client_better_failed(client);
+    }
+    client->better.is_changing = false;
+    bool is_round_over = dial->is_refused || round->next_index >= round->candidates.count;
     if (is_round_over) {
         round->next_index = round->candidates.count;
     }
@@ -171,7 +188,9 @@ static void note_success(struct ringside_client *client, const char *how, uint64
 {
     struct rsi_text text;
     client->news.is_any = true;
+    client->better.is_changing = false;
     rsi_client_note_chosen(client, &client->resume.round);
+    rsi_client_better_begin(client, &client->resume.round.candidates, now_ns);
     rsi_client_counters_show_transport(client);
     rsi_text_init(&text, client->news.resumed_text, sizeof(client->news.resumed_text));
     rsi_text_append(&text, "%s by %s after %" PRIu64 " ms without a link (%.300s): %s", how,
@@ -270,7 +289,10 @@ uint32_t rsi_client_resume_poll(struct ringside_client *client, uint64_t now_ns)
         rsi_path_destroy(&client->retired, client->epoll_fd);
     }
     uint32_t work = rsi_dial_poll(&client->dial, now_ns);
-    if (rsi_likely(client->phase != RSI_CLIENT_RESUMING)) {
+    if (rsi_likely(client->phase == RSI_CLIENT_OPEN)) {
+        return work + rsi_client_better_poll(client, now_ns);
+    }
+    if (client->phase != RSI_CLIENT_RESUMING) {
         return work;
     }
     struct rsi_client_path path = rsi_client_path(client);
@@ -290,6 +312,11 @@ uint32_t rsi_client_resume_poll(struct ringside_client *client, uint64_t now_ns)
 
 uint64_t rsi_client_resume_due_ns(const struct ringside_client *client)
 {
+    if (client->phase == RSI_CLIENT_OPEN) {
+        return client->better.is_dialling || rsi_dial_is_active(&client->dial)
+                   ? UINT64_MAX
+                   : client->better.due_ns;
+    }
     if (client->phase != RSI_CLIENT_RESUMING) {
         return UINT64_MAX;
     }
