@@ -2,19 +2,20 @@
  * The hot path law: after warm-up, on every way of a message, no malloc, no lock, one reading of
  * the clock per commit or pass, and no system call beyond these:
  *
- *   shm   none of a message's. What is done by the clock: a client looks at its connection once per
- *         RSI_CLIENT_CONTROL_INTERVAL_NS, a poller at its sockets once per SHM_LOOK_NS.
- *   tcp   one sendmsg per batch; one recvmsg for what one sendmsg sent, or one epoll_wait or
- *         recvmsg per pass to see whether there is anything. Positions that are told by the
- *         clock or per eighth of a ring. A look at TCP_INFO per TCP_ALIVE_NS.
+ * - shm: none for a message. By the clock: a client looks at its connection once per
+ *   RSI_CLIENT_CONTROL_INTERVAL_NS, a poller at its sockets once per SHM_LOOK_NS. Who asks to be
+ *   woken is sent one packet for it.
+ * - tcp: one sendmsg per batch; one recvmsg for what one sendmsg sent, and per pass one epoll_wait
+ *   or recvmsg to see whether there is anything. Positions are told by the clock, and per eighth of
+ *   a ring. A look at TCP_INFO per TCP_ALIVE_NS.
  *
  * Design notes
- * - Every case runs in a process of its own (what watches cannot be taken away again): a stage is
- *   opened, the traffic of the case runs to warm up, and then again under watch.
+ * - Every case runs in a process of its own, for what watches cannot be taken away again: a stage
+ *   is opened, the traffic of the case runs to warm up, and then again under watch.
  * - Budgets are made of what was really done: messages, passes, time that went by. Nothing is
- *   sampled and no budget has room for one call per message where the law allows none.
+ *   sampled, and no budget has room for one call per message where the law allows none.
  * - The last cases are mutants: the same traffic with a fault put in, which must be found and
- * named, in the clients and in the agents.
+ *   named, in the clients and in the agents.
  */
 #include "clients/c/client.h"
 #include "core/clock.h"
@@ -47,6 +48,7 @@ struct scenario {
     unsigned reader_count;
     ringside_policy_t policy;
     uint64_t frame_bytes; /* the largest, for budgets */
+    bool readers_sleep;
 };
 
 /* ---- traffic -----------------------------------------------------------------------------------
@@ -129,6 +131,18 @@ static void run_block(struct stage *stage)
     }
 }
 
+/* One message per sleep of the reader. */
+static void run_sleeper(struct stage *stage)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        stage_publish(stage, 64, false);
+        stage_poll_writer(stage); /* tcp: what waits behind the last batch goes out now */
+        while (stage->readers[0].message_count < stage->published_count) {
+            stage_poll_readers(stage);
+        }
+    }
+}
+
 /* Nothing to do is a way too. */
 static void run_idle(struct stage *stage)
 {
@@ -139,14 +153,15 @@ static void run_idle(struct stage *stage)
 }
 
 static const struct scenario scenarios[] = {
-    {"single messages", run_singles, 1, RINGSIDE_POLICY_DROP, 104},
-    {"bursts to three readers", run_bursts, 3, RINGSIDE_POLICY_DROP, 152},
-    {"large messages", run_large, 2, RINGSIDE_POLICY_BLOCK, 16040},
-    {"a full publish ring", run_full_ring, 1, RINGSIDE_POLICY_DROP, 240},
-    {"lag and catching up", run_lag, 2, RINGSIDE_POLICY_DROP, 240},
-    {"gaps", run_gaps, 2, RINGSIDE_POLICY_DROP, 240},
-    {"block", run_block, 2, RINGSIDE_POLICY_BLOCK, 240},
-    {"nothing to do", run_idle, 2, RINGSIDE_POLICY_DROP, 104},
+    {"single messages", run_singles, 1, RINGSIDE_POLICY_DROP, 104, false},
+    {"bursts to three readers", run_bursts, 3, RINGSIDE_POLICY_DROP, 152, false},
+    {"large messages", run_large, 2, RINGSIDE_POLICY_BLOCK, 16040, false},
+    {"a full publish ring", run_full_ring, 1, RINGSIDE_POLICY_DROP, 240, false},
+    {"lag and catching up", run_lag, 2, RINGSIDE_POLICY_DROP, 240, false},
+    {"gaps", run_gaps, 2, RINGSIDE_POLICY_DROP, 240, false},
+    {"block", run_block, 2, RINGSIDE_POLICY_BLOCK, 240, false},
+    {"a reader that sleeps", run_sleeper, 1, RINGSIDE_POLICY_DROP, 104, true},
+    {"nothing to do", run_idle, 2, RINGSIDE_POLICY_DROP, 104, false},
 };
 
 /* ---- the law -----------------------------------------------------------------------------------
@@ -183,6 +198,8 @@ struct work {
     uint64_t elapsed_ns;
     uint64_t agent_sends; /* sendmsg of all agents, of all clients */
     uint64_t client_sends;
+    uint64_t sleeps;        /* of clients */
+    uint64_t wake_requests; /* of clients, before a sleep or an attempt at one; shm only */
     unsigned reader_count;
 };
 
@@ -216,16 +233,20 @@ static uint64_t allow_tcp(struct finding *finding, const char *role,
     /* What one sendmsg sent may come in pieces when it is large. */
     uint64_t pieces =
         (is_client ? work->agent_sends : work->client_sends) + work->bytes * link_count / 16384;
+    uint64_t passes = counts->passes + 1; /* one may have begun before it was counted */
     uint64_t looks = counts->call_counts[SYS_epoll_wait] + counts->call_counts[SYS_recvmsg];
-    uint64_t by_clock =
-        is_client ? link_count * times(work->elapsed_ns, RSI_CLIENT_CONTROL_INTERVAL_NS) : 0;
-    if (looks > counts->passes + pieces + by_clock) {
+    uint64_t by_clock = is_client
+                            ? link_count * times(work->elapsed_ns, RSI_CLIENT_CONTROL_INTERVAL_NS) +
+                                  2 * work->sleeps
+                            : 0;
+    if (looks > passes + pieces + by_clock) {
         find(finding, counts->call_at[SYS_recvmsg],
              "%s: %" PRIu64 " times epoll_wait or recvmsg in %" PRIu64 " passes, %" PRIu64
              " pieces and %" PRIu64 " looks by the clock",
-             role, looks, counts->passes, pieces, by_clock);
+             role, looks, passes, pieces, by_clock);
     }
-    return counts->call_counts[SYS_sendmsg] + counts->call_counts[SYS_getsockopt] + looks;
+    return counts->call_counts[SYS_sendmsg] + counts->call_counts[SYS_getsockopt] + looks +
+           (is_client ? work->sleeps : 0);
 }
 
 static uint64_t allow_shm(struct finding *finding, const char *role,
@@ -237,8 +258,16 @@ static uint64_t allow_shm(struct finding *finding, const char *role,
     if (is_client) {
         looks += link_count * times(work->elapsed_ns, RSI_CLIENT_CONTROL_INTERVAL_NS);
     }
+    if (is_client) {
+        /* After a sleep a client looks at its connection and its sockets. It reads the packet, that
+         * there is no other, and again when it hears the packet's bell. */
+        looks += 2 * work->wake_requests;
+        allow(finding, role, counts, SYS_recvmsg, "recvmsg", 3 * work->wake_requests);
+    }
     allow(finding, role, counts, SYS_epoll_wait, "epoll_wait", looks);
-    return counts->call_counts[SYS_epoll_wait];
+    allow(finding, role, counts, SYS_sendmsg, "sendmsg", is_client ? 0 : work->wake_requests);
+    return counts->call_counts[SYS_epoll_wait] + counts->call_counts[SYS_sendmsg] +
+           (is_client ? counts->call_counts[SYS_recvmsg] + counts->call_counts[SYS_ppoll] : 0);
 }
 
 /* Which system calls there were, for a report. */
@@ -269,7 +298,7 @@ static void judge(struct finding *finding, const struct stage *stage, const char
     if (counts->locks != 0) {
         find(finding, counts->lock_at, "%s: %" PRIu64 " locks", role, counts->locks);
     }
-    uint64_t readings = counts->passes + (is_client ? work->message_count : 0) +
+    uint64_t readings = counts->passes + 1 + (is_client ? work->message_count : 0) +
                         times(work->elapsed_ns, RSI_CLOCK_ANCHOR_NS) * READINGS_PER_ANCHOR;
     if (counts->clock_readings > readings) {
         find(finding, NULL,
@@ -307,6 +336,7 @@ static void measure(struct stage *stage, const struct test_case *test, struct fi
     test->scenario->run(stage); /* once more, at the pace of what is caught */
 
     uint64_t published_count = stage->published_count;
+    uint64_t wake_requests = stage_wake_requests(stage);
     mutant = test->mutant;
     mutant_place = test->place;
     watch_begin();
@@ -319,6 +349,11 @@ static void measure(struct stage *stage, const struct test_case *test, struct fi
     work.message_count = stage->published_count - published_count;
     work.bytes = work.message_count * test->scenario->frame_bytes;
     work.client_sends = watch_counts_of(STAGE_CLIENT_ROLE)->call_counts[SYS_sendmsg];
+    work.wake_requests = stage_wake_requests(stage) - wake_requests;
+    work.sleeps = watch_counts_of(STAGE_CLIENT_ROLE)->call_counts[SYS_ppoll];
+    if (work.sleeps != 0 && !test->scenario->readers_sleep) {
+        find(finding, NULL, "clients slept %" PRIu64 " times", work.sleeps);
+    }
     char role[32];
     for (unsigned i = 0; i < test->agent_count; i++) {
         snprintf(role, sizeof(role), "data-agent-%u", i);
@@ -346,6 +381,7 @@ static _Noreturn void run_here(const struct test_case *test)
         .agent_count = test->agent_count,
         .reader_count = test->scenario->reader_count,
         .policy = test->scenario->policy,
+        .readers_sleep = test->scenario->readers_sleep,
     };
     struct finding finding = {0};
     const char *why = NULL;
@@ -417,8 +453,9 @@ int main(int argc, char **argv)
     }
     for (size_t t = 0; t < rsi_array_count(transports); t++) {
         for (size_t s = 0; s < rsi_array_count(scenarios); s++) {
-            const struct test_case test = {
-                .transport = transports[t], .agent_count = 1 + s % 2, .scenario = &scenarios[s]};
+            const struct test_case test = {.transport = transports[t],
+                                           .agent_count = 1 + (s + t) % 2,
+                                           .scenario = &scenarios[s]};
             if (only == NULL || strcmp(only, transports[t]) == 0 ||
                 strcmp(only, scenarios[s].name) == 0) {
                 *(run_case(&test) ? &passed_count : &failed_count) += 1;

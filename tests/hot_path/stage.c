@@ -1,7 +1,8 @@
 /*
  * Design notes
- * - Nobody sleeps: agents and clients wait busily, so whatever the kernel is asked for on the way
- *   of a message stands out. The control agent sleeps, and is not watched.
+ * - Nobody sleeps, but for readers where a case wants that: agents and clients wait busily, so
+ * whatever the kernel is asked for on the way of a message stands out. The control agent sleeps,
+ * and is not watched.
  * - One listener, so that an agent has one poller and a pass of the agent is a pass of the poller.
  * - On machines with fewer cores than threads the clients give their core away when they find
  *   nothing to do (watch_yield, not counted); else they would spin until the scheduler takes it.
@@ -17,6 +18,8 @@
 #include <string.h>
 
 #define HANG_NS UINT64_C(30000000000)
+/* At most, for a reader that sleeps until it is woken. */
+#define SLEEP_NS UINT64_C(1000000000)
 /* Passes of the writer without room after which it counts as pushed back. */
 #define PUSHED_BACK_PASSES 100u
 
@@ -129,7 +132,8 @@ static ringside_client_t *connect_client(struct stage *stage, const char *name,
         .publish_ring_bytes = reader == NULL ? STAGE_PUBLISH_RING_BYTES : UINT64_MAX,
         .deliver_ring_bytes = reader != NULL ? STAGE_DELIVER_RING_BYTES : UINT64_MAX,
         .message_bytes_max = STAGE_DELIVER_RING_BYTES / 4,
-        .wait = RINGSIDE_WAIT_BUSY,
+        .wait = reader != NULL && stage->options.readers_sleep ? RINGSIDE_WAIT_BLOCKING
+                                                               : RINGSIDE_WAIT_BUSY,
         .on_event = on_event,
         .event_arg = reader,
     };
@@ -188,15 +192,27 @@ void stage_poll_writer(struct stage *stage)
 void stage_poll_readers(struct stage *stage)
 {
     size_t handled_count = 0;
+    uint64_t timeout_ns = stage->options.readers_sleep ? SLEEP_NS : 0;
     for (unsigned i = 0; i < stage->options.reader_count; i++) {
         ringside_client_t *client = stage->readers[i].client;
         size_t handled = 0;
-        must(ringside_poll(client, 64, 0, &handled), client, "poll");
+        must(ringside_poll(client, 64, timeout_ns, &handled), client, "poll");
         handled_count += handled;
     }
     if (handled_count == 0) {
         watch_yield();
     }
+}
+
+uint64_t stage_wake_requests(const struct stage *stage)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < stage->options.reader_count; i++) {
+        ringside_link_stats_t stats = {.struct_bytes = sizeof(stats)};
+        must(ringside_stats(stage->readers[i].client, &stats), stage->readers[i].client, "stats");
+        count += stats.wake_requests;
+    }
+    return count;
 }
 
 static ringside_status_t publish_once(struct stage *stage, size_t bytes)

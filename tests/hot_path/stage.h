@@ -25,6 +25,7 @@ struct stage_options {
     unsigned agent_count;
     unsigned reader_count;
     ringside_policy_t policy;
+    bool readers_sleep; /* while there is nothing for them */
 };
 
 struct stage_reader {
@@ -57,6 +58,8 @@ void stage_publish_until_pushed_back(struct stage *stage, size_t bytes);
 /* Polls once: the writer, or all readers; lets other threads run when there was nothing. */
 void stage_poll_writer(struct stage *stage);
 void stage_poll_readers(struct stage *stage);
+/* How often readers asked to be woken, since they connected. */
+uint64_t stage_wake_requests(const struct stage *stage);
 /* Until each reader has got or missed all that was published. */
 void stage_drain(struct stage *stage);
 
