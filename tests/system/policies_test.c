@@ -29,6 +29,11 @@ enum {
 };
 
 static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", NULL};
+/* Who is stopped for as long as a test likes is not ended for it, / or soon is. */
+static const char *const patient_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB",
+                                             "--block-timeout=10m", NULL};
+static const char *const impatient_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB",
+                                               "--block-timeout=2s", NULL};
 
 static uint64_t second_count(void)
 {
@@ -167,6 +172,31 @@ static void write_all(struct actor *self, void *arg)
     actor_close(client);
 }
 
+static void count_message(void *arg, const ringside_message_t *message)
+{
+    (void)message;
+    ++*(uint64_t *)arg;
+}
+
+/* Publishes what only it reads itself, until it may leave; progress is what came back. */
+static void go_round(struct actor *self, void *arg)
+{
+    uint8_t message[MESSAGE_BYTES] = {0};
+    uint64_t received_count = 0;
+    (void)arg;
+    ringside_client_t *client = actor_connect(self, NULL);
+    ringside_publisher_t *publisher = actor_publisher(client, "system.other");
+    actor_subscribe(client, "system.other", RINGSIDE_POLICY_BLOCK, count_message, &received_count);
+    actor_reach(self, STEP_READY);
+    while (!actor_is_allowed(self, STEP_LAST)) {
+        ringside_status_t status = ringside_publish(publisher, message, sizeof(message));
+        check(status >= 0, "publish: %s", ringside_status_name(status));
+        actor_poll(client);
+        actor_set_progress(self, received_count);
+    }
+    actor_close(client);
+}
+
 /* ---- policies ----------------------------------------------------------------------------------
  */
 
@@ -178,12 +208,13 @@ struct scene {
 };
 
 /* Everybody has the first messages; then the slow one is stopped and too many follow. */
-static void begin_scene(struct scene *scene, ringside_policy_t policy, actor_main_t read_slowly)
+static void begin_scene(struct scene *scene, const char *const *flags, ringside_policy_t policy,
+                        actor_main_t read_slowly)
 {
     static ringside_policy_t slow_policy;
     static ringside_policy_t block = RINGSIDE_POLICY_BLOCK;
     slow_policy = policy;
-    broker_start(&scene->broker, small_broker);
+    broker_start(&scene->broker, flags);
     actor_start(&scene->slow, "slow", &scene->broker, read_slowly, &slow_policy);
     actor_start(&scene->steady, "steady", &scene->broker, read_all, &block);
     actor_await_step(&scene->slow, STEP_READY);
@@ -212,7 +243,7 @@ static void end_scene(struct scene *scene)
 static void test_drop(void)
 {
     struct scene scene;
-    begin_scene(&scene, RINGSIDE_POLICY_DROP, read_all);
+    begin_scene(&scene, small_broker, RINGSIDE_POLICY_DROP, read_all);
     actor_await_progress(&scene.steady, FIRST_COUNT + second_count());
     broker_await_counter(&scene.broker, "session.dropped_messages", "slow", 1);
     actor_signal(&scene.slow, SIGCONT);
@@ -237,7 +268,7 @@ static void test_drop(void)
 static void test_disconnect(void)
 {
     struct scene scene;
-    begin_scene(&scene, RINGSIDE_POLICY_DISCONNECT, read_to_the_end);
+    begin_scene(&scene, small_broker, RINGSIDE_POLICY_DISCONNECT, read_to_the_end);
     broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
     actor_signal(&scene.slow, SIGCONT);
     actor_join(&scene.slow);
@@ -255,11 +286,46 @@ static void test_disconnect(void)
           actor_result(&scene.slow, RESULT_RECEIVED), actor_result(&scene.slow, RESULT_GAPS));
 }
 
+/* The number under which the broker knows a client, as its log says. */
+static uint64_t session_id(const struct broker *broker, const char *client_name)
+{
+    char part[64];
+    snprintf(part, sizeof(part), "client %s (", client_name);
+    const char *line = strstr(read_file(broker->program.output_path), part);
+    const char *number = line != NULL ? strstr(line, ": session ") : NULL;
+    check(number != NULL, "the log does not name the session of %s", client_name);
+    return strtoull(number + strlen(": session "), NULL, 10);
+}
+
+/* The counters and the log name who is slow, and whom it holds up. */
+static void check_named(const struct scene *scene)
+{
+    const struct broker *broker = &scene->broker;
+    broker_await_counter(broker, "session.blocked_ns", "slow", SECOND_NS);
+    broker_await_counter(broker, "session.stalled_ns", "writer", SECOND_NS);
+    broker_await_counter(broker, "session.spill_bytes", "slow", RING_BYTES);
+    uint64_t by = broker_counter(broker, "session.stalled_by", "writer");
+    check(by == session_id(broker, "slow"), "the writer is held up by session %" PRIu64, by);
+    check(broker_counter(broker, "session.stalled_ns", "bystander") == 0,
+          "the bystander was held up for %" PRIu64 " ns",
+          broker_counter(broker, "session.stalled_ns", "bystander"));
+    await(strstr(read_file(broker->program.output_path), "publishers wait for it under policy") !=
+              NULL,
+          "the log does not say who is slow");
+    tell("blocked for %.1f s, %" PRIu64 " KiB in its spill; the writer waited %.1f s",
+         (double)broker_counter(broker, "session.blocked_ns", "slow") / 1e9,
+         broker_counter(broker, "session.spill_bytes", "slow") >> 10,
+         (double)broker_counter(broker, "session.stalled_ns", "writer") / 1e9);
+}
+
 static void test_block(void)
 {
-    const struct timespec look = {.tv_sec = 1, .tv_nsec = 500000000};
+    const struct timespec look = {.tv_sec = 2};
     struct scene scene;
-    begin_scene(&scene, RINGSIDE_POLICY_BLOCK, read_all);
+    struct actor bystander;
+    begin_scene(&scene, patient_broker, RINGSIDE_POLICY_BLOCK, read_all);
+    actor_start(&bystander, "bystander", &scene.broker, go_round, NULL);
+    actor_await_step(&bystander, STEP_READY);
     broker_await_counter(&scene.broker, "agent.blocked_passes", NULL, 1);
     /* Held: the rings fill, then nothing moves for as long as one cares to look. */
     uint64_t held = 0;
@@ -268,14 +334,45 @@ static void test_block(void)
           "the publisher goes on: at %" PRIu64, actor_progress(&scene.writer));
     check(held < FIRST_COUNT + second_count(), "the publisher was not held back");
     tell("the publisher was held at message %" PRIu64 " of %" PRIu64, held, total_count());
+    /* Several windows of the logs pass by. */
+    actor_await_progress(&bystander, actor_progress(&bystander) + scaled(20000, 4000));
+    check_named(&scene);
+    check(actor_progress(&scene.writer) == held, "the publisher went on meanwhile");
     actor_signal(&scene.slow, SIGCONT);
     actor_await_progress(&scene.slow, FIRST_COUNT + second_count());
+    actor_allow(&bystander, STEP_LAST);
+    actor_join(&bystander);
+    await(broker_counter(&scene.broker, "session.spill_bytes", "slow") == 0,
+          "something stays in the spill");
     end_scene(&scene);
     check(actor_result(&scene.slow, RESULT_RECEIVED) == total_count() &&
               actor_result(&scene.slow, RESULT_GAPS) == 0,
           "%" PRIu64 " of %" PRIu64 " received, %" PRIu64 " in gaps",
           actor_result(&scene.slow, RESULT_RECEIVED), total_count(),
           actor_result(&scene.slow, RESULT_GAPS));
+}
+
+/* Who takes nothing for too long is ended, and the publisher goes on. */
+static void test_block_timeout(void)
+{
+    struct scene scene;
+    begin_scene(&scene, impatient_broker, RINGSIDE_POLICY_BLOCK, read_to_the_end);
+    broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
+    actor_await_progress(&scene.steady, FIRST_COUNT + second_count());
+    actor_signal(&scene.slow, SIGCONT);
+    actor_join(&scene.slow);
+    end_scene(&scene);
+    ringside_status_t status = (ringside_status_t)(int64_t)actor_result(&scene.slow, RESULT_STATUS);
+    tell("%s: %s", ringside_status_name(status), scene.slow.shared->text);
+    check(actor_result(&scene.slow, RESULT_EVENT) == RINGSIDE_EVENT_CLOSED &&
+              status == RINGSIDE_E_SLOW,
+          "event %" PRIu64 ", %s", actor_result(&scene.slow, RESULT_EVENT),
+          ringside_status_name(status));
+    check_text(scene.slow.shared->text, "subscriber slow");
+    check_text(scene.slow.shared->text, "publisher writer");
+    check_text(scene.slow.shared->text, "system.policy");
+    check_text(scene.slow.shared->text, "block_timeout");
+    check(actor_result(&scene.slow, RESULT_GAPS) == 0, "it was told of gaps");
 }
 
 /* ---- stopping ----------------------------------------------------------------------------------
@@ -415,15 +512,17 @@ static void test_killed_clients(void)
     actor_await_step(&writer, STEP_READY);
     actor_allow(&writer, STEP_FIRST);
     actor_await_progress(&steady, FIRST_COUNT);
-    /* The first one leaves behind what the broker makes once and keeps. */
-    kill_visitor(&broker);
-    broker_await_counter(&broker, "broker.sessions_lost", NULL, 1);
+    /* The first ones, one per agent, leave behind what the broker makes once and keeps. */
+    for (unsigned agent = 0; agent < options.agent_count; agent++) {
+        kill_visitor(&broker);
+    }
+    broker_await_counter(&broker, "broker.sessions_lost", NULL, options.agent_count);
     await(broker_counter(&broker, "broker.sessions", NULL) == 2, "the dead client's session stays");
     broker_count_resources(&broker, &fd_count[0], &map_count[0]);
     for (unsigned round = 0; round < KILL_COUNT; round++) {
         kill_visitor(&broker);
     }
-    broker_await_counter(&broker, "broker.sessions_lost", NULL, 1 + KILL_COUNT);
+    broker_await_counter(&broker, "broker.sessions_lost", NULL, options.agent_count + KILL_COUNT);
     await((broker_count_resources(&broker, &fd_count[1], &map_count[1]),
            fd_count[1] <= fd_count[0] && map_count[1] <= map_count[0]),
           "%zu descriptors and %zu mappings became %zu and %zu", fd_count[0], map_count[0],
@@ -445,6 +544,7 @@ int main(int argc, char **argv)
         {"drop", test_drop, NULL},
         {"disconnect", test_disconnect, NULL},
         {"block", test_block, NULL},
+        {"block timeout", test_block_timeout, NULL},
         {"stop under traffic", test_stop_under_traffic, NULL},
         {"killed clients", test_killed_clients, NULL},
     };
