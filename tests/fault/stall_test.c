@@ -227,6 +227,84 @@ static void test_disconnect_long(void)
     stop_under_disconnect(stop_ms(LONG_MS));
 }
 
+/* ---- block -------------------------------------------------------------------------------------
+ */
+
+/* The counters say who holds whom back, and since when. */
+static void check_named(const struct scene *scene)
+{
+    const struct broker *broker = &scene->broker;
+    uint64_t slow_id = broker_session_id(broker, "slow");
+    broker_await_counter(broker, "session.blocked_ns", "slow", 1);
+    broker_await_counter(broker, "session.stalled_ns", "needed", 1);
+    tell("counters: needed was stalled for %.2f s, by session %" PRIu64 "; slow is %" PRIu64
+         ", blocked %" PRIu64 " times for %.2f s, its spill held %" PRIu64 " bytes at most",
+         (double)broker_counter(broker, "session.stalled_ns", "needed") / 1e9,
+         broker_counter(broker, "session.stalled_by", "needed"), slow_id,
+         broker_counter(broker, "session.blocked_count", "slow"),
+         (double)broker_counter(broker, "session.blocked_ns", "slow") / 1e9,
+         broker_counter(broker, "session.spill_bytes_max", "slow"));
+    check(broker_counter(broker, "session.stalled_by", "needed") == slow_id,
+          "needed is stalled by somebody else");
+    /* The steady one blocks too, for moments; but nobody that other writes for is stopped. */
+    check(broker_counter(broker, "session.stalled_by", "other") != slow_id,
+          "other is stalled by a subscriber that it does not write for");
+}
+
+static void stop_under_block(uint64_t milliseconds, const char *block_timeout)
+{
+    const char *const flags[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", block_timeout,
+                                 NULL};
+    struct scene scene;
+    struct stop stop;
+    uint64_t needed_count = 0;
+    begin_scene(&scene, flags, RINGSIDE_POLICY_BLOCK);
+    stop_slow(&scene, milliseconds, &stop);
+    check(stop.needed_written == 0, "needed was not held back");
+    check(stop.other_written > 0, "other was held back by a subscriber that does not get it");
+    check_named(&scene);
+    actor_signal(&scene.slow, SIGCONT);
+    actor_await_progress(&scene.needed, actor_progress(&scene.needed) + 1);
+    stop_writers(&scene, &needed_count);
+    stream_await_reader(&scene.slow, needed_count);
+    check(actor_result(&scene.slow, STREAM_RESULT_RECEIVED) == needed_count, "slow missed some");
+    tell("slow received all %" PRIu64 " that needed wrote", needed_count);
+    end_scene(&scene);
+}
+
+static void test_block_short(void)
+{
+    stop_under_block(stop_ms(SHORT_MS), "--block-timeout=5s");
+}
+
+static void test_block_long(void)
+{
+    stop_under_block(stop_ms(LONG_MS), "--block-timeout=120s");
+}
+
+/* Longer than block_timeout: it ends as slow, and the writer goes on. */
+static void test_block_timeout(void)
+{
+    char block_timeout[64];
+    struct scene scene;
+    struct stop stop;
+    uint64_t needed_count = 0;
+    const char *const flags[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", block_timeout,
+                                 NULL};
+    snprintf(block_timeout, sizeof(block_timeout), "--block-timeout=%" PRIu64 "ms",
+             stop_ms(LONG_MS) / 6);
+    begin_scene(&scene, flags, RINGSIDE_POLICY_BLOCK);
+    stop_slow(&scene, stop_ms(LONG_MS), &stop);
+    broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
+    actor_await_progress(&scene.needed, actor_progress(&scene.needed) + 1);
+    actor_signal(&scene.slow, SIGCONT);
+    await(actor_result(&scene.slow, STREAM_RESULT_EVENT) != 0, "slow was not told of its end");
+    check_slow_ended(&scene);
+    check_text(scene.slow.shared->text, "needed");
+    stop_writers(&scene, &needed_count);
+    end_scene(&scene);
+}
+
 /* ---- two services that publish to each other ---------------------------------------------------
  */
 
@@ -326,6 +404,9 @@ int main(int argc, char **argv)
         {"drop, long stop", test_drop_long, NULL},
         {"disconnect, short stop", test_disconnect_short, NULL},
         {"disconnect, long stop", test_disconnect_long, NULL},
+        {"block, short stop", test_block_short, NULL},
+        {"block, long stop", test_block_long, NULL},
+        {"block, longer than block_timeout", test_block_timeout, NULL},
         {"mutual block", test_mutual_block, NULL},
     };
     return system_tests_main(argc, argv, tests, rsi_array_count(tests));

@@ -95,11 +95,12 @@ ringside_status_t stream_write_burst(struct stream_writer *writer, uint32_t coun
 /* ---- reading -----------------------------------------------------------------------------------
  */
 
-static bool is_stream(const struct stream *stream, const char *publisher, const char *subject,
-                      uint64_t publication)
+/* With restarts a stream outlives its publication. */
+static bool is_stream(const struct stream_reader *reader, const struct stream *stream,
+                      const char *publisher, const char *subject, uint64_t publication)
 {
-    return stream->publication == publication && strcmp(stream->publisher, publisher) == 0 &&
-           strcmp(stream->subject, subject) == 0;
+    return (reader->allows_restarts || stream->publication == publication) &&
+           strcmp(stream->publisher, publisher) == 0 && strcmp(stream->subject, subject) == 0;
 }
 
 static struct stream *find_stream(struct stream_reader *reader, const char *publisher,
@@ -107,7 +108,7 @@ static struct stream *find_stream(struct stream_reader *reader, const char *publ
 {
     /* The newest first: those of the dead are the oldest. */
     for (uint32_t index = reader->stream_count; index-- > 0;) {
-        if (is_stream(&reader->streams[index], publisher, subject, publication)) {
+        if (is_stream(reader, &reader->streams[index], publisher, subject, publication)) {
             return &reader->streams[index];
         }
     }
@@ -119,11 +120,24 @@ static struct stream *find_stream(struct stream_reader *reader, const char *publ
     return stream;
 }
 
-static void tell_progress(const struct stream_reader *reader)
+/* The first message of another publication: sequences begin anew, numbers go on. */
+static void take_restart(struct stream_reader *reader, struct stream *stream,
+                         const ringside_message_t *message, uint64_t number)
 {
-    if (reader->self != NULL) {
-        actor_set_progress(reader->self, reader->received_count + reader->gap_count);
+    check(message->sequence <= number, "message %" PRIu64 " of %s on %s has sequence %" PRIu64,
+          number, message->publisher, message->subject, message->sequence);
+    if (number > stream->last_number + 1) {
+        check(stream->may_have_lost, "%" PRIu64 " messages of %s on %s were lost without a word",
+              number - stream->last_number - 1, message->publisher, message->subject);
+        reader->lost_count += number - stream->last_number - 1;
+    } else {
+        reader->twice_count += stream->last_number + 1 - number;
     }
+    stream->is_renewed = false;
+    stream->publication = message->publication;
+    stream->offset = number - message->sequence;
+    stream->last_number = number - 1;
+    reader->restart_count++;
 }
 
 void stream_on_message(void *arg, const ringside_message_t *message)
@@ -132,8 +146,13 @@ void stream_on_message(void *arg, const ringside_message_t *message)
     uint64_t number = check_message(message);
     struct stream *stream =
         find_stream(reader, message->publisher, message->subject, message->publication);
-    check(number == message->sequence, "message %" PRIu64 " of %s on %s has sequence %" PRIu64,
-          number, message->publisher, message->subject, message->sequence);
+    if (stream->is_renewed) {
+        take_restart(reader, stream, message, number);
+    }
+    stream->may_have_lost = false;
+    check(number == stream->offset + message->sequence,
+          "message %" PRIu64 " of %s on %s has sequence %" PRIu64, number, message->publisher,
+          message->subject, message->sequence);
     check(number == stream->last_number + 1,
           "message %" PRIu64 " of %s on %s came after %" PRIu64 " (%" PRIu64 " left out so far)",
           number, message->publisher, message->subject, stream->last_number, stream->gap_count);
@@ -145,13 +164,17 @@ void stream_on_message(void *arg, const ringside_message_t *message)
         reader->longest_quiet_ns = at_ns - reader->last_ns;
     }
     reader->last_ns = at_ns;
-    tell_progress(reader);
 }
 
 void stream_on_event(void *arg, const ringside_event_t *event)
 {
     struct stream_reader *reader = arg;
     if (event->type != RINGSIDE_EVENT_GAP) {
+        return;
+    }
+    if (reader->allows_restarts && event->count == UINT64_MAX) {
+        find_stream(reader, event->publisher, event->subject, event->publication)->may_have_lost =
+            true;
         return;
     }
     check(event->count != UINT64_MAX && event->count > 0, "a gap of unknown size on %s",
@@ -163,7 +186,13 @@ void stream_on_event(void *arg, const ringside_event_t *event)
     stream->gap_count += event->count;
     stream->last_number += event->count;
     reader->gap_count += event->count;
-    tell_progress(reader);
+}
+
+void stream_reader_renew(struct stream_reader *reader)
+{
+    for (uint32_t index = 0; index < reader->stream_count; index++) {
+        reader->streams[index].is_renewed = true;
+    }
 }
 
 uint64_t stream_reader_position(const struct stream_reader *reader)
@@ -175,7 +204,7 @@ uint64_t stream_reader_position_of(const struct stream_reader *reader, const cha
 {
     uint64_t position = 0;
     for (uint32_t index = 0; index < reader->stream_count; index++) {
-        if (strcmp(reader->streams[index].publisher, publisher) == 0) {
+        if (publisher == NULL || strcmp(reader->streams[index].publisher, publisher) == 0) {
             position += reader->streams[index].last_number;
         }
     }

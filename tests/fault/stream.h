@@ -48,13 +48,15 @@ struct stream {
     char publisher[STREAM_NAME_BYTES];
     char subject[STREAM_NAME_BYTES];
     uint64_t publication;
+    uint64_t offset;      /* number - sequence; 0 but after a restart */
     uint64_t last_number; /* received, or told to be left out */
     uint64_t gap_count;
-    uint64_t bytes; /* received */
+    bool is_renewed;    /* the broker is another run, and nothing came since */
+    bool may_have_lost; /* a gap of unknown size was told, and nothing came since */
+    uint64_t bytes;     /* received */
 };
 
 struct stream_reader {
-    struct actor *self; /* its progress follows; NULL: nobody's */
     struct stream streams[STREAM_COUNT_MAX];
     uint32_t stream_count;
     uint64_t received_count;
@@ -62,14 +64,24 @@ struct stream_reader {
     uint64_t longest_quiet_ns; /* between two messages */
     uint64_t last_ns;
     bool allows_gaps; /* else a gap fails the test */
+    /* The broker may be started anew: a stream goes on in another publication then. What was on its
+     * way may be lost, if a gap of unknown size was told, or come twice; counted here. */
+    bool allows_restarts;
+    uint64_t restart_count; /* of streams */
+    uint64_t lost_count;
+    uint64_t twice_count;
 };
 
 /* For ringside_subscribe and on_event; arg is the reader. Other events are passed over. */
 void stream_on_message(void *arg, const ringside_message_t *message);
 void stream_on_event(void *arg, const ringside_event_t *event);
+/* The session was renewed: publication numbers and sequences begin anew, and may be the old ones.
+ */
+void stream_reader_renew(struct stream_reader *reader);
 /* Messages of all streams that were received or told to be left out. */
 uint64_t stream_reader_position(const struct stream_reader *reader);
-/* The same for the streams of one publisher. */
+/* The sum of the last numbers of the streams of one publisher, or of all (NULL): the same, but
+ * after restarts. */
 uint64_t stream_reader_position_of(const struct stream_reader *reader, const char *publisher);
 
 #endif

@@ -1,131 +1,182 @@
-/* What stream_actors.h says. */
+/*
+ * Design notes
+ * - Writer, reader and duplex are one loop, in which one of the halves may be missing.
+ * - A burst, then a poll that rests: a machine with few cores is to have time for the others.
+ */
 #include "tests/fault/stream_actors.h"
 
 const ringside_options_t stream_client_options = {.publish_ring_bytes = STREAM_RING_BYTES,
                                                   .deliver_ring_bytes = STREAM_RING_BYTES};
 
-/* ---- both --------------------------------------------------------------------------------------
+struct traffic {
+    struct actor *self;
+    ringside_client_t *client;
+    const struct stream_writing *writing; /* NULL: does not write */
+    const struct stream_reading *reading; /* NULL: does not read */
+    struct stream_writer writer;
+    struct stream_reader reader;
+    uint64_t refused_count;
+    bool is_open;
+    bool is_stopped;
+    bool may_end;
+};
+
+/* Of this process; too large for a stack. */
+static struct traffic traffic;
+
+/* ---- events ------------------------------------------------------------------------------------
  */
 
-static void note_end(struct actor *self, const ringside_event_t *event)
+static void count_event(size_t result)
 {
-    if (event->type == RINGSIDE_EVENT_CLOSED || event->type == RINGSIDE_EVENT_LOST) {
+    actor_set_result(traffic.self, result, actor_result(traffic.self, result) + 1);
+}
+
+static void on_event(void *arg, const ringside_event_t *event)
+{
+    struct actor *self = traffic.self;
+    (void)arg;
+    switch (event->type) {
+    case RINGSIDE_EVENT_GAP:
+        stream_on_event(&traffic.reader, event);
+        break;
+    case RINGSIDE_EVENT_SUSPENDED:
+        count_event(STREAM_RESULT_SUSPENDED);
+        break;
+    case RINGSIDE_EVENT_RESUMED:
+        snprintf(self->shared->text, sizeof(self->shared->text), "%s", event->text);
+        count_event(STREAM_RESULT_RESUMED);
+        break;
+    case RINGSIDE_EVENT_RENEWED:
+        stream_reader_renew(&traffic.reader);
+        count_event(STREAM_RESULT_RENEWED);
+        break;
+    case RINGSIDE_EVENT_CLOSED:
+    case RINGSIDE_EVENT_LOST:
         actor_set_result(self, STREAM_RESULT_STATUS, (uint64_t)(int64_t)event->status);
         snprintf(self->shared->text, sizeof(self->shared->text), "%s", event->text);
         actor_set_result(self, STREAM_RESULT_EVENT, event->type);
+        break;
+    case RINGSIDE_EVENT_CONNECTED:
+    case RINGSIDE_EVENT_SLOW:
+        break;
     }
 }
 
-/* One poll. False: the connection is gone, which is told only to those that it may happen to. */
-static bool poll_on(ringside_client_t *client, uint64_t timeout_ns, bool may_end)
-{
-    ringside_status_t status = ringside_poll(client, 0, timeout_ns, NULL);
-    check(status >= 0 || may_end, "the connection ended: %s: %s", ringside_status_name(status),
-          ringside_error_text(client));
-    return status >= 0;
-}
-
-static void leave(ringside_client_t *client, bool is_open)
-{
-    if (is_open) {
-        actor_close(client);
-    } else {
-        (void)ringside_close(client, 0);
-    }
-}
-
-/* ---- writer ------------------------------------------------------------------------------------
+/* ---- one turn ----------------------------------------------------------------------------------
  */
 
-static void on_writer_event(void *arg, const ringside_event_t *event)
+/* The connection is gone: told only to those that it may happen to. */
+static void note_end(const char *what, ringside_status_t status)
 {
-    note_end(arg, event);
+    check(status >= 0 || traffic.may_end, "%s: the connection ended: %s: %s", what,
+          ringside_status_name(status), ringside_error_text(traffic.client));
+    traffic.is_open = status >= 0;
 }
 
-static bool write_until_stopped(struct actor *self, struct stream_writer *writer,
-                                const struct stream_writing *writing)
+static void stop_writing(void)
 {
-    uint64_t refused_count = 0;
-    while (!actor_is_allowed(self, STREAM_STOP)) {
-        ringside_status_t status = stream_write_burst(writer, writing->burst);
-        refused_count += status == RINGSIDE_WOULD_BLOCK;
-        check(status >= 0 || writing->may_end, "publish: %s: %s", ringside_status_name(status),
-              ringside_error_text(writer->client));
-        actor_set_result(self, STREAM_RESULT_REFUSED, refused_count);
-        actor_set_progress(self, writer->written_count);
-        if (!poll_on(writer->client, writing->rest_ns, writing->may_end)) {
-            return false;
-        }
+    if (traffic.is_open) {
+        ringside_status_t status = ringside_flush(traffic.client, hang_ns());
+        check(status != RINGSIDE_E_TIMED_OUT, "flush hangs: %s",
+              ringside_error_text(traffic.client));
+        note_end("flush", status);
     }
-    return true;
+    traffic.is_stopped = true;
+    actor_set_result(traffic.self, STREAM_RESULT_WRITTEN, traffic.writer.written_count);
+    actor_reach(traffic.self, STREAM_STOPPED);
+}
+
+static void write_turn(void)
+{
+    if (actor_is_allowed(traffic.self, STREAM_STOP) || !traffic.is_open) {
+        stop_writing();
+        return;
+    }
+    ringside_status_t status = stream_write_burst(&traffic.writer, traffic.writing->burst);
+    traffic.refused_count += status == RINGSIDE_WOULD_BLOCK;
+    actor_set_result(traffic.self, STREAM_RESULT_REFUSED, traffic.refused_count);
+    note_end("publish", status);
+}
+
+static void tell_results(void)
+{
+    const struct stream_reader *reader = &traffic.reader;
+    struct actor *self = traffic.self;
+    actor_set_progress(self, traffic.writer.written_count + stream_reader_position(reader));
+    if (traffic.reading == NULL) {
+        return;
+    }
+    actor_set_result(self, STREAM_RESULT_RECEIVED, reader->received_count);
+    actor_set_result(self, STREAM_RESULT_GAPS, reader->gap_count);
+    actor_set_result(self, STREAM_RESULT_STREAMS, reader->stream_count);
+    actor_set_result(self, STREAM_RESULT_QUIET_NS, reader->longest_quiet_ns);
+    actor_set_result(self, STREAM_RESULT_LOST, reader->lost_count);
+    actor_set_result(self, STREAM_RESULT_TWICE, reader->twice_count);
+    actor_set_result(self, STREAM_RESULT_RESTARTS, reader->restart_count);
+    actor_set_result(self, STREAM_RESULT_POSITION,
+                     stream_reader_position_of(reader, traffic.reading->counted));
+}
+
+static void run_traffic(struct actor *self, const struct stream_writing *writing,
+                        const struct stream_reading *reading)
+{
+    ringside_options_t used = stream_client_options;
+    traffic.self = self;
+    traffic.writing = writing;
+    traffic.reading = reading;
+    traffic.is_stopped = writing == NULL;
+    traffic.may_end =
+        (writing != NULL && writing->may_end) || (reading != NULL && reading->may_end);
+    used.on_event = on_event;
+    used.resume_timeout_ns =
+        writing != NULL ? writing->resume_timeout_ns : reading->resume_timeout_ns;
+    traffic.client = actor_connect(self, &used);
+    traffic.is_open = true;
+    if (reading != NULL) {
+        traffic.reader.allows_gaps = reading->allows_gaps;
+        traffic.reader.allows_restarts = reading->allows_restarts;
+        actor_subscribe(traffic.client, reading->subject, reading->policy, stream_on_message,
+                        &traffic.reader);
+    }
+    if (writing != NULL) {
+        stream_writer_open(&traffic.writer, traffic.client, writing->prefix, writing->stream_count,
+                           writing->bytes_max, options.seed);
+    }
+    actor_reach(self, STREAM_READY);
+    while (!actor_is_allowed(self, STREAM_LEAVE) || !traffic.is_stopped) {
+        if (!traffic.is_stopped) {
+            write_turn();
+        }
+        if (traffic.is_open) {
+            uint64_t timeout_ns = traffic.is_stopped ? SECOND_NS / 10 : writing->rest_ns;
+            note_end("poll", ringside_poll(traffic.client, 0, timeout_ns, NULL));
+        } else {
+            nap();
+        }
+        tell_results();
+    }
+    if (traffic.is_open) {
+        actor_close(traffic.client);
+    } else {
+        (void)ringside_close(traffic.client, 0);
+    }
 }
 
 void stream_write_actor(struct actor *self, void *arg)
 {
-    const struct stream_writing *writing = arg;
-    struct stream_writer writer;
-    ringside_options_t used = stream_client_options;
-    used.on_event = on_writer_event;
-    used.event_arg = self;
-    ringside_client_t *client = actor_connect(self, &used);
-    stream_writer_open(&writer, client, writing->prefix, writing->stream_count, writing->bytes_max,
-                       options.seed);
-    actor_reach(self, STREAM_READY);
-    bool is_open = write_until_stopped(self, &writer, writing);
-    if (is_open) {
-        ringside_status_t status = ringside_flush(client, hang_ns());
-        is_open = status == RINGSIDE_OK;
-        check(is_open || writing->may_end, "flush: %s", ringside_error_text(client));
-    }
-    actor_set_result(self, STREAM_RESULT_WRITTEN, writer.written_count);
-    actor_reach(self, STREAM_STOPPED);
-    while (is_open && !actor_is_allowed(self, STREAM_LEAVE)) {
-        is_open = poll_on(client, SECOND_NS / 10, writing->may_end);
-    }
-    actor_await_allowed(self, STREAM_LEAVE);
-    leave(client, is_open);
-}
-
-/* ---- reader ------------------------------------------------------------------------------------
- */
-
-static void on_reader_event(void *arg, const ringside_event_t *event)
-{
-    struct stream_reader *reader = arg;
-    stream_on_event(reader, event);
-    note_end(reader->self, event);
-}
-
-static void tell_results(const struct stream_reader *reader, const char *counted)
-{
-    uint64_t position = counted != NULL ? stream_reader_position_of(reader, counted)
-                                        : stream_reader_position(reader);
-    actor_set_result(reader->self, STREAM_RESULT_RECEIVED, reader->received_count);
-    actor_set_result(reader->self, STREAM_RESULT_GAPS, reader->gap_count);
-    actor_set_result(reader->self, STREAM_RESULT_STREAMS, reader->stream_count);
-    actor_set_result(reader->self, STREAM_RESULT_QUIET_NS, reader->longest_quiet_ns);
-    actor_set_result(reader->self, STREAM_RESULT_POSITION, position);
+    run_traffic(self, arg, NULL);
 }
 
 void stream_read_actor(struct actor *self, void *arg)
 {
-    static struct stream_reader reader; /* of this process; too large for a stack */
-    const struct stream_reading *reading = arg;
-    ringside_options_t used = stream_client_options;
-    reader.self = self;
-    reader.allows_gaps = reading->allows_gaps;
-    used.on_event = on_reader_event;
-    used.event_arg = &reader;
-    ringside_client_t *client = actor_connect(self, &used);
-    actor_subscribe(client, reading->subject, reading->policy, stream_on_message, &reader);
-    actor_reach(self, STREAM_READY);
-    bool is_open = true;
-    while (is_open && !actor_is_allowed(self, STREAM_LEAVE)) {
-        is_open = poll_on(client, SECOND_NS / 10, reading->may_end);
-        tell_results(&reader, reading->counted);
-    }
-    actor_await_allowed(self, STREAM_LEAVE);
-    leave(client, is_open);
+    run_traffic(self, NULL, arg);
+}
+
+void stream_duplex_actor(struct actor *self, void *arg)
+{
+    const struct stream_duplex *duplex = arg;
+    run_traffic(self, &duplex->writing, &duplex->reading);
 }
 
 /* ---- the test's side ---------------------------------------------------------------------------

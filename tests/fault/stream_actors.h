@@ -18,12 +18,20 @@ enum {
     STREAM_RESULT_WRITTEN = 0,
     STREAM_RESULT_REFUSED = 1, /* how often there was no room */
     /* A reader's results; its progress is its position: messages received or left out. */
-    STREAM_RESULT_POSITION = 0, /* of the streams of `counted` */
-    STREAM_RESULT_RECEIVED = 1,
-    STREAM_RESULT_GAPS = 2, /* messages left out */
-    STREAM_RESULT_STREAMS = 3,
-    STREAM_RESULT_QUIET_NS = 4,
-    /* Both: how the connection ended before it was told to leave; the event's text is the actor's.
+    STREAM_RESULT_POSITION = 2, /* of the streams of `counted` */
+    STREAM_RESULT_RECEIVED = 3,
+    STREAM_RESULT_GAPS = 4, /* messages left out */
+    STREAM_RESULT_STREAMS = 5,
+    STREAM_RESULT_QUIET_NS = 6,
+    STREAM_RESULT_LOST = 7, /* in restarts of the broker, counted */
+    STREAM_RESULT_TWICE = 10,
+    STREAM_RESULT_RESTARTS = 11, /* of streams */
+    /* Of all: how often that event came. */
+    STREAM_RESULT_SUSPENDED = 12,
+    STREAM_RESULT_RESUMED = 13,
+    STREAM_RESULT_RENEWED = 14,
+    /* Of all: how the connection ended before it was told to leave; the event's text is the
+     * actor's.
      */
     STREAM_RESULT_EVENT = 8, /* LOST or CLOSED; 0: it did not */
     STREAM_RESULT_STATUS = 9,
@@ -41,6 +49,7 @@ struct stream_writing {
     uint32_t burst;   /* messages at a time */
     uint64_t rest_ns; /* after each burst */
     bool may_end;     /* else a connection that ends fails the test */
+    uint64_t resume_timeout_ns;
 };
 
 struct stream_reading {
@@ -48,14 +57,24 @@ struct stream_reading {
     ringside_policy_t policy;
     const char *counted; /* publisher whose streams RESULT_POSITION counts; NULL: all */
     bool allows_gaps;
+    bool allows_restarts;
     bool may_end;
+    uint64_t resume_timeout_ns;
 };
 
-/* For actor_start; arg is a struct stream_writing or stream_reading. */
+/* One client that does both. Its progress is the sum. */
+struct stream_duplex {
+    struct stream_writing writing;
+    struct stream_reading reading;
+};
+
+/* For actor_start; arg is a struct stream_writing, stream_reading or stream_duplex. */
 void stream_write_actor(struct actor *self, void *arg);
 void stream_read_actor(struct actor *self, void *arg);
+void stream_duplex_actor(struct actor *self, void *arg);
 
-/* Stops the writer and waits until all it wrote has arrived at the broker; how much that is. */
+/* Stops the writer (or duplex) and waits until all it wrote has arrived at the broker; how much
+ * that is. */
 uint64_t stream_stop_writer(struct actor *writer);
 /* Waits until the reader's RESULT_POSITION is that; each step of progress puts the hang off. */
 void stream_await_reader(struct actor *reader, uint64_t position);

@@ -150,6 +150,8 @@ struct broker {
 
 /* With a listener of options.transport and a free port; extra flags may end the list at once. */
 void broker_start(struct broker *broker, const char *const *extra_flags);
+/* Its program has ended: another run on the same URL, with the same counters file. */
+void broker_start_again(struct broker *broker, const char *const *extra_flags);
 /* SIGTERM; the exit code. */
 int broker_stop(struct broker *broker);
 /* The value of broker.* or agent.* (all agents summed), or of a client's session or link. */
@@ -157,6 +159,8 @@ uint64_t broker_counter(const struct broker *broker, const char *name, const cha
 /* The text of a record, "" when there is none. Static memory. */
 const char *broker_counter_text(const struct broker *broker, const char *name,
                                 const char *client_name);
+/* The id of the client's session, as its records are labelled; 0: it has none. */
+uint64_t broker_session_id(const struct broker *broker, const char *client_name);
 /* Waits until the counters file, which is refreshed once a second, says at least that much. */
 void broker_await_counter(const struct broker *broker, const char *name, const char *client_name,
                           uint64_t at_least);

@@ -255,29 +255,21 @@ static void listen_url(char *url)
     }
 }
 
-void broker_start(struct broker *broker, const char *const *extra_flags)
+static void run_broker(struct broker *broker, const char *listen, const char *const *extra_flags)
 {
-    char listen[2 * PATH_BYTES];
     char agents[32];
     char walk_seed[64];
     char counters[PATH_BYTES + 32];
-    char name[32];
     const char *arguments[ARGUMENT_COUNT_MAX] = {"ringsided", listen, agents, walk_seed, counters};
     size_t count = 5;
-    memset(broker, 0, sizeof(*broker));
-    snprintf(name, sizeof(name), "broker%zu.counters", broker_count);
-    listen_url(listen);
     snprintf(agents, sizeof(agents), "--agents=%u", options.agent_count);
     /* Nothing may lean on more order than is promised. */
     snprintf(walk_seed, sizeof(walk_seed), "--walk-seed=%" PRIu64, options.seed & UINT32_MAX);
-    snprintf(counters, sizeof(counters), "--counters-path=%s",
-             test_path(broker->counters_path, name));
+    snprintf(counters, sizeof(counters), "--counters-path=%s", broker->counters_path);
     for (; extra_flags != NULL && *extra_flags != NULL; extra_flags++) {
         check(count < ARGUMENT_COUNT_MAX - 1, "too many flags");
         arguments[count++] = *extra_flags;
     }
-    check(broker_count < rsi_array_count(brokers), "too many brokers");
-    brokers[broker_count++] = broker;
     program_start(&broker->program, "broker", arguments, true);
     program_await_ready(&broker->program, broker->urls, sizeof(broker->urls));
     for (const char *at = broker->urls; *at != '\0'; at += strcspn(at, "\n"), at += *at == '\n') {
@@ -287,6 +279,26 @@ void broker_start(struct broker *broker, const char *const *extra_flags)
     }
     check(broker->url[0] != '\0', "the broker does not listen on %s: %s", options.transport,
           broker->urls);
+}
+
+void broker_start(struct broker *broker, const char *const *extra_flags)
+{
+    char listen[2 * PATH_BYTES];
+    char name[32];
+    check(broker_count < rsi_array_count(brokers), "too many brokers");
+    memset(broker, 0, sizeof(*broker));
+    snprintf(name, sizeof(name), "broker%zu.counters", broker_count);
+    test_path(broker->counters_path, name);
+    listen_url(listen);
+    brokers[broker_count++] = broker;
+    run_broker(broker, listen, extra_flags);
+}
+
+void broker_start_again(struct broker *broker, const char *const *extra_flags)
+{
+    char listen[2 * PATH_BYTES];
+    snprintf(listen, sizeof(listen), "--listen=%s", broker->url);
+    run_broker(broker, listen, extra_flags);
 }
 
 int broker_stop(struct broker *broker)
@@ -336,6 +348,23 @@ const char *broker_counter_text(const struct broker *broker, const char *name,
     }
     rsi_counters_close(reader);
     return text;
+}
+
+uint64_t broker_session_id(const struct broker *broker, const char *client_name)
+{
+    struct rsi_counters_reader *reader = NULL;
+    struct rsi_error error = {0};
+    struct rsi_counter_view view;
+    uint32_t cursor = 0;
+    uint64_t id = 0;
+    check(!rsi_failed(rsi_counters_open(&reader, broker->counters_path, &error)), "%s", error.text);
+    while (id == 0 && rsi_counters_next(reader, &cursor, &view)) {
+        if (is_of_client(&view, client_name)) {
+            id = strtoull(view.label + strlen(client_name) + 1, NULL, 10);
+        }
+    }
+    rsi_counters_close(reader);
+    return id;
 }
 
 void broker_await_counter(const struct broker *broker, const char *name, const char *client_name,
