@@ -8,6 +8,7 @@
  * - tcp: one sendmsg per batch; one recvmsg for what one sendmsg sent, and per pass one epoll_wait
  *   or recvmsg to see whether there is anything. Positions are told by the clock, and per eighth of
  *   a ring. A look at TCP_INFO per TCP_ALIVE_NS.
+ * - rdma: none for a message; by the clock as above. On the double of verbs, which is not watched.
  *
  * Design notes
  * - Every case runs in a process of its own, for what watches cannot be taken away again: a stage
@@ -249,6 +250,23 @@ static uint64_t allow_tcp(struct finding *finding, const char *role,
            (is_client ? work->sleeps : 0);
 }
 
+/*
+ * Posting and polling are no system calls of ours. By the clock, and after a sleep, a client reads
+ * the channel of connection events, where the double has an fcntl in place of a read that finds
+ * nothing.
+ */
+static uint64_t allow_rdma(struct finding *finding, const char *role,
+                           const struct watch_counts *counts, const struct work *work,
+                           bool is_client)
+{
+    uint64_t looks = is_client ? (work->reader_count + 1) *
+                                         times(work->elapsed_ns, RSI_CLIENT_CONTROL_INTERVAL_NS) +
+                                     3 * work->sleeps
+                               : 0;
+    allow(finding, role, counts, SYS_fcntl, "a look at the channels", looks);
+    return counts->call_counts[SYS_fcntl] + (is_client ? work->sleeps : 0);
+}
+
 static uint64_t allow_shm(struct finding *finding, const char *role,
                           const struct watch_counts *counts, const struct work *work,
                           bool is_client)
@@ -300,14 +318,19 @@ static void judge(struct finding *finding, const struct stage *stage, const char
     }
     uint64_t readings = counts->passes + 1 + (is_client ? work->message_count : 0) +
                         times(work->elapsed_ns, RSI_CLOCK_ANCHOR_NS) * READINGS_PER_ANCHOR;
+    if (is_client && stage->options.readers_sleep) {
+        readings += counts->passes; /* rdma: before a sleep a pass of the poller's own */
+    }
     if (counts->clock_readings > readings) {
         find(finding, NULL,
              "%s: %" PRIu64 " readings of the clock in %" PRIu64 " passes, at most %" PRIu64, role,
              counts->clock_readings, counts->passes, readings);
     }
-    bool is_tcp = strcmp(stage->options.transport, "tcp") == 0;
-    uint64_t allowed = is_tcp ? allow_tcp(finding, role, counts, work, is_client)
-                              : allow_shm(finding, role, counts, work, is_client);
+    const char *transport = stage->options.transport;
+    uint64_t allowed =
+        strcmp(transport, "tcp") == 0    ? allow_tcp(finding, role, counts, work, is_client)
+        : strcmp(transport, "rdma") == 0 ? allow_rdma(finding, role, counts, work, is_client)
+                                         : allow_shm(finding, role, counts, work, is_client);
     if (counts->calls != allowed) {
         char list[128];
         list_calls(counts, list, sizeof(list));
@@ -437,11 +460,32 @@ static const struct test_case mutants[] = {
     {"shm", 1, &scenarios[1], MUTANT_EPOLL, MUTANT_AT_PLACE, "times epoll_wait"},
     {"tcp", 1, &scenarios[0], MUTANT_SENDMSG, MUTANT_AT_PLACE, "times sendmsg"},
     {"tcp", 1, &scenarios[1], MUTANT_RECVMSG, MUTANT_AT_FRAME_READ, "epoll_wait or recvmsg"},
+    {"rdma", 1, &scenarios[1], MUTANT_MALLOC, MUTANT_AT_FRAME_READ, "data-agent-0: "},
+    {"rdma", 1, &scenarios[1], MUTANT_MUTEX, MUTANT_AT_PLACE, "clients: "},
+    {"rdma", 1, &scenarios[1], MUTANT_GETPID, MUTANT_AT_PLACE, "data-agent-0: system calls"},
+    {"rdma", 1, &scenarios[1], MUTANT_EPOLL, MUTANT_AT_FRAME_READ, "clients: system calls"},
 };
+
+#ifdef HOT_PATH_ON_DOUBLE
+static const char *const transports[] = {"rdma"};
+static const char *const part_of_mutants = "rdma-mutants";
+#else
+static const char *const transports[] = {"shm", "tcp"};
+static const char *const part_of_mutants = "mutants";
+#endif
+
+static bool has_transport(const char *name)
+{
+    for (size_t t = 0; t < rsi_array_count(transports); t++) {
+        if (strcmp(transports[t], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 int main(int argc, char **argv)
 {
-    static const char *const transports[] = {"shm", "tcp"};
     const char *only = argc == 2 ? argv[1] : NULL;
     unsigned passed_count = 0;
     unsigned failed_count = 0;
@@ -463,7 +507,8 @@ int main(int argc, char **argv)
         }
     }
     for (size_t m = 0; m < rsi_array_count(mutants); m++) {
-        if (only == NULL || strcmp(only, "mutants") == 0) {
+        if (has_transport(mutants[m].transport) &&
+            (only == NULL || strcmp(only, part_of_mutants) == 0)) {
             *(run_case(&mutants[m]) ? &passed_count : &failed_count) += 1;
         }
     }

@@ -71,8 +71,9 @@ static void start_broker(struct stage *stage)
         snprintf(settings->listen[0], sizeof(settings->listen[0]), "shm://%s/broker.sock",
                  stage->directory);
     } else {
-        snprintf(settings->listen[0], sizeof(settings->listen[0]), "%s://127.0.0.1:0",
-                 stage->options.transport);
+        bool is_rdma = strcmp(stage->options.transport, "rdma") == 0;
+        snprintf(settings->listen[0], sizeof(settings->listen[0]), "%s://%s:0",
+                 stage->options.transport, is_rdma ? "10.7.0.1" : "127.0.0.1");
     }
     settings->counters_path[0] = '\0';
     settings->agent_count = stage->options.agent_count;
@@ -129,6 +130,7 @@ static ringside_client_t *connect_client(struct stage *stage, const char *name,
     ringside_options_t options = {
         .struct_bytes = sizeof(options),
         .client_name = name,
+        .bind_host = strcmp(stage->options.transport, "rdma") == 0 ? "10.7.0.2" : NULL,
         .publish_ring_bytes = reader == NULL ? STAGE_PUBLISH_RING_BYTES : UINT64_MAX,
         .deliver_ring_bytes = reader != NULL ? STAGE_DELIVER_RING_BYTES : UINT64_MAX,
         .message_bytes_max = STAGE_DELIVER_RING_BYTES / 4,

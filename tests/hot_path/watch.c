@@ -42,11 +42,13 @@ static struct watched_thread threads[WATCH_THREAD_COUNT_MAX];
 static _Atomic uint32_t thread_count;
 static _Atomic uint32_t is_counting;
 static _Thread_local struct watched_thread *self __attribute__((tls_model("initial-exec")));
+static _Thread_local uint32_t looks_away __attribute__((tls_model("initial-exec")));
 
 /* NULL: the calling thread is not watched, or nothing is counted now. */
 static inline struct watch_counts *counts_now(void)
 {
-    return self != NULL && rsi_load_relaxed(&is_counting) != 0 ? &self->counts : NULL;
+    return self != NULL && looks_away == 0 && rsi_load_relaxed(&is_counting) != 0 ? &self->counts
+                                                                                  : NULL;
 }
 
 /* ---- system calls ------------------------------------------------------------------------------
@@ -334,6 +336,16 @@ const struct watch_counts *watch_counts_of(const char *name)
         }
     }
     return NULL;
+}
+
+void watch_look_away(void)
+{
+    looks_away++;
+}
+
+void watch_look_again(void)
+{
+    looks_away--;
 }
 
 void watch_note_pass(void)

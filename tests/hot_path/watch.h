@@ -55,6 +55,10 @@ const struct watch_counts *watch_counts_of(const char *name);
 
 void watch_note_pass(void);
 
+/* What the calling thread does between these is not counted; they nest. */
+void watch_look_away(void);
+void watch_look_again(void);
+
 /* For the test itself, not counted: lets other threads run; monotonic time. */
 void watch_yield(void);
 uint64_t watch_now_ns(void);
