@@ -18,6 +18,27 @@
 
 enum { TOPIC_A = 1, TOPIC_B = 2, PAYLOAD_BYTES = 400, SEEDS = 5 };
 
+struct sleeper {
+    struct rsi_agent *agent;
+    uint64_t wake_count;
+};
+
+/* The agent says that it will sleep, and finds nothing that keeps it from it. */
+static struct sleeper fall_asleep(struct hand *hand, uint32_t index)
+{
+    struct rsi_agent *agent = hand->plane->agents[index];
+    rsi_waker_prepare(&agent->waker);
+    assert_false(rsi_blocking_lets_go(agent));
+    return (struct sleeper){agent, rsi_load_relaxed(&agent->waker.wakes)};
+}
+
+static bool was_woken(struct sleeper *sleeper)
+{
+    bool was_woken = rsi_load_relaxed(&sleeper->agent->waker.wakes) != sleeper->wake_count;
+    rsi_waker_finish(&sleeper->agent->waker);
+    return was_woken;
+}
+
 static bool is_waiting(const struct hand_client *client)
 {
     return client->session.data.stall.is_waiting;
@@ -279,10 +300,22 @@ static void who_asks_for_less_keeps_the_rest_in_order(void **state)
     hand_open(publisher, 2, TOPIC_B, "md.b");
     uint64_t only_a = hand_subscribe(slow, "md.a", RSI_POLICY_BLOCK);
     hand_subscribe(slow, "md.b", RSI_POLICY_BLOCK);
-    hand_wait(hand, ((void)hand_publish(publisher, 1, PAYLOAD_BYTES),
-                     (void)hand_publish(publisher, 2, PAYLOAD_BYTES), is_waiting(publisher)));
-    hand_unsubscribe(slow, only_a);
+    hand_wait(hand, ((void)hand_publish(publisher, 2, PAYLOAD_BYTES),
+                     (void)hand_publish(publisher, 1, PAYLOAD_BYTES), is_waiting(publisher)));
+    struct hand_client *publisher_of_a = hand_join(hand, 1, RING_BYTES);
+    hand_open(publisher_of_a, 1, TOPIC_A, "md.a");
+    publish_until_waiting(publisher_of_a, 1);
+    (void)hand_post(hand, &(struct rsi_edit){.kind = RSI_EDIT_UNSUBSCRIBE,
+                                             .session = &slow->session,
+                                             .subscription = only_a});
+    (void)rsi_agent_pass(hand->plane->agents[1]);
+    struct sleeper sleeper = fall_asleep(hand, 1);
+    (void)rsi_agent_apply_edits(hand->plane->agents[0]);
+    assert_true(rsi_blocking_is_full(slow->session.data.blocking)); /* still, but not of md.a */
+    assert_true(rsi_blocking_lets_go(sleeper.agent));
+    assert_true(was_woken(&sleeper));
     hand_rest(hand);
+    assert_false(is_waiting(publisher_of_a));
     hand_read_all(slow);
     assert_int_equal(slow->gap_count, 0);
     assert_true(hand_has_all(slow, publisher, 2));
@@ -334,6 +367,128 @@ static void a_mutual_pair_with_full_rings_can_leave(void **state)
         hand_leave(pair[1]);
         hand_destroy(hand);
     }
+}
+
+/* ---- waking -------------------------------------------------------------------------------------
+ */
+
+static void read_most(struct scene *scene)
+{
+    while (rsi_blocking_is_full(scene->slow->session.data.blocking)) {
+        hand_read(scene->slow, UINT64_MAX / 2);
+        (void)rsi_agent_pass(scene->hand->plane->agents[0]);
+    }
+}
+
+static void fail_slow(struct scene *scene)
+{
+    rsi_agent_fault(scene->hand->plane->agents[0], &scene->slow->session, RSI_E_PROTOCOL,
+                    "as the test wants");
+}
+
+static void apply_here(struct scene *scene)
+{
+    (void)rsi_agent_pass(scene->hand->plane->agents[0]);
+}
+
+/* An edit that the other agent applied before it fell asleep, and the home agent applies now. */
+static void check_woken_by(const struct rsi_edit *edit, void (*let_go)(struct scene *scene))
+{
+    struct scene scene = scene_create(0, 1);
+    struct rsi_edit own = *edit;
+    own.session = &scene.slow->session;
+    own.subscription = scene.subscription;
+    if (own.kind != 0) {
+        (void)hand_post(scene.hand, &own);
+        (void)rsi_agent_pass(scene.hand->plane->agents[1]);
+        assert_true(is_waiting(scene.publisher));
+    }
+    struct sleeper sleeper = fall_asleep(scene.hand, 1);
+    let_go(&scene);
+    assert_true(rsi_blocking_lets_go(sleeper.agent));
+    assert_true(was_woken(&sleeper));
+    if (own.kind == RSI_EDIT_SESSION_LEAVE) {
+        assert_true(rsi_load_acquire(&scene.slow->session.left));
+        hand_apply(scene.hand, &(struct rsi_edit){.kind = RSI_EDIT_SESSION_FORGET,
+                                                  .session = &scene.slow->session});
+    }
+    hand_destroy(scene.hand);
+}
+
+static void who_lets_go_wakes_who_waits(void **state)
+{
+    (void)state;
+    check_woken_by(&(struct rsi_edit){0}, read_most);
+    check_woken_by(&(struct rsi_edit){0}, fail_slow);
+    check_woken_by(&(struct rsi_edit){.kind = RSI_EDIT_SESSION_LEAVE}, apply_here);
+    check_woken_by(&(struct rsi_edit){.kind = RSI_EDIT_UNSUBSCRIBE}, apply_here);
+}
+
+/* The queue's first is here, and admits nothing any more: the agent of the next one is woken. */
+static void a_turn_that_passes_on_wakes_the_next(void **state)
+{
+    (void)state;
+    struct hand *hand = hand_create(2, 8, LOG_BYTES);
+    struct hand_client *slow = hand_join(hand, 0, RING_BYTES);
+    struct hand_client *here = hand_join(hand, 0, RING_BYTES);
+    struct hand_client *there = hand_join(hand, 1, RING_BYTES);
+    struct rsi_agent *home = hand->plane->agents[0];
+    hand_open(here, 1, TOPIC_A, "md.a");
+    hand_open(there, 1, TOPIC_A, "md.a");
+    hand_subscribe(slow, "md.a", RSI_POLICY_BLOCK);
+    publish_until_waiting(here, 1);
+    publish_until_waiting(there, 1);
+    while (rsi_blocking_is_full(slow->session.data.blocking)) {
+        hand_read(slow, UINT64_MAX / 2);
+        (void)rsi_agent_pass(home);
+    }
+    struct sleeper sleeper = fall_asleep(hand, 1); /* it looked: the turn is not its own */
+    rsi_agent_fault(home, &here->session, RSI_E_PROTOCOL, "as the test wants");
+    assert_true(rsi_blocking_lets_go(sleeper.agent));
+    assert_true(was_woken(&sleeper));
+    hand_read_all(slow);
+    assert_true(hand_has_all(slow, there, 1));
+    hand_destroy(hand);
+}
+
+/* The home agent has no time-out until somebody waits: then it is woken to set one. */
+static void who_begins_to_wait_wakes_the_clock(void **state)
+{
+    (void)state;
+    struct scene scene = scene_create(0, 1);
+    rsi_blocking_step_aside(scene.hand->plane->agents[1], &scene.publisher->session);
+    (void)rsi_agent_pass(scene.hand->plane->agents[0]);
+    struct sleeper sleeper = fall_asleep(scene.hand, 0);
+    assert_int_equal(rsi_blocking_deadline_ns(sleeper.agent), UINT64_MAX);
+    (void)rsi_agent_pass(scene.hand->plane->agents[1]);
+    assert_true(is_waiting(scene.publisher));
+    assert_true(was_woken(&sleeper));
+    rsi_blocking_watch(sleeper.agent);
+    assert_true(rsi_blocking_deadline_ns(sleeper.agent) < UINT64_MAX);
+    hand_destroy(scene.hand);
+}
+
+/* An agent may look at the table once more after it applied LEAVE, and so wait for a session that
+ * is about to be freed. */
+static void a_session_is_forgotten_before_it_is_freed(void **state)
+{
+    (void)state;
+    struct scene scene = scene_create(0, 1);
+    const struct rsi_session *slow = &scene.slow->session;
+    struct rsi_agent *there = scene.hand->plane->agents[1];
+    (void)hand_post(scene.hand, &(struct rsi_edit){.kind = RSI_EDIT_SESSION_LEAVE,
+                                                   .session = &scene.slow->session});
+    (void)rsi_agent_pass(there);
+    assert_ptr_equal(scene.publisher->session.data.stall.by, slow);
+    (void)rsi_agent_pass(scene.hand->plane->agents[0]);
+    assert_true(rsi_load_acquire(&slow->left));
+    assert_ptr_equal(scene.publisher->session.data.stall.by, slow); /* it has not looked again */
+    (void)hand_post(scene.hand, &(struct rsi_edit){.kind = RSI_EDIT_SESSION_FORGET,
+                                                   .session = &scene.slow->session});
+    assert_int_equal(rsi_agent_apply_edits(there), 1);
+    assert_null(scene.publisher->session.data.stall.by);
+    hand_rest(scene.hand);
+    hand_destroy(scene.hand);
 }
 
 /* ---- changes of policy -------------------------------------------------------------------------
@@ -675,6 +830,10 @@ int main(void)
         cmocka_unit_test(who_asks_for_less_keeps_the_rest_in_order),
         cmocka_unit_test(a_publisher_that_waits_can_leave),
         cmocka_unit_test(a_mutual_pair_with_full_rings_can_leave),
+        cmocka_unit_test(who_lets_go_wakes_who_waits),
+        cmocka_unit_test(a_turn_that_passes_on_wakes_the_next),
+        cmocka_unit_test(who_begins_to_wait_wakes_the_clock),
+        cmocka_unit_test(a_session_is_forgotten_before_it_is_freed),
         cmocka_unit_test(giving_up_block_drops_with_exact_gaps),
         cmocka_unit_test(giving_up_block_lets_the_spill_drain),
         cmocka_unit_test(giving_up_block_for_disconnect_ends_who_is_too_far_behind),
