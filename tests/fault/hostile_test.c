@@ -487,6 +487,15 @@ static void attack_deafness(struct siege *siege)
     }
 }
 
+/* The same under block: it holds the bystanders back, for as long as block_timeout allows. */
+static void attack_blocking(struct siege *siege)
+{
+    struct raw_peer peer;
+    raw_open(&peer, &siege->at, "blocker", RAW_SERVING);
+    (void)raw_subscribe(&peer, 2, ">", RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
+    expect_end(&peer, RINGSIDE__CONTROL__REASON__REASON_SLOW);
+}
+
 /* ---- shared memory -----------------------------------------------------------------------------
  */
 
@@ -622,6 +631,7 @@ static const struct {
     {"a flood of control messages", NULL, attack_control_flood},
     {"a flood of hellos", NULL, attack_hello_flood},
     {"deafness", NULL, attack_deafness},
+    {"deafness under block", NULL, attack_blocking},
     {"frames rewritten while they are checked", "shm", attack_rewriting},
     {"memory files", "shm", attack_memory_files},
     {"descriptors", "shm", attack_descriptors},
@@ -650,6 +660,7 @@ static void begin_siege(struct siege *siege)
                                  "--subscription-count-max=64",
                                  "--unauthenticated-count-max=16",
                                  "--authenticate-timeout=1s",
+                                 "--block-timeout=2s",
                                  token,
                                  NULL};
     setenv("RINGSIDE_TOKEN_NAME", "siege", 1);
