@@ -15,6 +15,7 @@
  */
 #include "clients/c/client.h"
 
+#include "core/clock.h"
 #include "proto/subject.h"
 #include "transport/frame.h"
 
@@ -373,7 +374,7 @@ static RSI_COLD void tell_end(struct ringside_client *client, struct delivery *d
         (void)rsi_link_flush(client->link);
         /* Without room for it the broker times this session out, which ends it as well. */
         (void)rsi_client_send_bye(client);
-        (void)rsi_poller_poll(client->poller, 0);
+        (void)rsi_poller_poll(client->poller, rsi_clock_now_ns());
         tell_untaken(client);
     }
     ringside_event_t event = {

@@ -21,6 +21,7 @@ enum rsi_rdma_work {
     RSI_RDMA_WORK_WORDS,       /* consumed position and batch credit into the peer's words page */
     RSI_RDMA_WORK_RECORD,      /* a SEND on the control lane */
     RSI_RDMA_WORK_BIND,        /* the window over our in ring */
+    RSI_RDMA_WORK_PROBE,       /* a WRITE of no bytes: does the peer's device answer? */
     RSI_RDMA_WORK_MARKER,      /* on a queue pair in error: it is flushed after all the others */
 };
 

@@ -278,7 +278,10 @@ static void halt(struct rsi_rdma_link *link, uint64_t now_ns)
         rsi_log_distinct(RSI_LOG_ERROR, "rdma", "a queue pair does not go into error: %s",
                          strerror(reason));
     }
-    if (link->is_established) {
+    /* Over a wire that is dead rdma_disconnect goes on saying it until the wire is mended, and the
+     * peer would take it for the end of this process. */
+    bool is_silent = rsi_load_acquire(&link->base.failed) && link->data.peer_is_silent;
+    if (link->is_established && !is_silent) {
         (void)rdma_disconnect(link->id); /* fails when the peer was faster: nothing is lost */
     }
     link->deadline_ns = now_ns + RSI_RDMA_DRAIN_NS;
@@ -321,6 +324,7 @@ static void finish_loss(struct rsi_rdma_link *link, uint64_t now_ns)
         rsi_link_lose(&link->base, RSI_E_LINK_CLOSED, "the peer closed the link%s%s",
                       link->peer_reason[0] != 0 ? ": " : "", link->peer_reason);
     } else {
+        link->base.peer_has_ended = link->peer_hung_up;
         rsi_link_lose_error(&link->base, &link->loss);
     }
 }
@@ -603,6 +607,16 @@ static void on_established(struct rsi_rdma_link *link, const struct rdma_conn_pa
     }
 }
 
+/* Whether a refusal came with a greeting: devices fill private data up with zeros. */
+static bool has_greeting(const struct rdma_conn_param *param)
+{
+    uint64_t magic = 0;
+    if (param->private_data != NULL && param->private_data_len >= RSI_GREETING_BYTES) {
+        memcpy(&magic, param->private_data, sizeof(magic));
+    }
+    return magic != 0;
+}
+
 static void on_rejected(struct rsi_rdma_link *link, const struct rdma_cm_event *event)
 {
     struct rsi_error error = {0};
@@ -613,8 +627,7 @@ static void on_rejected(struct rsi_rdma_link *link, const struct rdma_cm_event *
                        "nobody listens for RDMA connections at %s: is the broker started there, "
                        "with a listener for rdma?",
                        peer);
-    } else if (event->status == REJECT_BY_PEER && param->private_data != NULL &&
-               param->private_data_len >= RSI_GREETING_BYTES &&
+    } else if (event->status == REJECT_BY_PEER && has_greeting(param) &&
                peer_greeting_take(link, param->private_data, param->private_data_len, &error) !=
                    RSI_OK) {
         rsi_error_context(&error, "%s refused the connection", peer);
@@ -736,6 +749,7 @@ static void working_step(struct rsi_rdma_link *link, uint64_t now_ns)
     } else if (rsi_load_acquire(&link->crossing.peer_closed)) {
         lose(link, RSI_E_LINK_CLOSED, "the peer closed the link");
     } else if (link->is_disconnected) {
+        link->peer_hung_up = true;
         lose(link, RSI_E_LINK_LOST,
              "the peer ended the connection without a word: its process is gone");
     }

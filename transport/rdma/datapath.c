@@ -16,6 +16,9 @@
  * - Words are told when an eighth of the ring or a quarter of the batch credit is owed, when the
  *   peer asked, when nothing else happened for a while, and before this thread sleeps: so a reader
  *   that does nothing never looks slower than it is, and a busy one costs next to nothing.
+ * - A link on which nothing happens would not notice a wire that is cut. So when nothing completed
+ *   for a while and the send queue is empty, a write of no bytes asks the peer's device; a request
+ * that is under way asks by itself. A sleeping thread is woken for it by a timer.
  * - The words page is memory that the peer writes: each word is loaded once, checked by a mover.
  * - The end: when the control thread halts the link, nothing more is posted but a marker. It comes
  *   back flushed after everything before it, also after unsignalled requests that succeeded and
@@ -30,6 +33,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #define COMPLETIONS_PER_POLL 32
 #define POLLS_PER_PASS       8
@@ -314,6 +319,7 @@ static RSI_COLD void report_failure(struct rsi_rdma_link *link, enum ibv_wc_stat
     struct rsi_link *base = &link->base;
     switch ((int)status) {
     case IBV_WC_RETRY_EXC_ERR:
+        link->data.peer_is_silent = !rsi_load_relaxed(&base->failed);
         rsi_link_fail(base, RSI_E_LINK_LOST,
                       "%s does not answer: its machine or the way to it is gone", base->peer_text);
         break;
@@ -381,6 +387,7 @@ static void on_send_done(struct rsi_rdma_link *link, enum rsi_rdma_work kind, ui
     case RSI_RDMA_WORK_WORDS:
         data->words_are_under_way = false;
         break;
+    case RSI_RDMA_WORK_PROBE:
     case RSI_RDMA_WORK_RECEIVE:
         break;
     }
@@ -413,8 +420,9 @@ static void on_completion(struct rsi_rdma_poller *poller, const struct ibv_wc *c
     }
     data->receive_count--;
     rsi_bump_relaxed(&link->base.stats.receives, 1);
-    if (rsi_unlikely(rsi_load_relaxed(&link->base.failed))) {
-        return;
+    if (rsi_unlikely(rsi_load_relaxed(&link->base.failed)) &&
+        link->base.failure.status == RSI_E_PROTOCOL) {
+        return; /* of a peer that lied nothing is believed; what came over a broken link counts */
     }
     if (completion->opcode == IBV_WC_RECV_RDMA_WITH_IMM) {
         on_batch_arrived(link, count, completion->imm_data);
@@ -502,6 +510,20 @@ static uint32_t service_data(struct rsi_rdma_link *link, uint64_t now_ns)
     return handled;
 }
 
+static void probe_when_silent(struct rsi_rdma_link *link, uint64_t now_ns)
+{
+    struct rsi_rdma_data *data = &link->data;
+    if (rsi_unlikely(data->heard_ns == 0)) {
+        data->heard_ns = now_ns;
+    }
+    if (rsi_likely(now_ns < data->heard_ns + RSI_RDMA_PROBE_NS) ||
+        data->posted_count != data->completed_count) {
+        return;
+    }
+    struct ibv_send_wr probe = {.opcode = IBV_WR_RDMA_WRITE, .send_flags = IBV_SEND_SIGNALED};
+    (void)rsi_rdma_post(link, RSI_RDMA_WORK_PROBE, &probe, 1);
+}
+
 static RSI_COLD void post_marker(struct rsi_rdma_link *link)
 {
     struct rsi_rdma_data *data = &link->data;
@@ -548,6 +570,9 @@ static uint32_t service(struct rsi_rdma_poller *poller, struct rsi_rdma_link *li
     if (can_send && state == RSI_LINK_ATTACHED) {
         handled += service_data(link, now_ns);
     }
+    if (can_send) {
+        probe_when_silent(link, now_ns);
+    }
     return handled;
 }
 
@@ -563,6 +588,7 @@ uint32_t rsi_rdma_poll_data(struct rsi_poller *base, uint64_t now_ns)
         struct rsi_rdma_link *link = poller->touched;
         poller->touched = link->data.next_touched;
         link->data.is_touched = false;
+        link->data.heard_ns = now_ns;
         rsi_rdma_post_receives(link);
     }
     uint32_t slot_limit = rsi_load_acquire(&poller->slot_limit);
@@ -591,6 +617,28 @@ static void settle(struct rsi_rdma_link *link)
     }
 }
 
+/* Has the thread woken in time for the next probes, once for all links. */
+static void set_timer(struct rsi_rdma_poller *poller)
+{
+    if (poller->timer_due_ns != 0) {
+        return;
+    }
+    struct itimerspec due = {.it_value = {.tv_sec = RSI_RDMA_PROBE_NS / 1000000000,
+                                          .tv_nsec = RSI_RDMA_PROBE_NS % 1000000000}};
+    if (timerfd_settime(poller->timer_fd, 0, &due, NULL) == 0) {
+        poller->timer_due_ns = rsi_clock_now_ns() + RSI_RDMA_PROBE_NS;
+    }
+}
+
+static void clear_timer(struct rsi_rdma_poller *poller)
+{
+    uint64_t count = 0;
+    if (poller->timer_due_ns != 0 && rsi_clock_now_ns() >= poller->timer_due_ns &&
+        read(poller->timer_fd, &count, sizeof(count)) == (ssize_t)sizeof(count)) {
+        poller->timer_due_ns = 0;
+    }
+}
+
 bool rsi_rdma_poller_arm(struct rsi_poller *base)
 {
     struct rsi_rdma_poller *poller = rsi_rdma_poller_of(base);
@@ -613,6 +661,7 @@ bool rsi_rdma_poller_arm(struct rsi_poller *base)
         struct rsi_rdma_link *link = rsi_load_acquire(&poller->slots[i]);
         if (link != NULL) {
             settle(link);
+            set_timer(poller);
         }
     }
     return true;
@@ -621,6 +670,7 @@ bool rsi_rdma_poller_arm(struct rsi_poller *base)
 void rsi_rdma_poller_disarm(struct rsi_poller *base)
 {
     struct rsi_rdma_poller *poller = rsi_rdma_poller_of(base);
+    clear_timer(poller);
     uint32_t queue_count = rsi_load_acquire(&poller->queue_count);
     for (uint32_t i = 0; i < queue_count; i++) {
         struct rsi_rdma_queue *queue = &poller->queues[i];

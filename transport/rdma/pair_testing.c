@@ -240,3 +240,36 @@ uint32_t pair_take(struct rsi_link *link, uint64_t *next_sequence)
     }
     return count;
 }
+
+void pair_send_and_take(struct pair *pair, struct rsi_link *from, struct rsi_link *to,
+                        uint64_t count, uint32_t (*size_of)(uint64_t sequence))
+{
+    uint64_t sent = 0;
+    uint64_t taken = 0;
+    uint64_t deadline_ns = rsi_clock_now_ns() + 6 * PAIR_DEADLINE_NS;
+    while (taken < count) {
+        while (sent < count && pair_put(from, sent, size_of(sent))) {
+            sent++;
+        }
+        assert_false(rsi_failed(rsi_link_flush_clocked(from)));
+        pair_drive(pair);
+        (void)pair_take(to, &taken);
+        if (rsi_link_state(from) != RSI_LINK_ATTACHED) {
+            fail_msg("lost: %s", from->error.text);
+        }
+        assert_true(rsi_clock_now_ns() < deadline_ns);
+    }
+}
+
+uint32_t pair_mixed_size(uint64_t sequence)
+{
+    static const uint32_t sizes[] = {0,   1,   7,   8,    63,   64,    65,
+                                     215, 216, 217, 1000, 4096, 70000, 200000};
+    return sizes[sequence % rsi_array_count(sizes)];
+}
+
+uint32_t pair_small_size(uint64_t sequence)
+{
+    (void)sequence;
+    return 64;
+}

@@ -51,6 +51,12 @@ bool pair_put(struct rsi_link *link, uint64_t sequence, uint32_t payload_bytes);
  * Returns how many messages there were. */
 uint32_t pair_take(struct rsi_link *link, uint64_t *next_sequence);
 
+/* Sends `count` messages of such sizes from one link to the other, while both sides run. */
+void pair_send_and_take(struct pair *pair, struct rsi_link *from, struct rsi_link *to,
+                        uint64_t count, uint32_t (*size_of)(uint64_t sequence));
+uint32_t pair_mixed_size(uint64_t sequence);
+uint32_t pair_small_size(uint64_t sequence);
+
 #define PAIR_WAIT(pair, condition)                                    \
     do {                                                              \
         uint64_t deadline_ns = rsi_clock_now_ns() + PAIR_DEADLINE_NS; \

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define COMPLETIONS_PER_LINK (RSI_RDMA_SEND_COUNT + RSI_RDMA_RECEIVE_COUNT)
@@ -147,6 +148,9 @@ void rsi_rdma_poller_destroy(struct rsi_poller *base)
     if (poller->epoll_fd >= 0) {
         close(poller->epoll_fd);
     }
+    if (poller->timer_fd >= 0) {
+        close(poller->timer_fd);
+    }
     free(poller->slots);
     free(poller);
 }
@@ -172,12 +176,15 @@ rsi_status_t rsi_rdma_poller_create(struct rsi_poller **poller, struct rsi_domai
     };
     made->slots = calloc(options->link_count_max, sizeof(*made->slots));
     made->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    made->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN};
     rsi_status_t status = RSI_OK;
     if (made->slots == NULL) {
         status = rsi_fail(error, RSI_E_NO_MEMORY, "no memory for an rdma poller");
-    } else if (made->epoll_fd < 0) {
+    } else if (made->epoll_fd < 0 || made->timer_fd < 0 ||
+               epoll_ctl(made->epoll_fd, EPOLL_CTL_ADD, made->timer_fd, &event) != 0) {
         status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
-                                "cannot make an epoll descriptor for the rdma poller");
+                                "cannot make the descriptors of an rdma poller");
     }
     if (status != RSI_OK) {
         rsi_rdma_poller_destroy(&made->base);

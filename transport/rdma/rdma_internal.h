@@ -68,6 +68,10 @@
 #define RSI_RDMA_CLOSE_NS           UINT64_C(1000000000) /* for what still lies in the outbox */
 #define RSI_RDMA_DRAIN_NS           UINT64_C(5000000000) /* for flushed completions to come */
 #define RSI_RDMA_WORDS_NS           UINT64_C(1000000)    /* until small news is told */
+/* A link of which nothing completed for so long writes no bytes to its peer and waits for the
+ * answer, which is the device's: the process may be stopped. With the retries a cut wire is noticed
+ * after 2 to 6 s; a sleeping thread is woken once in that time. */
+#define RSI_RDMA_PROBE_NS UINT64_C(2000000000)
 
 /* ---- objects -------------------------------------------------------------------------------- */
 
@@ -148,6 +152,8 @@ struct rsi_rdma_poller {
     /* Owner thread. */
     struct rsi_rdma_link *touched; /* links with receives to post, chained by next_touched */
     uint64_t stale_count;          /* completions of links that were given up */
+    int timer_fd;                  /* wakes the thread to look after silent links */
+    uint64_t timer_due_ns;         /* 0: the timer is not set */
 };
 
 /* Memory registered with a device. A zeroed one is empty. */
@@ -187,6 +193,8 @@ struct rsi_rdma_data {
     struct rsi_rdma_way way;      /* set by the control thread before ATTACHED */
     struct rsi_words *peer_words; /* our page that the peer writes */
     uint64_t peer_words_address;  /* the peer's page that we write */
+    uint64_t heard_ns;            /* when something completed last; 0: not looked at yet */
+    bool peer_is_silent;          /* its device does not answer; written before the failure */
     uint64_t news_ns;             /* when there was something to tell first; 0: nothing */
     uint64_t told_consumed_pos;
     uint64_t told_batch_count;
@@ -264,6 +272,7 @@ struct rsi_rdma_link {
     uint64_t deadline_ns;  /* of connecting, then of closing, then of draining */
     struct rsi_error loss; /* what becomes link->error once all that arrived is readable */
     bool is_losing;
+    bool peer_hung_up; /* that is what it is losing for */
 
     /* Owner thread writes before peer_attached and before peer_closed is released. */
     struct rsi_attach peer_attach;

@@ -172,16 +172,30 @@ void double_expire_connects(void)
     }
 }
 
+/* An answer that can no longer be used turns into an error, and the peer is told no. */
+static void fail_answer(struct double_id *id, struct rdma_cm_event *event)
+{
+    event->event = RDMA_CM_EVENT_CONNECT_ERROR;
+    event->status = -EINVAL;
+    if (id->base.qp != NULL) {
+        double_qp_break((struct double_qp *)id->base.qp);
+    }
+    id->state = DOUBLE_ID_OVER;
+    if (id->peer != NULL && id->peer->state == DOUBLE_ID_ACCEPTED) {
+        id->peer->state = DOUBLE_ID_OVER;
+        tell(id->peer, RDMA_CM_EVENT_REJECTED, REJECT_BY_PEER, NULL, REJECT_PRIVATE_BYTES);
+        id->peer->peer = NULL;
+        id->peer = NULL;
+    }
+}
+
 /* The answer of the peer is looked at: now the queue pair works, and the peer may know. If the peer
- * went away meanwhile the answer turns into an error. */
+ * went away meanwhile, or the queue pair was put into error, it fails. */
 static void establish(struct double_id *id, struct rdma_cm_event *event)
 {
-    if (id->state != DOUBLE_ID_CONNECTING || id->base.qp == NULL) {
-        event->event = RDMA_CM_EVENT_CONNECT_ERROR;
-        event->status = -EINVAL;
-        if (id->base.qp != NULL) {
-            double_qp_break((struct double_qp *)id->base.qp);
-        }
+    bool is_waiting = id->state == DOUBLE_ID_CONNECTING && id->base.qp != NULL;
+    if (!is_waiting || id->base.qp->state != IBV_QPS_INIT) {
+        fail_answer(id, event);
         return;
     }
     id->state = DOUBLE_ID_ESTABLISHED;

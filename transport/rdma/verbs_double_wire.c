@@ -11,6 +11,8 @@
  *   completion is a race that the thread sanitizer sees.
  * - A queue pair in error stops launching and hearing, but what was launched towards it is still
  *   placed until it was drained: modifying to error is no barrier.
+ * - In the pace STEPPED nobody makes steps while everybody sleeps. So as long as a completion queue
+ *   is armed, what is posted is done at once.
  * - A peer that is silent (wire cut, killed, in error) costs RETRY_EXC after retry_ns. While
  * nothing is posted nothing is noticed.
  */
@@ -403,9 +405,20 @@ void double_settle(void)
     }
 }
 
+static bool somebody_sleeps(void)
+{
+    DOUBLE_EACH(at, DOUBLE_CQ)
+    {
+        if (double_of(struct double_cq, at)->is_armed) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void double_after_post(void)
 {
-    if (double_world.options.pace == VERBS_DOUBLE_AT_ONCE) {
+    if (double_world.options.pace == VERBS_DOUBLE_AT_ONCE || somebody_sleeps()) {
         double_settle();
     }
 }
@@ -415,7 +428,7 @@ void double_before_poll(void)
     if (double_world.options.pace == VERBS_DOUBLE_STEPPED) {
         (void)double_steps(double_random(STEPS_PER_POLL));
     } else {
-        double_after_post();
+        double_settle();
     }
 }
 
@@ -466,6 +479,7 @@ void verbs_double_kill(struct ibv_qp *base)
     struct double_qp *qp = (struct double_qp *)base;
     pthread_mutex_lock(&double_world.lock);
     qp->is_dead = true;
+    double_qp_break(qp);
     if (qp->id != NULL) {
         double_tell_killed(qp->id);
     }
