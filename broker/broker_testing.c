@@ -46,6 +46,8 @@ void rsi_testing_broker_init(struct rsi_testing_broker *broker)
     char url[128] = "tcp://127.0.0.1:0";
     if (strcmp(transport_name, "shm") == 0) {
         snprintf(url, sizeof(url), "shm://%s/broker.sock", broker->directory);
+    } else if (strcmp(transport_name, "sim") == 0) {
+        snprintf(url, sizeof(url), "sim:/%s", broker->directory);
     }
     rsi_setting_clear(&broker->settings, rsi_setting_find("listen"));
     set(&broker->settings, "listen", url);
@@ -96,22 +98,26 @@ void rsi_testing_broker_fini(struct rsi_testing_broker *broker)
 /* ---- client: life ------------------------------------------------------------------------------
  */
 
-void rsi_testing_client_dial(struct rsi_testing_client *client,
-                             const struct rsi_testing_broker *broker, const char *name)
+static void dial(struct rsi_testing_client *client, const struct rsi_testing_broker *broker,
+                 uint32_t url_index, uint32_t agent_hint)
 {
     struct rsi_error error = {0};
     struct rsi_url url;
     char text[RSI_SETTING_TEXT_BYTES];
-    memset(client, 0, sizeof(*client));
-    rsi_text_copy(client->name, sizeof(client->name), name);
-    rsi_text_copy(text, sizeof(text), rsi_broker_urls(broker->broker));
+    const char *urls = rsi_broker_urls(broker->broker); /* a line each */
+    for (uint32_t i = 0; i < url_index; i++) {
+        urls = strchr(urls, '\n');
+        assert_non_null(urls);
+        urls++;
+    }
+    rsi_text_copy(text, sizeof(text), urls);
     text[strcspn(text, "\n")] = '\0';
     if (rsi_failed(rsi_url_parse(&url, text, &error))) {
         fail_msg("%s", error.text);
     }
     client->transport = rsi_transport_find(url.scheme);
     assert_non_null(client->transport);
-    const struct rsi_domain_options options = {.node = -1};
+    const struct rsi_domain_options options = {.node = -1, .agent_hint = agent_hint};
     const struct rsi_poller_options poller_options = {.link_count_max = 4};
     if (rsi_failed(client->transport->domain_create(&client->domain, &options, &error)) ||
         rsi_failed(client->transport->poller_create(&client->poller, client->domain,
@@ -121,15 +127,29 @@ void rsi_testing_client_dial(struct rsi_testing_client *client,
     }
 }
 
-void rsi_testing_client_open(struct rsi_testing_client *client,
+void rsi_testing_client_dial(struct rsi_testing_client *client,
                              const struct rsi_testing_broker *broker, const char *name)
 {
-    rsi_testing_client_dial(client, broker, name);
+    memset(client, 0, sizeof(*client));
+    rsi_text_copy(client->name, sizeof(client->name), name);
+    client->incarnation = 77;
+    dial(client, broker, 0, 0);
+}
+
+static void wait_for_lane(struct rsi_testing_client *client)
+{
     rsi_testing_wait(client, NULL, rsi_link_state(client->link) != RSI_LINK_CONNECTING);
     if (rsi_link_state(client->link) != RSI_LINK_OPEN) {
         fail_msg("%s: %s", rsi_link_state_name(rsi_link_state(client->link)),
                  client->link->error.text);
     }
+}
+
+void rsi_testing_client_open(struct rsi_testing_client *client,
+                             const struct rsi_testing_broker *broker, const char *name)
+{
+    rsi_testing_client_dial(client, broker, name);
+    wait_for_lane(client);
 }
 
 void rsi_testing_client_drive(struct rsi_testing_client *client)
@@ -155,13 +175,37 @@ void rsi_testing_drive_both(struct rsi_testing_client *client, struct rsi_testin
     sched_yield();
 }
 
-void rsi_testing_client_close(struct rsi_testing_client *client)
+static void close_and_wait(struct rsi_testing_client *client)
 {
     client->transport->link_close(client->link);
     rsi_testing_wait(client, NULL, rsi_link_state(client->link) == RSI_LINK_CLOSED);
-    client->transport->link_destroy(client->link);
-    client->transport->poller_destroy(client->poller);
-    client->transport->domain_destroy(client->domain);
+}
+
+/* In CLOSED, or none. */
+static void free_link(struct rsi_testing_link *link)
+{
+    if (link->link != NULL) {
+        link->transport->link_destroy(link->link);
+        link->transport->poller_destroy(link->poller);
+        link->transport->domain_destroy(link->domain);
+        memset(link, 0, sizeof(*link));
+    }
+}
+
+static struct rsi_testing_link present_link(const struct rsi_testing_client *client)
+{
+    return (struct rsi_testing_link){client->transport, client->domain, client->poller,
+                                     client->link};
+}
+
+void rsi_testing_client_close(struct rsi_testing_client *client)
+{
+    if (client->link != NULL) {
+        close_and_wait(client);
+        struct rsi_testing_link present = present_link(client);
+        free_link(&present);
+    }
+    free_link(&client->old);
     memset(client, 0, sizeof(*client));
 }
 
@@ -254,6 +298,7 @@ void rsi_testing_client_hello(struct rsi_testing_client *client, const char *tok
     hello.token_name = (char *)token_name;
     hello.nonce.data = client->nonce;
     hello.nonce.len = sizeof(client->nonce);
+    hello.incarnation = client->incarnation;
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_HELLO;
     message.hello = &hello;
     rsi_testing_client_send(client, &message);
@@ -265,11 +310,11 @@ void rsi_testing_client_hello(struct rsi_testing_client *client, const char *tok
 }
 
 static void prove(const struct rsi_testing_client *client, enum rsi_auth_side side,
-                  const char *secret, uint8_t proof[RSI_AUTH_PROOF_BYTES])
+                  const void *secret, size_t secret_bytes, uint8_t proof[RSI_AUTH_PROOF_BYTES])
 {
     const struct rsi_auth_input input = {
         .secret = secret,
-        .secret_bytes = strlen(secret),
+        .secret_bytes = secret_bytes,
         .client_nonce = client->nonce,
         .client_nonce_bytes = sizeof(client->nonce),
         .broker_nonce = client->broker_nonce,
@@ -287,7 +332,7 @@ void rsi_testing_client_authenticate(struct rsi_testing_client *client, const ch
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
     uint8_t proof[RSI_AUTH_PROOF_BYTES];
     if (secret != NULL) {
-        prove(client, RSI_AUTH_CLIENT, secret, proof);
+        prove(client, RSI_AUTH_CLIENT, secret, strlen(secret), proof);
         authenticate.proof.data = proof;
         authenticate.proof.len = sizeof(proof);
     }
@@ -299,9 +344,20 @@ void rsi_testing_client_authenticate(struct rsi_testing_client *client, const ch
     rsi_testing_client_send(client, &message);
 }
 
-void rsi_testing_client_attach(struct rsi_testing_client *client)
+static void attach(struct rsi_testing_client *client, const struct rsi_link_rings *rings)
 {
     struct rsi_error error = {0};
+    if (rsi_failed(client->transport->link_attach(client->link, rings, &error))) {
+        fail_msg("%s", error.text);
+    }
+    rsi_testing_wait(client, NULL, rsi_link_state(client->link) != RSI_LINK_ATTACHING);
+    if (rsi_link_state(client->link) != RSI_LINK_ATTACHED) {
+        fail_msg("%s", client->link->error.text);
+    }
+}
+
+void rsi_testing_client_attach(struct rsi_testing_client *client)
+{
     Ringside__Control__Control *message =
         receive_kind(client, RINGSIDE__CONTROL__CONTROL__BODY_WELCOME);
     const Ringside__Control__Welcome *welcome = message->welcome;
@@ -311,15 +367,12 @@ void rsi_testing_client_attach(struct rsi_testing_client *client)
     };
     client->session = welcome->session;
     client->message_bytes_max = welcome->message_bytes_max;
-    assert_int_equal(welcome->session_secret.len, RSI_AUTH_NONCE_BYTES);
+    client->home_agent = welcome->home_agent;
+    assert_false(welcome->resumed);
+    assert_int_equal(welcome->session_secret.len, sizeof(client->secret));
+    memcpy(client->secret, welcome->session_secret.data, sizeof(client->secret));
     rsi_control_free(message);
-    if (rsi_failed(client->transport->link_attach(client->link, &rings, &error))) {
-        fail_msg("%s", error.text);
-    }
-    rsi_testing_wait(client, NULL, rsi_link_state(client->link) != RSI_LINK_ATTACHING);
-    if (rsi_link_state(client->link) != RSI_LINK_ATTACHED) {
-        fail_msg("%s", client->link->error.text);
-    }
+    attach(client, &rings);
 }
 
 void rsi_testing_client_join(struct rsi_testing_client *client,
@@ -329,6 +382,121 @@ void rsi_testing_client_join(struct rsi_testing_client *client,
     rsi_testing_client_hello(client, "");
     rsi_testing_client_authenticate(client, NULL, RING_BYTES, RING_BYTES, MESSAGE_BYTES_MAX);
     rsi_testing_client_attach(client);
+}
+
+/* ---- client: from link to link -----------------------------------------------------------------
+ */
+
+void rsi_testing_client_cut(struct rsi_testing_client *client)
+{
+    close_and_wait(client);
+    client->old = present_link(client);
+    client->link = NULL;
+}
+
+void rsi_testing_client_redial(struct rsi_testing_client *client,
+                               const struct rsi_testing_broker *broker, uint32_t url_index,
+                               uint32_t agent_hint)
+{
+    client->receiver.byte_count = 0;
+    dial(client, broker, url_index, agent_hint);
+    wait_for_lane(client);
+}
+
+struct rsi_testing_claim rsi_testing_client_truth(struct rsi_testing_client *client)
+{
+    struct rsi_testing_claim claim = {
+        .session = client->session,
+        .arrived_pos = client->old.link->arrived_pos,
+        .consumed_pos = client->old.link->consumed_pos,
+        .attempt = ++client->attempt,
+    };
+    memcpy(claim.secret, client->secret, sizeof(claim.secret));
+    return claim;
+}
+
+void rsi_testing_client_claim(struct rsi_testing_client *client,
+                              const struct rsi_testing_claim *claim)
+{
+    Ringside__Control__Authenticate authenticate = RINGSIDE__CONTROL__AUTHENTICATE__INIT;
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    uint8_t proof[RSI_AUTH_PROOF_BYTES];
+    rsi_testing_client_hello(client, "");
+    prove(client, RSI_AUTH_RESUME, claim->secret, sizeof(claim->secret), proof);
+    authenticate.session = claim->session;
+    authenticate.session_proof.data = proof;
+    authenticate.session_proof.len = sizeof(proof);
+    authenticate.arrived_pos = claim->arrived_pos;
+    authenticate.consumed_pos = claim->consumed_pos;
+    authenticate.attempt = claim->attempt;
+    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE;
+    message.authenticate = &authenticate;
+    rsi_testing_client_send(client, &message);
+}
+
+bool rsi_testing_client_take_over(struct rsi_testing_client *client)
+{
+    struct rsi_error error = {0};
+    Ringside__Control__Control *message = rsi_testing_client_receive(client);
+    if (message == NULL) {
+        fail_msg("the link ended: %s", client->link->error.text);
+    }
+    if (message->body_case != RINGSIDE__CONTROL__CONTROL__BODY_WELCOME) {
+        assert_int_equal(message->body_case, RINGSIDE__CONTROL__CONTROL__BODY_REFUSED);
+        if (message->refused->reason != RINGSIDE__CONTROL__REASON__REASON_ELSEWHERE) {
+            fail_msg("refused: %s", message->refused->text);
+        }
+        rsi_control_free(message);
+        return false;
+    }
+    const Ringside__Control__Welcome *welcome = message->welcome;
+    const struct rsi_link *old = client->old.link;
+    const struct rsi_link_rings rings = {
+        .out_bytes = welcome->publish_ring_bytes,
+        .in_bytes = welcome->deliver_ring_bytes,
+        .out_start_pos = welcome->arrived_pos,
+        .out_consumed_pos = welcome->consumed_pos,
+        .in_start_pos = old->arrived_pos,
+        .in_consumed_pos = old->consumed_pos,
+    };
+    assert_true(welcome->resumed);
+    assert_int_equal(welcome->session, client->session);
+    assert_int_equal(welcome->home_agent, client->home_agent);
+    if (rsi_failed(
+            rsi_link_resume_check(old, welcome->arrived_pos, welcome->consumed_pos, &error))) {
+        fail_msg("%s", error.text);
+    }
+    rsi_control_free(message);
+    attach(client, &rings);
+    rsi_link_carry(client->link, old);
+    free_link(&client->old);
+    rsi_link_place(client->link);
+    (void)rsi_link_flush(client->link);
+    return true;
+}
+
+void rsi_testing_client_give_up(struct rsi_testing_client *client)
+{
+    close_and_wait(client);
+    struct rsi_testing_link present = present_link(client);
+    free_link(&present);
+    client->link = NULL;
+}
+
+void rsi_testing_client_resume(struct rsi_testing_client *client,
+                               const struct rsi_testing_broker *broker, uint32_t url_index)
+{
+    uint64_t until_ns = rsi_clock_now_ns() + RSI_TESTING_DEADLINE_NS;
+    for (;;) {
+        assert_true(rsi_clock_now_ns() < until_ns);
+        rsi_testing_client_redial(client, broker, url_index, client->home_agent + 1);
+        struct rsi_testing_claim claim = rsi_testing_client_truth(client);
+        rsi_testing_client_claim(client, &claim);
+        if (rsi_testing_client_take_over(client)) {
+            return;
+        }
+        rsi_testing_client_give_up(client);
+    }
 }
 
 /* ---- client: requests --------------------------------------------------------------------------
@@ -385,6 +553,18 @@ void rsi_testing_client_expect_done(struct rsi_testing_client *client, uint64_t 
         receive_kind(client, RINGSIDE__CONTROL__CONTROL__BODY_DONE);
     assert_int_equal(message->done->request, request);
     rsi_control_free(message);
+}
+
+void rsi_testing_client_unsubscribe(struct rsi_testing_client *client, uint64_t subscription)
+{
+    Ringside__Control__Unsubscribe unsubscribe = RINGSIDE__CONTROL__UNSUBSCRIBE__INIT;
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    unsubscribe.request = ++client->last_request;
+    unsubscribe.subscription = subscription;
+    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE;
+    message.unsubscribe = &unsubscribe;
+    rsi_testing_client_send(client, &message);
+    rsi_testing_client_expect_done(client, unsubscribe.request);
 }
 
 void rsi_testing_client_say_bye(struct rsi_testing_client *client)

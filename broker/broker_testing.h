@@ -9,6 +9,7 @@
 
 #include "broker/broker.h"
 #include "core/clock.h"
+#include "transport/auth.h"
 #include "transport/control_codec.h"
 #include "transport/frame.h"
 
@@ -29,21 +30,43 @@ struct rsi_testing_broker {
     char directory[64]; /* for sockets and secrets; removed by fini */
 };
 
+/* A link and what it stands on. */
+struct rsi_testing_link {
+    const struct rsi_transport *transport;
+    struct rsi_domain *domain;
+    struct rsi_poller *poller;
+    struct rsi_link *link;
+};
+
+/* How a client asks to resume; rsi_testing_client_truth() is how the true one does. */
+struct rsi_testing_claim {
+    uint64_t session;
+    uint8_t secret[RSI_AUTH_NONCE_BYTES];
+    uint64_t arrived_pos;
+    uint64_t consumed_pos;
+    uint32_t attempt;
+};
+
 struct rsi_testing_client {
     const struct rsi_transport *transport;
     struct rsi_domain *domain;
     struct rsi_poller *poller;
     struct rsi_link *link;
+    struct rsi_testing_link old; /* CLOSED; while it is on its way from one link to the next */
     struct rsi_control_receiver receiver;
     uint8_t nonce[RSI_AUTH_NONCE_BYTES];
     uint8_t broker_nonce[RSI_AUTH_NONCE_BYTES];
     char name[RSI_NAME_BYTES_MAX + 1];
+    uint64_t incarnation;
     uint64_t session;
+    uint8_t secret[RSI_AUTH_NONCE_BYTES]; /* the session's */
+    uint32_t home_agent;
+    uint32_t attempt;
     uint64_t message_bytes_max;
     uint64_t last_request;
 };
 
-/* "tcp" or "shm", for the listeners of all brokers that follow. */
+/* "tcp", "shm" or "sim", for the listeners of all brokers that follow. */
 void rsi_testing_use(const char *transport);
 
 /* Settings fit for tests: small log, one listener on a free port or path, no counters file. */
@@ -90,11 +113,32 @@ void rsi_testing_client_attach(struct rsi_testing_client *client);
 void rsi_testing_client_join(struct rsi_testing_client *client,
                              const struct rsi_testing_broker *broker, const char *name);
 
+/* Closes its link and waits for CLOSED; its rings are kept for the next one. */
+void rsi_testing_client_cut(struct rsi_testing_client *client);
+/* Dials the broker's `url_index`-th URL with a hint (0: none), and waits until the lane works. */
+void rsi_testing_client_redial(struct rsi_testing_client *client,
+                               const struct rsi_testing_broker *broker, uint32_t url_index,
+                               uint32_t agent_hint);
+struct rsi_testing_claim rsi_testing_client_truth(struct rsi_testing_client *client);
+/* Hello and Authenticate, with no token. */
+void rsi_testing_client_claim(struct rsi_testing_client *client,
+                              const struct rsi_testing_claim *claim);
+/* Welcome -> ATTACHED, and what is owed moves to the new link. False: ELSEWHERE, to be dialled
+ * again. */
+bool rsi_testing_client_take_over(struct rsi_testing_client *client);
+/* Drops the link it dialled: it is back to the CLOSED one. */
+void rsi_testing_client_give_up(struct rsi_testing_client *client);
+/* redial at its home agent, truth, claim, take_over, until that succeeds. */
+void rsi_testing_client_resume(struct rsi_testing_client *client,
+                               const struct rsi_testing_broker *broker, uint32_t url_index);
+
 /* Sends a request and returns its number. */
 uint64_t rsi_testing_client_open_publisher(struct rsi_testing_client *client, uint32_t alias,
                                            const char *subject);
 uint64_t rsi_testing_client_subscribe(struct rsi_testing_client *client, uint64_t subscription,
                                       const char *subject, Ringside__Control__Policy policy);
+/* Also waits for its answer. */
+void rsi_testing_client_unsubscribe(struct rsi_testing_client *client, uint64_t subscription);
 /* Receives and checks the answer's kind and number. */
 void rsi_testing_client_expect_opened(struct rsi_testing_client *client, uint64_t request);
 void rsi_testing_client_expect_subscribed(struct rsi_testing_client *client, uint64_t request);

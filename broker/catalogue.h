@@ -41,7 +41,9 @@ struct rsi_publication_entry {
     struct rsi_topic_entry *topic;
     uint32_t alias;         /* key of hh */
     bool is_known;          /* PUBLICATION_OPEN was applied by all, and no request refers to this */
-    uint64_t close_request; /* CLOSING: the request that waits for it */
+    uint64_t open_request;  /* that made it */
+    uint64_t close_request; /* CLOSING: the request that waits for it; 0: none */
+    bool close_is_asked;    /* over the present link: an answer is owed */
     uint64_t ticket;
     struct rsi_publication_entry *next_closing; /* of its connection; CLOSING only */
     struct rsi_publication_entry *next_closed;  /* of the catalogue; CLOSED and RETIRING only */

@@ -1,6 +1,7 @@
 /*
  * Design notes
- * - A connection moves through the states of connection.h in one direction only; the table below
+ * - A connection moves through the states of connection.h in one direction, but for a session that
+ *   goes from link to link; the table below
  * has every legal step and rsi_connection_set_state checks it. Its poll does what the present state
  *   can do and never waits: what is not done is done at the next poll.
  * - There is one way out for all reasons: rsi_connection_end. A connection with a session leaves
@@ -38,10 +39,13 @@ enum {
 static const uint32_t legal_steps[] = {
     [RSI_CONNECTION_ACCEPTED] = STEP(GREETED) | STEP(CLOSING),
     [RSI_CONNECTION_GREETED] = STEP(CHALLENGED) | STEP(PARTING),
-    [RSI_CONNECTION_CHALLENGED] = STEP(ATTACHING) | STEP(PARTING),
+    /* CLOSING, ENDED: its link went over to the session that it proved. */
+    [RSI_CONNECTION_CHALLENGED] = STEP(ATTACHING) | STEP(PARTING) | STEP(CLOSING) | STEP(ENDED),
     [RSI_CONNECTION_ATTACHING] = STEP(JOINING) | STEP(PARTING),
     [RSI_CONNECTION_JOINING] = STEP(SERVING) | STEP(PARTING),
-    [RSI_CONNECTION_SERVING] = STEP(LEAVING),
+    [RSI_CONNECTION_SERVING] = STEP(SUSPENDED) | STEP(LEAVING),
+    [RSI_CONNECTION_SUSPENDED] = STEP(RESUMING) | STEP(LEAVING),
+    [RSI_CONNECTION_RESUMING] = STEP(SERVING) | STEP(SUSPENDED) | STEP(RESUMING) | STEP(LEAVING),
     [RSI_CONNECTION_LEAVING] = STEP(PARTING) | STEP(CLOSING), /* CLOSING: abandoned */
     [RSI_CONNECTION_PARTING] = STEP(CLOSING),
     [RSI_CONNECTION_CLOSING] = STEP(ENDED),
@@ -52,6 +56,7 @@ static const char *const state_names[] = {
     [RSI_CONNECTION_ACCEPTED] = "ACCEPTED",     [RSI_CONNECTION_GREETED] = "GREETED",
     [RSI_CONNECTION_CHALLENGED] = "CHALLENGED", [RSI_CONNECTION_ATTACHING] = "ATTACHING",
     [RSI_CONNECTION_JOINING] = "JOINING",       [RSI_CONNECTION_SERVING] = "SERVING",
+    [RSI_CONNECTION_SUSPENDED] = "SUSPENDED",   [RSI_CONNECTION_RESUMING] = "RESUMING",
     [RSI_CONNECTION_LEAVING] = "LEAVING",       [RSI_CONNECTION_PARTING] = "PARTING",
     [RSI_CONNECTION_CLOSING] = "CLOSING",       [RSI_CONNECTION_ENDED] = "ENDED",
 };
@@ -59,6 +64,12 @@ static const char *const state_names[] = {
 const char *rsi_connection_state_name(enum rsi_connection_state state)
 {
     return state_names[state];
+}
+
+/* A session without a link. */
+static bool is_away(enum rsi_connection_state state)
+{
+    return state == RSI_CONNECTION_SUSPENDED || state == RSI_CONNECTION_RESUMING;
 }
 
 void rsi_connection_set_state(struct rsi_connection *connection, enum rsi_connection_state to,
@@ -74,6 +85,8 @@ void rsi_connection_set_state(struct rsi_connection *connection, enum rsi_connec
         connection->is_counted = false;
         counts->sessions--;
     }
+    counts->sessions_suspended += is_away(to);
+    counts->sessions_suspended -= is_away(from);
     connection->state = to;
     connection->deadline_ns = deadline_ns;
 }
@@ -84,10 +97,13 @@ bool rsi_connection_is_moving(const struct rsi_connection *connection)
     case RSI_CONNECTION_ACCEPTED:
     case RSI_CONNECTION_ATTACHING:
     case RSI_CONNECTION_JOINING:
+    case RSI_CONNECTION_RESUMING:
     case RSI_CONNECTION_LEAVING:
     case RSI_CONNECTION_PARTING:
     case RSI_CONNECTION_CLOSING:
         return true;
+    case RSI_CONNECTION_SUSPENDED:
+        return connection->resume.step != RSI_RESUME_HELD || connection->resume.link != NULL;
     case RSI_CONNECTION_GREETED:
     case RSI_CONNECTION_CHALLENGED:
     case RSI_CONNECTION_SERVING:
@@ -189,7 +205,7 @@ void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Re
     if (connection->state == RSI_CONNECTION_ACCEPTED) {
         connection->link->transport->link_close(connection->link);
         rsi_connection_set_state(connection, RSI_CONNECTION_CLOSING, UINT64_MAX);
-    } else if (connection->state == RSI_CONNECTION_SERVING) {
+    } else if (connection->state >= RSI_CONNECTION_SERVING) {
         rsi_connection_set_state(connection, RSI_CONNECTION_LEAVING, UINT64_MAX);
     } else {
         /* The deadline is set by the first poll in this state, which knows the time. */
@@ -269,12 +285,17 @@ static bool make_session(struct rsi_connection *connection)
         return false;
     }
     rsi_metrics_add_session(control->metrics, connection->session, &connection->metrics);
+    rsi_metrics_tell_link(&connection->metrics, connection->link, connection->agent);
     return true;
 }
 
 static uint32_t poll_attaching(struct rsi_connection *connection)
 {
-    if (rsi_link_state(connection->link) != RSI_LINK_ATTACHED) {
+    /* Lost as soon as this: the client may have been ready first, and begun. */
+    bool is_begun = rsi_link_state(connection->link) == RSI_LINK_ATTACHED ||
+                    (rsi_link_state(connection->link) > RSI_LINK_ATTACHED &&
+                     rsi_resume_is_possible(connection));
+    if (!is_begun) {
         return 0;
     }
     if (make_session(connection)) {
@@ -364,7 +385,8 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
     if (!rsi_data_plane_is_applied(control->plane, connection->forget_ticket)) {
         return 0;
     }
-    rsi_metrics_update_session(session, &connection->metrics, now_ns);
+    rsi_metrics_update_session(session, connection->link, &connection->metrics, now_ns);
+    rsi_resume_log_undelivered(connection);
     rsi_requests_release(connection);
     rsi_connection_set_state(connection, RSI_CONNECTION_PARTING, 0);
     return 1;
@@ -375,12 +397,15 @@ static rsi_status_t send_farewell(struct rsi_connection *connection)
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
     Ringside__Control__Bye bye = RINGSIDE__CONTROL__BYE__INIT;
     Ringside__Control__Refused refused = RINGSIDE__CONTROL__REFUSED__INIT;
-    if (connection->is_authenticated) {
+    /* A next link that was not welcomed waits for an answer to its Authenticate. */
+    struct rsi_link *next = connection->resume.link;
+    bool is_welcomed = next == NULL || connection->resume.step >= RSI_RESUME_ATTACHING;
+    if (connection->is_authenticated && is_welcomed) {
         bye.reason = connection->end_reason;
         bye.text = connection->end_text;
         if (connection->session != NULL) { /* its home agent has let go: the positions are final */
-            bye.end_pos = connection->link->placed_pos;
-            bye.taken_pos = connection->link->consumed_pos;
+            bye.end_pos = connection->session->link->placed_pos;
+            bye.taken_pos = connection->session->link->consumed_pos;
         }
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_BYE;
         message.bye = &bye;
@@ -392,7 +417,7 @@ static rsi_status_t send_farewell(struct rsi_connection *connection)
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_REFUSED;
         message.refused = &refused;
     }
-    return rsi_control_send(connection->link, &message);
+    return rsi_control_send(next != NULL ? next : connection->link, &message);
 }
 
 /* Nobody touches link or session any more but the transport, which is asked to let go of the link.
@@ -406,6 +431,9 @@ static void close_link(struct rsi_connection *connection)
         connection->session = NULL;
     }
     connection->link->transport->link_close(connection->link);
+    if (connection->resume.link != NULL) {
+        connection->resume.link->transport->link_close(connection->resume.link);
+    }
     rsi_connection_set_state(connection, RSI_CONNECTION_CLOSING, UINT64_MAX);
 }
 
@@ -434,8 +462,14 @@ static uint32_t poll_parting(struct rsi_connection *connection, uint64_t now_ns)
 
 static uint32_t poll_closing(struct rsi_connection *connection)
 {
-    if (rsi_link_state(connection->link) != RSI_LINK_CLOSED) {
+    struct rsi_link *next = connection->resume.link;
+    if (rsi_link_state(connection->link) != RSI_LINK_CLOSED ||
+        (next != NULL && rsi_link_state(next) != RSI_LINK_CLOSED)) {
         return 0;
+    }
+    if (next != NULL) {
+        next->transport->link_destroy(next);
+        connection->resume.link = NULL;
     }
     connection->link->transport->link_destroy(connection->link);
     connection->link = NULL;
@@ -476,6 +510,9 @@ static uint32_t poll_state(struct rsi_connection *connection, uint64_t now_ns)
         return poll_joining(connection);
     case RSI_CONNECTION_SERVING:
         return poll_serving(connection);
+    case RSI_CONNECTION_SUSPENDED:
+    case RSI_CONNECTION_RESUMING:
+        return poll_serving(connection) + rsi_resume_poll(connection, now_ns);
     case RSI_CONNECTION_LEAVING:
         return poll_leaving(connection, now_ns);
     case RSI_CONNECTION_PARTING:
@@ -488,6 +525,18 @@ static uint32_t poll_state(struct rsi_connection *connection, uint64_t now_ns)
         return 0;
     }
     return 0;
+}
+
+/* The link is lost, or was closed here because its client is on its way to another. After its
+ * messages: a goodbye that came before the end is a goodbye. */
+static void take_loss(struct rsi_connection *connection)
+{
+    if (connection->state == RSI_CONNECTION_SERVING && rsi_resume_is_possible(connection)) {
+        rsi_resume_suspend(connection, connection->link->error.text);
+    } else if (connection->state != RSI_CONNECTION_JOINING) { /* it is lost when it has joined */
+        rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_NONE, "lost: %.400s",
+                           connection->link->error.text);
+    }
 }
 
 static void end_overdue(struct rsi_connection *connection)
@@ -506,13 +555,14 @@ uint32_t rsi_connection_poll(struct rsi_connection *connection, uint64_t now_ns)
     uint32_t step_count = 0;
     connection->has_work = false;
     connection->link->transport->link_poll_control(connection->link, now_ns);
+    if (connection->resume.link != NULL) {
+        connection->resume.link->transport->link_poll_control(connection->resume.link, now_ns);
+    }
     step_count += poll_state(connection, now_ns);
     step_count += take_messages(connection);
-    if (connection->state < RSI_CONNECTION_LEAVING &&
-        rsi_link_state(connection->link) == RSI_LINK_LOST) {
-        /* After its messages: a goodbye that came before the end is a goodbye. */
-        rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_NONE, "lost: %.400s",
-                           connection->link->error.text);
+    if (connection->state <= RSI_CONNECTION_SERVING && !connection->has_work &&
+        rsi_link_state(connection->link) >= RSI_LINK_LOST) {
+        take_loss(connection);
         step_count++;
     }
     /* Registering another client's memory can hold this thread up for seconds: a client that

@@ -1,9 +1,13 @@
 /*
- * A connection: one accepted link and all that the control agent knows of the client behind it,
+ * A connection: an accepted link and all that the control agent knows of the client behind it,
  * from the first greeting to the last freed byte.
  *
+ * A session outlives its link: its connection waits for another one, which the client proves on a
+ * connection of its own; that link is then handed over, and that connection ends.
+ *
  * Control thread only. connection.c moves the state and ends connections, handshake.c answers until
- * the client is authenticated, requests.c serves it afterwards.
+ * the client is authenticated, requests.c serves it afterwards, resume.c brings it to its next
+ * link.
  */
 #ifndef RSI_BROKER_CONNECTION_H
 #define RSI_BROKER_CONNECTION_H
@@ -12,6 +16,7 @@
 #include "broker/endpoints.h"
 #include "broker/hash.h"
 #include "broker/metrics.h"
+#include "transport/auth.h"
 #include "transport/control_codec.h"
 
 struct rsi_control_agent;
@@ -23,6 +28,8 @@ enum rsi_connection_state {
     RSI_CONNECTION_ATTACHING,  /* it got the Welcome; both sides make their rings */
     RSI_CONNECTION_JOINING,    /* rings are ready; the edit that adds its session is to be posted */
     RSI_CONNECTION_SERVING,    /* requests are answered, data moves */
+    RSI_CONNECTION_SUSPENDED,  /* its link is gone; its session waits for the client's next one */
+    RSI_CONNECTION_RESUMING,   /* the next one has proved the session and is to take over */
     RSI_CONNECTION_LEAVING, /* its session is taken out of the data plane; what arrived is admitted
                              */
     RSI_CONNECTION_PARTING, /* the data plane has let go; the last word to the client is to be sent
@@ -33,7 +40,8 @@ enum rsi_connection_state {
 
 /* One subscription of a client. */
 struct rsi_subscription_entry {
-    uint64_t id; /* the client's number */
+    uint64_t id;      /* the client's number */
+    uint64_t request; /* that made it */
     enum rsi_policy policy;
     bool no_echo;
     bool is_leaving; /* Unsubscribe was taken */
@@ -61,6 +69,7 @@ enum { RSI_REQUEST_COUNT_MAX = 32, RSI_REFUSAL_BYTES = 256, RSI_FAREWELL_BYTES =
 struct rsi_request {
     enum rsi_request_kind kind;
     enum rsi_request_state state;
+    bool is_asked;   /* over the present link: an answer is owed */
     uint64_t number; /* the client's */
     uint64_t ticket;
     struct rsi_publication_entry *publication;   /* until applied */
@@ -73,6 +82,26 @@ struct rsi_request {
     uint32_t topic_id;
     Ringside__Control__Reason reason; /* REFUSED */
     char text[RSI_REFUSAL_BYTES];     /* REFUSED */
+};
+
+/* How far a session without a link is; resume.c. */
+enum rsi_resume_step {
+    RSI_RESUME_FENCING,   /* the old link is on its way to CLOSED */
+    RSI_RESUME_HOLDING,   /* SESSION_SUSPEND was posted */
+    RSI_RESUME_HELD,      /* the positions are final: a next link may start at them */
+    RSI_RESUME_ATTACHING, /* Welcome was sent over the next link; both sides make their rings */
+    RSI_RESUME_SWAPPING,  /* SESSION_RESUME was posted: the home agent moves to the next link */
+};
+
+struct rsi_resume {
+    enum rsi_resume_step step;
+    struct rsi_link *link; /* the next one; NULL: none */
+    struct rsi_endpoint_domain *domain;
+    uint64_t arrived_pos; /* as the client told of its in ring */
+    uint64_t consumed_pos;
+    uint64_t ticket;   /* of the edit that was posted */
+    uint64_t since_ns; /* without a link; 0: it has one */
+    uint32_t attempt;  /* the highest that the client made */
 };
 
 struct rsi_connection {
@@ -94,6 +123,7 @@ struct rsi_connection {
     uint8_t client_nonce[RSI_AUTH_NONCE_BYTES];
     uint32_t client_nonce_bytes;
     uint8_t broker_nonce[RSI_AUTH_NONCE_BYTES];
+    uint64_t incarnation; /* of the client's process */
 
     /* From JOINING on. */
     struct rsi_session *session;
@@ -103,7 +133,8 @@ struct rsi_connection {
     bool is_leave_posted;
     uint64_t forget_ticket;
     bool is_forget_posted;
-    bool is_told_to_block;                      /* the log says that publishers wait for it */
+    bool is_told_to_block; /* the log says that publishers wait for it */
+    struct rsi_resume resume;
     struct rsi_publication_entry *publications; /* hash by alias */
     struct rsi_publication_entry *closing;      /* list of those CLOSING */
     uint32_t publication_count;
@@ -155,11 +186,35 @@ void rsi_connection_set_state(struct rsi_connection *connection, enum rsi_connec
 void rsi_handshake_take(struct rsi_connection *connection,
                         const Ringside__Control__Control *message);
 
+/* handshake.c: a proof of what both nonces and the client's name are signed with. */
+rsi_status_t rsi_handshake_proof(const struct rsi_connection *connection, enum rsi_auth_side side,
+                                 const void *secret, size_t secret_bytes,
+                                 uint8_t proof[RSI_AUTH_PROOF_BYTES]);
+/* handshake.c: over `link`, the first one of the session or, `is_resumed`, the next one. */
+void rsi_handshake_welcome(struct rsi_connection *connection, struct rsi_link *link,
+                           bool is_resumed);
+
+/* resume.c: SERVING, and the session can outlive its link: it waits for another. */
+void rsi_resume_suspend(struct rsi_connection *connection, const char *why);
+/* resume.c: whether the session would wait for another link if it lost this one now. */
+bool rsi_resume_is_possible(const struct rsi_connection *connection);
+/* resume.c: an authenticated connection without a session of its own asks for one that is there.
+ * Its link goes over to that session's connection, or it is ended. */
+void rsi_resume_take(struct rsi_connection *connection,
+                     const Ringside__Control__Authenticate *authenticate);
+/* resume.c: what can be done now in SUSPENDED and RESUMING. Returns how many steps that were. */
+uint32_t rsi_resume_poll(struct rsi_connection *connection, uint64_t now_ns);
+/* resume.c: the session has left the data plane without a link: says what its client did not get.
+ */
+void rsi_resume_log_undelivered(struct rsi_connection *connection);
+
 /* requests.c: a message in SERVING. There is room in `requests`. */
 void rsi_requests_take(struct rsi_connection *connection,
                        const Ringside__Control__Control *message);
 /* Posts edits, and answers what is done. Returns how many steps that were. */
 uint32_t rsi_requests_poll(struct rsi_connection *connection);
+/* The link is gone: no answer is owed any more, until the client asks again over another. */
+void rsi_requests_suspend(struct rsi_connection *connection);
 /* The data plane has let go of the session: gives its publications to the catalogue, frees the
  * rest. */
 void rsi_requests_release(struct rsi_connection *connection);

@@ -271,7 +271,8 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
     for (struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
         if (connection->session != NULL && connection->metrics.text != NULL) {
-            rsi_metrics_update_session(connection->session, &connection->metrics, now_ns);
+            rsi_metrics_update_session(connection->session, connection->link, &connection->metrics,
+                                       now_ns);
         }
         if (connection->session != NULL && connection->state == RSI_CONNECTION_SERVING) {
             tell_blocking(connection, now_ns);
@@ -282,13 +283,17 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
 /* ---- stopping ----------------------------------------------------------------------------------
  */
 
+/* A session without a link has nobody to come back to: no listener is left. */
 static void end_connections(struct rsi_control_agent *control, bool with_sessions)
 {
     for (struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {
-        if (with_sessions || connection->state < RSI_CONNECTION_SERVING) {
-            rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_STOPPING,
-                               "the broker stops");
+        bool is_away = connection->state == RSI_CONNECTION_SUSPENDED ||
+                       connection->state == RSI_CONNECTION_RESUMING;
+        if (with_sessions || connection->state < RSI_CONNECTION_SERVING || is_away) {
+            rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_STOPPING, "%s",
+                               is_away ? "the broker stops while this client is away"
+                                       : "the broker stops");
         }
     }
 }
@@ -340,7 +345,7 @@ static uint32_t poll_draining(struct rsi_control_agent *control, uint64_t now_ns
         return 0;
     }
     if (!is_drained) {
-        control->cut_off_count = count_cut_off(control);
+        control->cut_off_count += count_cut_off(control);
     }
     begin_parting(control, now_ns);
     return 1;

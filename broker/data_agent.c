@@ -76,6 +76,21 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
     agent->leaving_count++;
 }
 
+/* The link is CLOSED: but for what is still admitted from it, its positions move no more. */
+static void apply_suspend(struct rsi_session *session)
+{
+    session->held_consumed_pos = session->link->consumed_pos;
+}
+
+/* Also for a session at fault: the link it had is the control agent's again after this. */
+static void apply_resume(struct rsi_agent *agent, struct rsi_session *session,
+                         struct rsi_link *link)
+{
+    rsi_link_carry(link, session->link);
+    session->link = link;
+    rsi_agent_mark_dirty(agent, session);
+}
+
 /* Other agents may log frames of the topic from here on, so it cannot be refused; those who would
  * miss them for lack of memory can. */
 static void apply_publication_open(struct rsi_agent *agent, const struct rsi_edit *edit)
@@ -230,6 +245,16 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
         break;
     case RSI_EDIT_SESSION_FORGET:
         rsi_blocking_forget(agent, edit->session);
+        break;
+    case RSI_EDIT_SESSION_SUSPEND:
+        if (edit->session->agent == agent->index) {
+            apply_suspend(edit->session);
+        }
+        break;
+    case RSI_EDIT_SESSION_RESUME:
+        if (edit->session->agent == agent->index) {
+            apply_resume(agent, edit->session, edit->link);
+        }
         break;
     case RSI_EDIT_PUBLICATION_OPEN:
         apply_publication_open(agent, edit);

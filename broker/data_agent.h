@@ -151,7 +151,6 @@ struct rsi_session {
     /* Constant once posted (control agent). */
     uint64_t id;
     char name[RSI_NAME_BYTES_MAX + 1];
-    struct rsi_link *link;
     uint32_t agent;
     uint64_t message_bytes_max;
     uint64_t publish_ring_bytes;
@@ -160,10 +159,15 @@ struct rsi_session {
     /* Control agent, before the first SUBSCRIBE with policy block is posted. */
     struct rsi_blocking *blocking;
 
-    /* Home agent -> control agent. `faulted` is released after `fault` is written; once. */
+    /* Home agent, from JOIN to `left`; a RESUME changes it. */
+    struct rsi_link *link;
+
+    /* Home agent -> control agent. `held_consumed_pos` is told by SUSPEND. `faulted` is released
+     * after `fault` is written; once. */
     _Atomic uint32_t faulted;
     struct rsi_error fault; /* RSI_E_PROTOCOL, RSI_E_SLOW: the control agent ends the session */
     _Atomic uint32_t left;  /* after LEAVE: the home agent no longer touches session or link */
+    uint64_t held_consumed_pos;
     struct rsi_session_counts counts;
 
     RSI_SEPARATOR(before_data);
@@ -197,7 +201,10 @@ enum rsi_edit_kind {
                                here while the link is attached, then set `left` and forget it */
     RSI_EDIT_SESSION_FORGET, /* session: `left` was seen; when all have applied it nothing refers to
                                 the session, and it may be freed */
-    RSI_EDIT_PUBLICATION_OPEN,   /* publication, session (its publisher) */
+    RSI_EDIT_SESSION_SUSPEND,  /* session: its link is CLOSED; say what it has consumed so far */
+    RSI_EDIT_SESSION_RESUME,   /* session, link: goes on over this one, which is ATTACHED and starts
+                                  where the session's CLOSED one ended; what is owed moves over */
+    RSI_EDIT_PUBLICATION_OPEN, /* publication, session (its publisher) */
     RSI_EDIT_PUBLICATION_CLOSE,  /* publication, session; position: admit up to here first */
     RSI_EDIT_PUBLICATION_RETIRE, /* publication: no log holds it any more, all forget its slot */
     RSI_EDIT_SUBSCRIBE,          /* session, subscription, subject, policy, no_echo */
@@ -212,6 +219,7 @@ struct rsi_edit {
     bool no_echo;
     uint32_t topic;
     struct rsi_session *session;
+    struct rsi_link *link;
     struct rsi_publication *publication;
     uint64_t subscription; /* unique within the session */
     uint64_t position;

@@ -112,6 +112,7 @@ static void take_hello(struct rsi_connection *connection, const Ringside__Contro
     rsi_text_copy(connection->token_name, sizeof(connection->token_name), hello->token_name);
     memcpy(connection->client_nonce, hello->nonce.data, hello->nonce.len);
     connection->client_nonce_bytes = (uint32_t)hello->nonce.len;
+    connection->incarnation = hello->incarnation;
     rsi_connection_set_state(connection, RSI_CONNECTION_CHALLENGED,
                              rsi_connection_step_deadline_ns(connection));
     send_challenge(connection);
@@ -120,14 +121,13 @@ static void take_hello(struct rsi_connection *connection, const Ringside__Contro
 /* ---- Authenticate ------------------------------------------------------------------------------
  */
 
-static rsi_status_t make_proof(const struct rsi_connection *connection, enum rsi_auth_side side,
-                               const struct rsi_token *token, uint8_t proof[RSI_AUTH_PROOF_BYTES])
+rsi_status_t rsi_handshake_proof(const struct rsi_connection *connection, enum rsi_auth_side side,
+                                 const void *secret, size_t secret_bytes,
+                                 uint8_t proof[RSI_AUTH_PROOF_BYTES])
 {
-    /* For a name that is not there, so that it takes as long as one that is. */
-    static const uint8_t nobody[RSI_AUTH_SECRET_BYTES_MIN];
     const struct rsi_auth_input input = {
-        .secret = token != NULL ? token->secret : nobody,
-        .secret_bytes = token != NULL ? token->secret_bytes : sizeof(nobody),
+        .secret = secret,
+        .secret_bytes = secret_bytes,
         .client_nonce = connection->client_nonce,
         .client_nonce_bytes = connection->client_nonce_bytes,
         .broker_nonce = connection->broker_nonce,
@@ -135,6 +135,15 @@ static rsi_status_t make_proof(const struct rsi_connection *connection, enum rsi
         .client_name = connection->name,
     };
     return rsi_auth_proof(side, &input, proof, NULL);
+}
+
+static rsi_status_t make_proof(const struct rsi_connection *connection, enum rsi_auth_side side,
+                               const struct rsi_token *token, uint8_t proof[RSI_AUTH_PROOF_BYTES])
+{
+    /* For a name that is not there, so that it takes as long as one that is. */
+    static const uint8_t nobody[RSI_AUTH_SECRET_BYTES_MIN];
+    return rsi_handshake_proof(connection, side, token != NULL ? token->secret : nobody,
+                               token != NULL ? token->secret_bytes : sizeof(nobody), proof);
 }
 
 /* Ends the connection and returns false unless the proof is right. */
@@ -253,7 +262,8 @@ static rsi_status_t make_session(struct rsi_connection *connection, const struct
     return RSI_OK;
 }
 
-static void send_welcome(struct rsi_connection *connection)
+void rsi_handshake_welcome(struct rsi_connection *connection, struct rsi_link *link,
+                           bool is_resumed)
 {
     const struct rsi_session *session = connection->session;
     const struct rsi_settings *settings = connection->control->settings;
@@ -271,6 +281,12 @@ static void send_welcome(struct rsi_connection *connection)
     welcome.message_bytes_max = session->message_bytes_max;
     welcome.broker_incarnation = connection->control->incarnation;
     welcome.home_agent = session->agent;
+    welcome.grace_ns = settings->session_grace_ns;
+    if (is_resumed) {
+        welcome.resumed = true;
+        welcome.arrived_pos = connection->link->arrived_pos;
+        welcome.consumed_pos = session->held_consumed_pos;
+    }
     if (token != NULL && make_proof(connection, RSI_AUTH_BROKER, token, proof) == RSI_OK) {
         welcome.proof.data = proof;
         welcome.proof.len = sizeof(proof);
@@ -278,7 +294,7 @@ static void send_welcome(struct rsi_connection *connection)
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_WELCOME;
     message.welcome = &welcome;
     /* The second message on the lane: it has room, or the link is lost. */
-    (void)!rsi_control_send(connection->link, &message);
+    (void)!rsi_control_send(link, &message);
 }
 
 static bool reserve_session(struct rsi_connection *connection)
@@ -301,6 +317,10 @@ static void take_authenticate(struct rsi_connection *connection,
     struct sizes sizes = {0};
     struct rsi_error error = {0};
     if (!check_proof(connection, &authenticate->proof)) {
+        return;
+    }
+    if (authenticate->session != 0) {
+        rsi_resume_take(connection, authenticate);
         return;
     }
     if (rsi_failed(decide_sizes(connection->control->settings, authenticate, &sizes, &error))) {
@@ -326,7 +346,7 @@ static void take_authenticate(struct rsi_connection *connection,
     connection->is_authenticated = true;
     rsi_connection_set_state(connection, RSI_CONNECTION_ATTACHING,
                              rsi_clock_now_ns() + ATTACH_TIMEOUT_S * UINT64_C(1000000000));
-    send_welcome(connection);
+    rsi_handshake_welcome(connection, connection->link, false);
 }
 
 void rsi_handshake_take(struct rsi_connection *connection,

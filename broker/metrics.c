@@ -32,7 +32,9 @@ static const struct metric broker_metrics[] = {
     {"broker.sessions_begun", COUNTER, offsetof(struct rsi_broker_counts, sessions_begun)},
     {"broker.sessions_lost", COUNTER, offsetof(struct rsi_broker_counts, sessions_lost)},
     {"broker.sessions_slow", COUNTER, offsetof(struct rsi_broker_counts, sessions_slow)},
+    {"broker.sessions_resumed", COUNTER, offsetof(struct rsi_broker_counts, sessions_resumed)},
     {"broker.sessions", GAUGE, offsetof(struct rsi_broker_counts, sessions)},
+    {"broker.sessions_suspended", GAUGE, offsetof(struct rsi_broker_counts, sessions_suspended)},
     {"broker.unauthenticated", GAUGE, offsetof(struct rsi_broker_counts, unauthenticated)},
     {"broker.publications", GAUGE, offsetof(struct rsi_broker_counts, publications)},
     {"broker.topics", GAUGE, offsetof(struct rsi_broker_counts, topics)},
@@ -262,11 +264,6 @@ void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_sessi
     char label[RSI_COUNTER_LABEL_BYTES];
     snprintf(label, sizeof(label), "%.40s#%llu", session->name, (unsigned long long)session->id);
     records->text = allocate(metrics, RSI_COUNTER_KIND_TEXT, "session.link", label);
-    if (records->text != NULL) {
-        rsi_counter_set_text(records->text, "%s, peer %s, at %s, agent %u",
-                             session->link->transport->name, session->link->peer_text,
-                             session->link->local_text, session->agent);
-    }
     allocate_all(metrics, session_metrics, SESSION_METRIC_COUNT, label, records->records);
     for (uint32_t i = 0; i < SPAN_METRIC_COUNT; i++) {
         records->records[SPAN_METRICS_AT + i] =
@@ -274,6 +271,20 @@ void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_sessi
     }
     allocate_all(metrics, link_metrics, LINK_METRIC_COUNT, label,
                  records->records + LINK_METRICS_AT);
+}
+
+void rsi_metrics_tell_link(struct rsi_session_metrics *records, const struct rsi_link *link,
+                           uint32_t agent)
+{
+    if (records->text == NULL) {
+        return;
+    }
+    if (link == NULL) {
+        rsi_counter_set_text(records->text, "no link: suspended, agent %u", agent);
+    } else {
+        rsi_counter_set_text(records->text, "%s, peer %s, at %s, agent %u", link->transport->name,
+                             link->peer_text, link->local_text, agent);
+    }
 }
 
 void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_metrics *records)
@@ -306,7 +317,7 @@ static void update_span(struct rsi_counter *record, const struct span_metric *me
     }
 }
 
-void rsi_metrics_update_session(const struct rsi_session *session,
+void rsi_metrics_update_session(const struct rsi_session *session, const struct rsi_link *link,
                                 struct rsi_session_metrics *records, uint64_t now_ns)
 {
     copy_all(records->records, session_metrics, SESSION_METRIC_COUNT, &session->counts);
@@ -314,6 +325,5 @@ void rsi_metrics_update_session(const struct rsi_session *session,
         update_span(records->records[SPAN_METRICS_AT + i], &span_metrics[i], &session->counts,
                     now_ns);
     }
-    copy_all(records->records + LINK_METRICS_AT, link_metrics, LINK_METRIC_COUNT,
-             &session->link->stats);
+    copy_all(records->records + LINK_METRICS_AT, link_metrics, LINK_METRIC_COUNT, &link->stats);
 }

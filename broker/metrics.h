@@ -28,7 +28,9 @@ struct rsi_broker_counts {
     uint64_t sessions_begun;
     uint64_t sessions_lost;
     uint64_t sessions_slow;
-    uint64_t sessions; /* levels from here on */
+    uint64_t sessions_resumed;   /* went on over another link */
+    uint64_t sessions;           /* levels from here on */
+    uint64_t sessions_suspended; /* of these, without a link */
     uint64_t unauthenticated;
     uint64_t publications;
     uint64_t topics;
@@ -49,11 +51,15 @@ void rsi_metrics_destroy(struct rsi_metrics *metrics);
 void rsi_metrics_add_listener(struct rsi_metrics *metrics, const char *url);
 void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_session *session,
                              struct rsi_session_metrics *records);
+/* Which link it has; NULL: none now. */
+void rsi_metrics_tell_link(struct rsi_session_metrics *records, const struct rsi_link *link,
+                           uint32_t agent);
 void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_metrics *records);
 
 void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_broker_counts *counts,
                                const struct rsi_data_plane *plane);
-void rsi_metrics_update_session(const struct rsi_session *session,
+/* link: the one whose numbers are shown, beside those of its session. */
+void rsi_metrics_update_session(const struct rsi_session *session, const struct rsi_link *link,
                                 struct rsi_session_metrics *records, uint64_t now_ns);
 
 #endif

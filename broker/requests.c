@@ -9,6 +9,11 @@
  * sent before, which a blocked subscriber can hold up. So it leaves the table of requests as soon
  * as its edit is posted and waits in the list `closing`; an Unsubscribe that would end the blocking
  * passes.
+ * - Requests outlive a link, answers do not. When the link is lost, what is in work goes on, and
+ *   whoever is left at its end without having been asked again over the next link is dropped. A
+ *   request is known by its number: one in work is answered when it is done, one that is done (its
+ *   entry remembers the number) at once. So each asking has one answer, and each request one
+ * effect.
  * - The table is bounded. While it is full no message is taken, and the client's control lane
  * fills: its own pace is what it costs others.
  */
@@ -33,6 +38,7 @@ static struct rsi_request *add_request(struct rsi_connection *connection,
     request->text[0] = '\0';
     request->kind = kind;
     request->number = number;
+    request->is_asked = true;
     request->state = RSI_REQUEST_POSTING;
     return request;
 }
@@ -66,11 +72,27 @@ static bool has_number(struct rsi_connection *connection, uint64_t number)
 /* ---- taking ------------------------------------------------------------------------------------
  */
 
+/* The answer to the request that opened it; by the time it is sent the entry may be gone. */
+static void set_opened(struct rsi_request *request, const struct rsi_publication_entry *entry)
+{
+    request->alias = entry->alias;
+    request->publication_id = entry->publication.id;
+    request->topic_id = entry->publication.topic;
+    request->state = RSI_REQUEST_ANSWERING;
+}
+
 static void take_open_publisher(struct rsi_connection *connection,
                                 const Ringside__Control__OpenPublisher *open)
 {
     struct rsi_control_agent *control = connection->control;
     uint64_t number = open->request;
+    uint32_t alias = open->alias;
+    struct rsi_publication_entry *entry = NULL;
+    HASH_FIND(hh, connection->publications, &alias, sizeof(alias), entry);
+    if (entry != NULL && entry->open_request == number) {
+        set_opened(add_request(connection, RSI_REQUEST_OPEN_PUBLISHER, number), entry);
+        return;
+    }
     size_t at = 0;
     const char *fault = rsi_subject_check_literal(open->subject, strlen(open->subject), &at);
     if (fault != NULL) {
@@ -89,9 +111,6 @@ static void take_open_publisher(struct rsi_connection *connection,
                connection->publication_count);
         return;
     }
-    uint32_t alias = open->alias;
-    struct rsi_publication_entry *entry = NULL;
-    HASH_FIND(hh, connection->publications, &alias, sizeof(alias), entry);
     if (alias == 0 || entry != NULL) {
         refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID, "alias %u is %s",
                alias, entry != NULL ? "in use" : "no alias");
@@ -115,6 +134,7 @@ static void take_open_publisher(struct rsi_connection *connection,
                "%.200s", error.text);
         return;
     }
+    entry->open_request = number;
     HASH_ADD(hh, connection->publications, alias, sizeof(entry->alias), entry);
     if (!rsi_hash_has(entry)) {
         rsi_catalogue_cancel(&control->catalogue, entry);
@@ -132,12 +152,14 @@ static void take_close_publisher(struct rsi_connection *connection,
     uint32_t alias = close->alias;
     struct rsi_publication_entry *entry = NULL;
     HASH_FIND(hh, connection->publications, &alias, sizeof(alias), entry);
-    if (entry == NULL || entry->close_request != 0) {
+    /* A number below the one that opened it speaks of an earlier publisher of this alias. */
+    if (entry == NULL || entry->close_request != 0 || close->request < entry->open_request) {
         refuse(connection, close->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
                "alias %u is not open", alias);
         return;
     }
     entry->close_request = close->request;
+    entry->close_is_asked = true;
     struct rsi_request *request =
         add_request(connection, RSI_REQUEST_CLOSE_PUBLISHER, close->request);
     request->publication = entry;
@@ -221,6 +243,7 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
         return NULL;
     }
     entry->id = subscribe->subscription;
+    entry->request = subscribe->request;
     entry->policy = policy;
     entry->no_echo = subscribe->no_echo;
     memcpy(entry->subject, subscribe->subject, subject_bytes);
@@ -232,6 +255,15 @@ static void take_subscribe(struct rsi_connection *connection,
 {
     const struct rsi_settings *settings = connection->control->settings;
     uint64_t number = subscribe->request;
+    struct rsi_subscription_entry *entry = NULL;
+    HASH_FIND(hh, connection->subscriptions, &subscribe->subscription,
+              sizeof(subscribe->subscription), entry);
+    if (entry != NULL && entry->request == number && !entry->is_leaving) {
+        struct rsi_request *again = add_request(connection, RSI_REQUEST_SUBSCRIBE, number);
+        again->subscription_id = entry->id;
+        again->state = RSI_REQUEST_ANSWERING;
+        return;
+    }
     size_t at = 0;
     const char *fault =
         rsi_subject_check_pattern(subscribe->subject, strlen(subscribe->subject), &at);
@@ -251,7 +283,7 @@ static void take_subscribe(struct rsi_connection *connection,
                connection->subscription_count);
         return;
     }
-    struct rsi_subscription_entry *entry = make_subscription(connection, subscribe);
+    entry = make_subscription(connection, subscribe);
     if (entry == NULL) {
         return;
     }
@@ -272,7 +304,7 @@ static void take_unsubscribe(struct rsi_connection *connection,
     struct rsi_subscription_entry *entry = NULL;
     HASH_FIND(hh, connection->subscriptions, &unsubscribe->subscription,
               sizeof(unsubscribe->subscription), entry);
-    if (entry == NULL || entry->is_leaving) {
+    if (entry == NULL || entry->is_leaving || unsubscribe->request < entry->request) {
         refuse(connection, unsubscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
                "there is no subscription %llu", (unsigned long long)unsubscribe->subscription);
         return;
@@ -291,24 +323,56 @@ static bool refuse_when_stopping(struct rsi_connection *connection, uint64_t num
     return true;
 }
 
+/* A request that came over an earlier link and is in work: it is asked again, and answered once. */
+static bool is_asked_again(struct rsi_connection *connection, uint64_t number)
+{
+    for (uint32_t i = 0; i < connection->request_count; i++) {
+        if (connection->requests[i].number == number) {
+            connection->requests[i].is_asked = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The same for a close, which leaves the table before it is done. */
+static bool is_close_asked_again(struct rsi_connection *connection, uint64_t number)
+{
+    bool is_in_table = is_asked_again(connection, number);
+    struct rsi_publication_entry *entry;
+    struct rsi_publication_entry *next;
+    HASH_ITER(hh, connection->publications, entry, next)
+    {
+        if (entry->close_request == number) {
+            entry->close_is_asked = true;
+            return true;
+        }
+    }
+    return is_in_table;
+}
+
 void rsi_requests_take(struct rsi_connection *connection, const Ringside__Control__Control *message)
 {
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_OPEN_PUBLISHER) {
         uint64_t number = message->open_publisher->request;
-        if (has_number(connection, number) && !refuse_when_stopping(connection, number)) {
+        if (has_number(connection, number) && !is_asked_again(connection, number) &&
+            !refuse_when_stopping(connection, number)) {
             take_open_publisher(connection, message->open_publisher);
         }
     } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER) {
-        if (has_number(connection, message->close_publisher->request)) {
+        uint64_t number = message->close_publisher->request;
+        if (has_number(connection, number) && !is_close_asked_again(connection, number)) {
             take_close_publisher(connection, message->close_publisher);
         }
     } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE) {
         uint64_t number = message->subscribe->request;
-        if (has_number(connection, number) && !refuse_when_stopping(connection, number)) {
+        if (has_number(connection, number) && !is_asked_again(connection, number) &&
+            !refuse_when_stopping(connection, number)) {
             take_subscribe(connection, message->subscribe);
         }
     } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE) {
-        if (has_number(connection, message->unsubscribe->request)) {
+        uint64_t number = message->unsubscribe->request;
+        if (has_number(connection, number) && !is_asked_again(connection, number)) {
             take_unsubscribe(connection, message->unsubscribe);
         }
     } else {
@@ -448,9 +512,7 @@ static rsi_status_t send_answer(struct rsi_connection *connection,
 static void apply_request(struct rsi_connection *connection, struct rsi_request *request)
 {
     if (request->kind == RSI_REQUEST_OPEN_PUBLISHER) {
-        request->alias = request->publication->alias;
-        request->publication_id = request->publication->publication.id;
-        request->topic_id = request->publication->publication.topic;
+        set_opened(request, request->publication);
         request->publication->is_known = true;
     } else if (request->kind == RSI_REQUEST_SUBSCRIBE) {
         request->subscription_id = request->subscription->id;
@@ -490,7 +552,7 @@ static void apply_requests(struct rsi_connection *connection)
 static bool is_finished(struct rsi_connection *connection, const struct rsi_request *request)
 {
     if (request->state == RSI_REQUEST_ANSWERING) {
-        return send_answer(connection, request) != RSI_WOULD_BLOCK;
+        return !request->is_asked || send_answer(connection, request) != RSI_WOULD_BLOCK;
     }
     /* A close goes on in the list `closing`. */
     return request->state == RSI_REQUEST_APPLYING && request->kind == RSI_REQUEST_CLOSE_PUBLISHER;
@@ -528,8 +590,10 @@ static uint32_t answer_closing(struct rsi_connection *connection)
     uint32_t step_count = 0;
     for (struct rsi_publication_entry **at = &connection->closing; *at != NULL;) {
         struct rsi_publication_entry *entry = *at;
-        if (!entry->is_known || !rsi_publication_is_closed(control->plane, &entry->publication) ||
-            send_done(connection, entry->close_request) == RSI_WOULD_BLOCK) {
+        bool is_closed =
+            entry->is_known && rsi_publication_is_closed(control->plane, &entry->publication);
+        if (!is_closed || (entry->close_is_asked &&
+                           send_done(connection, entry->close_request) == RSI_WOULD_BLOCK)) {
             at = &entry->next_closing;
             continue;
         }
@@ -552,6 +616,19 @@ uint32_t rsi_requests_poll(struct rsi_connection *connection)
         step_count += answer_closing(connection);
     }
     return step_count;
+}
+
+void rsi_requests_suspend(struct rsi_connection *connection)
+{
+    for (uint32_t i = 0; i < connection->request_count; i++) {
+        connection->requests[i].is_asked = false;
+    }
+    struct rsi_publication_entry *entry;
+    struct rsi_publication_entry *next;
+    HASH_ITER(hh, connection->publications, entry, next)
+    {
+        entry->close_is_asked = false;
+    }
 }
 
 static void free_subscriptions(struct rsi_connection *connection)

@@ -97,6 +97,8 @@ const struct rsi_setting rsi_settings_table[] = {
      10 * MILLISECOND, 600 * SECOND, "5s", "2s", "Time in which a connection must prove who it is"},
     {"drain_timeout", RSI_SETTING_DURATION, false, AT(drain_timeout_ns), 0, 3600 * SECOND, "5s",
      "30s", "Time in which a stopping broker delivers what it has taken"},
+    {"session_grace", RSI_SETTING_DURATION, false, AT(session_grace_ns), 0, 3600 * SECOND, "10s",
+     "30s", "Time for which a client whose link was cut may come back to its session; 0: none"},
     {"counters_path", RSI_SETTING_TEXT, false, AT(counters_path), 0, RSI_SETTING_TEXT_BYTES - 1,
      "/run/ringside/broker-7400.counters", "/run/ringside/hub.counters",
      "File of live counters that any tool may map; empty: none"},

@@ -75,6 +75,7 @@ struct rsi_settings {
 
     uint64_t authenticate_timeout_ns;
     uint64_t drain_timeout_ns;
+    uint64_t session_grace_ns; /* 0: a session ends with its link */
 
     char counters_path[RSI_SETTING_TEXT_BYTES]; /* empty: shared with nobody */
     bool counters_path_is_default; /* then a file that cannot be made is a warning only */

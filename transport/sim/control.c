@@ -297,7 +297,7 @@ static const char *sim_listener_url(const struct rsi_listener *listener)
  */
 
 /* A new wire, one end for the caller and one in the backlog of the listener `name`. */
-static rsi_status_t wire_to_listener(struct sim_wire **wire, const char *name,
+static rsi_status_t wire_to_listener(struct sim_wire **wire, const char *name, uint32_t agent_hint,
                                      struct rsi_error *error)
 {
     rsi_status_t status = RSI_OK;
@@ -320,6 +320,7 @@ static rsi_status_t wire_to_listener(struct sim_wire **wire, const char *name,
         goto unlock;
     }
     made->reference_count++;
+    made->agent_hint = agent_hint;
     listener->backlog[listener->backlog_count++] = made;
     sim_tell_domain(
         &(struct sim_end){.domain = (struct sim_domain *)(void *)listener->listener.domain});
@@ -342,7 +343,7 @@ static rsi_status_t sim_link_dial(struct rsi_link **link, struct rsi_poller *pol
         return status;
     }
     struct sim_wire *wire = NULL;
-    status = wire_to_listener(&wire, url->path, error);
+    status = wire_to_listener(&wire, url->path, poller->domain->options.agent_hint, error);
     if (status != RSI_OK) {
         rsi_link_fini(&sim->link);
         rsi_link_free(sim);
@@ -378,16 +379,6 @@ static struct sim_wire *take_backlog(struct sim_listener *listener)
     return taken;
 }
 
-/* 0: none, or the dialling end has not greeted yet. */
-static uint32_t hint_of_dialler(struct sim_wire *wire)
-{
-    pthread_mutex_lock(&wire->lock);
-    const struct sim_end *dialler = &wire->ends[0];
-    uint32_t hint = dialler->has_greeting ? dialler->greeting.agent_hint : 0;
-    pthread_mutex_unlock(&wire->lock);
-    return hint;
-}
-
 static rsi_status_t sim_link_accept(struct rsi_link **link, struct rsi_listener *listener,
                                     const struct rsi_poller_choice *choice, struct rsi_error *error)
 {
@@ -396,7 +387,7 @@ static rsi_status_t sim_link_accept(struct rsi_link **link, struct rsi_listener 
     if (wire == NULL) {
         return RSI_WOULD_BLOCK;
     }
-    struct rsi_poller *poller = rsi_poller_choose(choice, hint_of_dialler(wire));
+    struct rsi_poller *poller = rsi_poller_choose(choice, wire->agent_hint);
     struct sim_link *sim;
     rsi_status_t status = check_link_count((struct sim_poller *)(void *)poller, error);
     if (status == RSI_OK) {

@@ -89,7 +89,8 @@ struct sim_wire {
     uint32_t reference_count; /* ends and a listener's backlog */
     uint64_t tick;
     uint64_t random;
-    uint64_t cut_tick; /* UINT64_MAX: never */
+    uint64_t cut_tick;   /* UINT64_MAX: never */
+    uint32_t agent_hint; /* of the dialler's greeting; constant */
     struct sim_end ends[2];
     struct sim_direction directions[2]; /* of what ends[i] sends */
 };
