@@ -628,6 +628,14 @@ static void test_stop_while_away(void **arg)
     struct state *state = *arg;
     start(state, RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
     cut(&state->subscriber);
+    /* A welcome says that the broker knows the old link for dead; then the client goes again. */
+    dial_home(state, &state->subscriber);
+    struct rsi_testing_claim claim = rsi_testing_client_truth(&state->subscriber);
+    rsi_testing_client_claim(&state->subscriber, &claim);
+    Ringside__Control__Control *answer = rsi_testing_client_receive(&state->subscriber);
+    assert_int_equal(answer->body_case, RINGSIDE__CONTROL__CONTROL__BODY_WELCOME);
+    rsi_control_free(answer);
+    rsi_testing_client_give_up(&state->subscriber);
     state->must_cut_off = chance(2) == 0;
     if (state->must_cut_off) {
         while (state->sent < 400) { /* more than its ring: some of it cannot have left the broker */
