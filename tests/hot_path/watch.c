@@ -253,33 +253,71 @@ static void note_lock(const void *at)
     }
 }
 
-/* Defines a function that counts and then does what libc's does. */
-#define COUNT_LOCK(name, parameters, arguments)                 \
-    int name parameters                                         \
-    {                                                           \
-        static int(*_Atomic real) parameters;                   \
-        int(*found) parameters = rsi_load_relaxed(&real);       \
-        if (found == NULL) {                                    \
-            found = (int(*) parameters)dlsym(RTLD_NEXT, #name); \
-            rsi_store_relaxed(&real, found);                    \
-        }                                                       \
-        note_lock(CALLER);                                      \
-        return found arguments;                                 \
+/* Counts, then does what libc's function of that name does. */
+static int lock_really(_Atomic(void *) *real, const char *name, void *lock, const void *at)
+{
+    void *found = rsi_load_relaxed(real);
+    if (found == NULL) {
+        found = dlsym(RTLD_NEXT, name);
+        rsi_store_relaxed(real, found);
     }
+    note_lock(at);
+    return ((int (*)(void *))(uintptr_t)found)(lock);
+}
 
-COUNT_LOCK(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
-COUNT_LOCK(pthread_mutex_trylock, (pthread_mutex_t * mutex), (mutex))
-COUNT_LOCK(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until),
-           (mutex, until))
-COUNT_LOCK(pthread_spin_lock, (pthread_spinlock_t * lock), (lock))
-COUNT_LOCK(pthread_rwlock_rdlock, (pthread_rwlock_t * lock), (lock))
-COUNT_LOCK(pthread_rwlock_wrlock, (pthread_rwlock_t * lock), (lock))
-COUNT_LOCK(pthread_cond_wait, (pthread_cond_t * condition, pthread_mutex_t *mutex),
-           (condition, mutex))
-COUNT_LOCK(pthread_cond_signal, (pthread_cond_t * condition), (condition))
-COUNT_LOCK(pthread_cond_broadcast, (pthread_cond_t * condition), (condition))
-COUNT_LOCK(sem_wait, (sem_t * semaphore), (semaphore))
-COUNT_LOCK(sem_post, (sem_t * semaphore), (semaphore))
+int pthread_mutex_lock(pthread_mutex_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_mutex_lock", (void *)(uintptr_t)lock, CALLER);
+}
+
+int pthread_mutex_trylock(pthread_mutex_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_mutex_trylock", (void *)(uintptr_t)lock, CALLER);
+}
+
+int pthread_spin_lock(pthread_spinlock_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_spin_lock", (void *)(uintptr_t)lock, CALLER);
+}
+
+int pthread_rwlock_rdlock(pthread_rwlock_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_rwlock_rdlock", (void *)(uintptr_t)lock, CALLER);
+}
+
+int pthread_rwlock_wrlock(pthread_rwlock_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_rwlock_wrlock", (void *)(uintptr_t)lock, CALLER);
+}
+
+int pthread_cond_signal(pthread_cond_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_cond_signal", (void *)(uintptr_t)lock, CALLER);
+}
+
+int pthread_cond_broadcast(pthread_cond_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "pthread_cond_broadcast", (void *)(uintptr_t)lock, CALLER);
+}
+
+int sem_wait(sem_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "sem_wait", (void *)(uintptr_t)lock, CALLER);
+}
+
+int sem_post(sem_t *lock)
+{
+    static _Atomic(void *) real;
+    return lock_really(&real, "sem_post", (void *)(uintptr_t)lock, CALLER);
+}
 
 /* ---- watching ----------------------------------------------------------------------------------
  */
