@@ -412,21 +412,34 @@ bool raw_hello(struct raw_peer *peer)
     return true;
 }
 
-void raw_make_proof(const struct raw_peer *peer, uint8_t proof[RSI_AUTH_PROOF_BYTES])
+static void make_proof(const struct raw_peer *peer, enum rsi_auth_side side, const void *secret,
+                       size_t secret_bytes, uint8_t proof[RSI_AUTH_PROOF_BYTES])
 {
     const struct rsi_auth_input input = {
-        .secret = peer->at->secret,
-        .secret_bytes = strlen(peer->at->secret),
+        .secret = secret,
+        .secret_bytes = secret_bytes,
         .client_nonce = peer->nonce,
         .client_nonce_bytes = sizeof(peer->nonce),
         .broker_nonce = peer->broker_nonce,
         .broker_nonce_bytes = sizeof(peer->broker_nonce),
         .client_name = peer->name,
     };
-    check(rsi_auth_proof(RSI_AUTH_CLIENT, &input, proof, NULL) == RSI_OK, "no proof");
+    check(rsi_auth_proof(side, &input, proof, NULL) == RSI_OK, "no proof");
 }
 
-bool raw_say_authenticate(struct raw_peer *peer, const uint8_t proof[RSI_AUTH_PROOF_BYTES])
+void raw_make_proof(const struct raw_peer *peer, uint8_t proof[RSI_AUTH_PROOF_BYTES])
+{
+    make_proof(peer, RSI_AUTH_CLIENT, peer->at->secret, strlen(peer->at->secret), proof);
+}
+
+void raw_make_session_proof(const struct raw_peer *peer, const uint8_t *secret,
+                            uint8_t proof[RSI_AUTH_PROOF_BYTES])
+{
+    make_proof(peer, RSI_AUTH_RESUME, secret, RSI_AUTH_NONCE_BYTES, proof);
+}
+
+static bool say_authenticate(struct raw_peer *peer, const uint8_t proof[RSI_AUTH_PROOF_BYTES],
+                             const struct raw_claim *claim)
 {
     Ringside__Control__Authenticate authenticate = RINGSIDE__CONTROL__AUTHENTICATE__INIT;
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
@@ -434,9 +447,29 @@ bool raw_say_authenticate(struct raw_peer *peer, const uint8_t proof[RSI_AUTH_PR
     authenticate.proof.len = RSI_AUTH_PROOF_BYTES;
     authenticate.publish_ring_bytes = RAW_RING_BYTES;
     authenticate.deliver_ring_bytes = RAW_RING_BYTES;
+    if (claim != NULL) {
+        authenticate.session = claim->session;
+        authenticate.session_proof.data = (uint8_t *)(uintptr_t)claim->proof;
+        authenticate.session_proof.len = sizeof(claim->proof);
+        authenticate.arrived_pos = claim->arrived_pos;
+        authenticate.consumed_pos = claim->consumed_pos;
+        authenticate.attempt = claim->attempt;
+    }
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE;
     message.authenticate = &authenticate;
     return raw_control(peer, &message);
+}
+
+bool raw_say_authenticate(struct raw_peer *peer, const uint8_t proof[RSI_AUTH_PROOF_BYTES])
+{
+    return say_authenticate(peer, proof, NULL);
+}
+
+bool raw_say_resume(struct raw_peer *peer, const struct raw_claim *claim)
+{
+    uint8_t proof[RSI_AUTH_PROOF_BYTES];
+    raw_make_proof(peer, proof);
+    return say_authenticate(peer, proof, claim);
 }
 
 void raw_authenticate(struct raw_peer *peer)

@@ -74,6 +74,15 @@ struct raw_peer {
     uint64_t staged_pos; /* end of what this peer published */
 };
 
+/* What a peer says of a session that it wants to go on with. */
+struct raw_claim {
+    uint64_t session;
+    uint8_t proof[RSI_AUTH_PROOF_BYTES];
+    uint64_t arrived_pos;
+    uint64_t consumed_pos;
+    uint32_t attempt;
+};
+
 /* What is written over a frame's header. */
 struct raw_change {
     size_t offset;
@@ -114,6 +123,11 @@ void raw_make_greeting(const struct raw_peer *peer, struct rsi_greeting *greetin
 bool raw_say_hello(struct raw_peer *peer);
 bool raw_say_authenticate(struct raw_peer *peer, const uint8_t proof[RSI_AUTH_PROOF_BYTES]);
 void raw_make_proof(const struct raw_peer *peer, uint8_t proof[RSI_AUTH_PROOF_BYTES]);
+/* Authenticate that asks for a session, with the right proof of the token. */
+bool raw_say_resume(struct raw_peer *peer, const struct raw_claim *claim);
+/* The proof of a session's secret, over this peer's nonces. */
+void raw_make_session_proof(const struct raw_peer *peer, const uint8_t *secret,
+                            uint8_t proof[RSI_AUTH_PROOF_BYTES]);
 bool raw_subscribe(struct raw_peer *peer, uint64_t id, const char *subject,
                    Ringside__Control__Policy policy);
 bool raw_open_publisher(struct raw_peer *peer, uint32_t alias, const char *subject);
