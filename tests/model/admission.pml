@@ -1,23 +1,23 @@
 /*
- * Admission, the log's window, and policy block, with two data agents that sleep.
+ * Admission, the log's window, and subscribers that lag, with two data agents that sleep.
  *
- *     admit            rsi_agent_admit, rsi_agent_lowest_needed_pos, rsi_message_log_reserve
- *     catch_up, walk   rsi_agent_catch_up, move_cursor, act_on_lag, set_blocking, walk_log, begin_lag
+ *     admit            rsi_agent_admit, rsi_agent_admit_limit_pos, rsi_message_log_reserve
+ *     catch_up, walk   rsi_agent_catch_up, move_cursor, act_on_lag, rsi_agent_walk, rsi_agent_begin_lag
  *     publish_needed   rsi_agent_publish_needed
  *     sleep            sleep_until_work, request_room, has_unwatched_work
  *
- * Agent 0 is home of a publisher and owns the log; each agent serves one subscriber, policy block.
- * The subscribers read when they like.
+ * Agent 0 is home of a publisher and owns the log; each agent serves one subscriber, policy drop.
+ * The subscribers read when they like. Policy block is in block.pml.
  *
  * What must hold: no position is overwritten that an agent will still read; in the end everything was
- * admitted and delivered, blocked_count is 0 and all sleep (no deadlock, no lost wake-up, no agent
- * that runs in circles).
+ * admitted, and delivered or counted as dropped, and all sleep (no deadlock, no lost wake-up, no agent
+ * that runs in circles); who does not lag further than half the window loses nothing.
  *
  * Memory: in program order, but NO_FENCE_NEEDED lets the load of wants_room pass the store before it.
  * A wait stands for the waker and the links' wake-ups: waker.pml and sleep.pml show that they are right.
  *
- * Must be refuted: NO_NEEDED, NEEDED_IGNORES_LAG, NO_FENCE_NEEDED, NO_WAKE_ON_UNBLOCK,
- * NO_LOOK_AT_ROOM, FORGET_BLOCK, NO_REQUEST_ROOM; LOOK_AT_STALLED_ONLY (by its endless loop).
+ * Must be refuted: NO_NEEDED, NEEDED_IGNORES_LAG, NO_FENCE_NEEDED, NO_LOOK_AT_ROOM, NO_REQUEST_ROOM,
+ * DROP_ALWAYS; LOOK_AT_STALLED_ONLY (by its endless loop).
  */
 #define WINDOW   3 /* frames that the log holds; half of it is passed at two */
 #ifndef MESSAGES
@@ -31,11 +31,12 @@
 byte log_frame[WINDOW]; /* the position of the frame there */
 byte end_pos;
 byte needed_pos[2];
-byte blocked_count;
 bit wants_room; /* of agent 0 */
 bit event[2];   /* an agent's waker and its pollers' descriptors */
 byte staged_pos[2];   /* frames in the rings to the subscribers */
 byte consumed_pos[2];
+byte dropped_count[2];
+bit was_far[2]; /* known to the model only */
 byte room_wanted[2];  /* request_wake: consumed at least */
 
 #define HAS_ROOM (staged_pos[me] - consumed_pos[me] < RING)
@@ -62,39 +63,35 @@ inline admit()
 {
     has_stalled_input = 0;
     wants_room = 0;
-    if
-    :: blocked_count > 0 -> has_stalled_input = append_pos < MESSAGES
-    :: else ->
-        /* The other agent's word; the own one is as this agent left it. */
-        admit_needed_pos = needed_pos[1];
-        atomic {
-            if
-            :: needed_pos[0] < admit_needed_pos -> admit_needed_pos = needed_pos[0]
-            :: else
-            fi;
-            do
-#ifdef NO_NEEDED
-            :: append_pos < MESSAGES ->
-#else
-            :: append_pos < MESSAGES && append_pos < admit_needed_pos + WINDOW ->
-#endif
-                log_frame[append_pos % WINDOW] = append_pos;
-                append_pos++;
-                is_busy = 1
-            :: append_pos == MESSAGES || is_busy -> break /* a pass takes a share */
-            :: append_pos < MESSAGES && append_pos == admit_needed_pos + WINDOW ->
-                has_stalled_input = 1;
-                break
-            od
-        }
+    /* The other agent's word; the own one is as this agent left it. */
+    admit_needed_pos = needed_pos[1];
+    atomic {
         if
-        :: append_pos != end_pos -> atomic { end_pos = append_pos; event[1] = 1 }
+        :: needed_pos[0] < admit_needed_pos -> admit_needed_pos = needed_pos[0]
         :: else
         fi;
-        if
-        :: has_stalled_input -> wants_room = 1
-        :: else
-        fi
+        do
+#ifdef NO_NEEDED
+        :: append_pos < MESSAGES ->
+#else
+        :: append_pos < MESSAGES && append_pos < admit_needed_pos + WINDOW ->
+#endif
+            log_frame[append_pos % WINDOW] = append_pos;
+            append_pos++;
+            is_busy = 1
+        :: append_pos == MESSAGES || is_busy -> break /* a pass takes a share */
+        :: append_pos < MESSAGES && append_pos == admit_needed_pos + WINDOW ->
+            has_stalled_input = 1;
+            break
+        od
+    }
+    if
+    :: append_pos != end_pos -> atomic { end_pos = append_pos; event[1] = 1 }
+    :: else
+    fi;
+    if
+    :: has_stalled_input -> wants_room = 1
+    :: else
     fi
 }
 
@@ -106,25 +103,13 @@ inline put_frame(position)
     position++
 }
 
-inline set_blocking(value)
+inline drop_frame(position)
 {
-    if
-    :: value && !is_blocking ->
-        is_blocking = 1;
-        blocked_count++
-    :: !value && is_blocking ->
-        is_blocking = 0;
-        atomic {
-            blocked_count--;
-#ifndef NO_WAKE_ON_UNBLOCK
-            if
-            :: blocked_count == 0 -> event[1 - me] = 1
-            :: else
-            fi
-#endif
-        }
-    :: else
-    fi
+    assert(log_frame[(position) % WINDOW] == position); /* its publication and number are read */
+    assert(was_far[me]);
+    dropped_count[me]++;
+    is_busy = 1;
+    position++
 }
 
 inline catch_up()
@@ -133,22 +118,26 @@ inline catch_up()
     :: is_lagging ->
         atomic {
             do
-            :: cursor_pos < common_pos && HAS_ROOM ->
-                put_frame(cursor_pos)
+            :: cursor_pos < common_pos && is_dropping -> drop_frame(cursor_pos)
+            :: cursor_pos < common_pos && !is_dropping && HAS_ROOM -> put_frame(cursor_pos)
             :: else -> break
             od
         }
-        set_blocking(IS_TOO_FAR(cursor_pos));
-        if
-        :: cursor_pos == common_pos ->
-#ifdef FORGET_BLOCK
-            is_blocking = 0;
+        atomic {
+            was_far[me] = was_far[me] || IS_TOO_FAR(cursor_pos);
+#ifdef DROP_ALWAYS
+            is_dropping = 1;
+#else
+            is_dropping = is_dropping || IS_TOO_FAR(cursor_pos);
 #endif
-            set_blocking(0);
-            is_lagging = 0;
-            cursor_pos = 0
-        :: else
-        fi
+            if
+            :: cursor_pos == common_pos ->
+                is_lagging = 0;
+                is_dropping = 0;
+                cursor_pos = 0
+            :: else
+            fi
+        }
     :: else
     fi
 }
@@ -210,9 +199,9 @@ inline publish_needed()
 #if defined(NO_LOOK_AT_ROOM)
 #define CAN_ADMIT false
 #elif defined(LOOK_AT_STALLED_ONLY)
-#define CAN_ADMIT (has_stalled_input && blocked_count == 0)
+#define CAN_ADMIT has_stalled_input
 #else
-#define CAN_ADMIT (has_stalled_input && blocked_count == 0 && (!wants_room || LOWEST_NEEDED_MOVED))
+#define CAN_ADMIT (has_stalled_input && LOWEST_NEEDED_MOVED)
 #endif
 
 inline sleep_until_work()
@@ -251,7 +240,7 @@ proctype agent(byte me)
     byte lowest_pos;
     bit has_stalled_input;
     bit is_lagging;
-    bit is_blocking;
+    bit is_dropping;
     bit is_busy;
     bit early;
     do
@@ -276,9 +265,8 @@ active proctype monitor()
 {
     timeout;
     assert(end_pos == MESSAGES);
-    assert(staged_pos[0] == MESSAGES && consumed_pos[0] == MESSAGES);
-    assert(staged_pos[1] == MESSAGES && consumed_pos[1] == MESSAGES);
-    assert(blocked_count == 0);
+    assert(consumed_pos[0] == staged_pos[0] && staged_pos[0] + dropped_count[0] == MESSAGES);
+    assert(consumed_pos[1] == staged_pos[1] && staged_pos[1] + dropped_count[1] == MESSAGES);
 end:
     false
 }
