@@ -646,6 +646,13 @@ static void test_stop_while_away(void **arg)
             (rsi_link_request_wake(state->publisher.link, UINT64_MAX, UINT64_MAX,
                                    state->publisher.link->placed_pos),
              state->publisher.link->peer_consumed_pos == state->publisher.link->placed_pos));
+        /* A second answer says that every agent has ended the pass in which it gave the first, and
+         * so has walked what was admitted before. */
+        for (uint32_t alias = 2; alias <= 3; alias++) {
+            rsi_testing_client_expect_opened(
+                &state->publisher,
+                rsi_testing_client_open_publisher(&state->publisher, alias, "md.y"));
+        }
     }
     rsi_testing_broker_stop(&state->broker);
     rsi_testing_client_expect_bye(&state->publisher, RINGSIDE__CONTROL__REASON__REASON_STOPPING);

@@ -29,9 +29,12 @@ static const char *const phase_names[PHASE_COUNT] = {"connecting", "subscribing"
                                                      "receiving"};
 
 /* Tables by slot are touched page by page, as slots come round: small ones are touched soon. */
-static const char *const small_broker[] = {
-    "--log-bytes=1MiB",         "--message-bytes-max=64KiB", "--publication-count-max=64",
-    "--publisher-count-max=64", "--topic-count-max=64",      NULL};
+static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB",
+                                           "--publication-count-max=64", "--publisher-count-max=64",
+                                           "--topic-count-max=64",
+                                           /* Over tcp a dead process looks like a cut wire, and its
+                                              publishers keep their places so long. */
+                                           "--session-grace=200ms", NULL};
 
 /* A burst, then a rest: the machine is to have time for the victims too. */
 static struct stream_writing steady_writing = {.prefix = "fault.steady",
