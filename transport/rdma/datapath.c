@@ -327,13 +327,15 @@ static RSI_COLD void report_failure(struct rsi_rdma_link *link, enum ibv_wc_stat
         rsi_link_fail(base, RSI_E_LINK_LOST, "%s has no receive for us and does not get one",
                       base->peer_text);
         break;
+    /* What we write lies inside of what we were given, so the peer took it back: a process that
+     * ends loses its memory before its queue pairs. */
     case IBV_WC_REM_ACCESS_ERR:
-        rsi_link_fail(base, RSI_E_PROTOCOL,
-                      "the peer refused the write: it lies outside of what it lets us write");
+        rsi_link_fail(base, RSI_E_LINK_LOST,
+                      "the peer refused the write: it ended, or took back what it let us write");
         break;
     case IBV_WC_REM_INV_REQ_ERR:
     case IBV_WC_REM_OP_ERR:
-        rsi_link_fail(base, RSI_E_PROTOCOL, "the peer's device refused a request (%s)",
+        rsi_link_fail(base, RSI_E_LINK_LOST, "the peer's device refused a request (%s)",
                       ibv_wc_status_str(status));
         break;
     case IBV_WC_LOC_LEN_ERR:

@@ -305,7 +305,7 @@ static void write_by_hand(struct rsi_link *link, uint64_t remote_address, uint32
 static void expect_refused(struct pair *pair, const uint8_t *untouched)
 {
     PAIR_WAIT(pair, rsi_link_state(pair->client.link) == RSI_LINK_LOST);
-    assert_int_equal(pair->client.link->error.status, RSI_E_PROTOCOL);
+    assert_int_equal(pair->client.link->error.status, RSI_E_LINK_LOST);
     assert_non_null(strstr(pair->client.link->error.text, "refused the write"));
     for (int i = 0; i < 64; i++) {
         assert_int_equal(untouched[i], 0);
