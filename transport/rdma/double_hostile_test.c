@@ -251,6 +251,7 @@ static void invalidate_the_own_key(struct siege *siege)
 {
     struct rsi_record_header header = {.kind = RSI_RECORD_CONTROL, .bytes = 8};
     header.position = attacker_of(siege)->data.credit.taken_count;
+    attacker_of(siege)->data.credit.sent_count++;
     memcpy(attacker_of(siege)->base.out.base, &header, sizeof(header));
     post(siege, IBV_WR_SEND_WITH_INV, sizeof(header) + 8, 0, way_of(siege)->remote_key, 0);
     post(siege, IBV_WR_RDMA_WRITE, 64, way_of(siege)->remote_address, way_of(siege)->remote_key, 0);

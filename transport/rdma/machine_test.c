@@ -168,6 +168,25 @@ static void test_cut_wire_is_noticed(void **state)
     pair_close(&pair);
 }
 
+static void test_cut_of_an_idle_link_is_noticed(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair, RING_BYTES);
+    pair_send_and_take(&pair, pair.client.link, pair.server.link, 10, pair_small_size);
+    uint64_t quiet_ns = rsi_clock_now_ns() + 1000 * RSI_RDMA_WORDS_NS;
+    PAIR_WAIT(&pair, rsi_clock_now_ns() > quiet_ns);
+    uint64_t begin_ns = rsi_clock_now_ns();
+    assert_int_equal(set_wire("loss 100%"), 0);
+    pair_wait_state(&pair, RSI_LINK_LOST);
+    print_message("cut of an idle link: noticed by both after %" PRIu64 " ms\n",
+                  (rsi_clock_now_ns() - begin_ns) / 1000000);
+    assert_non_null(strstr(pair.server.link->error.text, "does not answer"));
+    assert_false(pair.server.link->peer_has_ended);
+    assert_false(pair.client.link->peer_has_ended);
+    pair_close(&pair);
+}
+
 #define VICTIM_MESSAGES 10
 
 /* Connects to the URL that comes through `urls`, sends, and goes on until it is killed. */
@@ -202,35 +221,70 @@ static void be_the_victim(int urls)
     }
 }
 
-static void test_peer_process_dies(void **state)
+struct victim {
+    struct pair pair; /* the server's end, ATTACHED; the client is the victim's process */
+    pid_t process;
+    int urls[2];
+};
+
+/* Until the victim's messages are there. */
+static void victim_create(struct victim *victim)
+{
+    assert_int_equal(pipe(victim->urls), 0);
+    victim->process = fork(); /* nothing of verbs was used in this process yet */
+    assert_true(victim->process >= 0);
+    if (victim->process == 0) {
+        be_the_victim(victim->urls[0]);
+    }
+    struct pair *pair = &victim->pair;
+    pair_listen(pair);
+    const char *url = rdma->listener_url(pair->listener);
+    assert_int_equal(write(victim->urls[1], url, strlen(url)), strlen(url));
+    PAIR_WAIT(pair,
+              pair->server.link != NULL && rsi_link_state(pair->server.link) == RSI_LINK_OPEN);
+    struct rsi_link_rings rings = {.in_bytes = RSI_RING_BYTES_MIN};
+    assert_int_equal(rdma->link_attach(pair->server.link, &rings, NULL), RSI_OK);
+    uint64_t bytes = VICTIM_MESSAGES * rsi_frame_bytes(0, 64);
+    PAIR_WAIT(pair, pair->server.link->arrived_pos == bytes);
+}
+
+static void victim_kill(struct victim *victim)
+{
+    assert_int_equal(kill(victim->process, SIGKILL), 0);
+    assert_int_equal(waitpid(victim->process, NULL, 0), victim->process);
+    close(victim->urls[0]);
+    close(victim->urls[1]);
+}
+
+/* A stopped process is not dead, however long it is stopped: its device answers for it. A killed
+ * one is, and has ended. One victim for both, because only the first of a process can be forked. */
+static void test_peer_process_stops_and_dies(void **state)
 {
     (void)state;
-    int urls[2];
-    assert_int_equal(pipe(urls), 0);
-    pid_t victim = fork(); /* nothing of verbs was used in this process yet */
-    assert_true(victim >= 0);
-    if (victim == 0) {
-        be_the_victim(urls[0]);
+    static struct victim victim;
+    victim_create(&victim);
+    struct rsi_link *link = victim.pair.server.link;
+    const char *seconds = getenv("RINGSIDE_TEST_STOP_SECONDS");
+    uint64_t stop_ns = (seconds != NULL ? strtoull(seconds, NULL, 10) : 10) * UINT64_C(1000000000);
+    assert_int_equal(kill(victim.process, SIGSTOP), 0);
+    uint64_t sends = stat_of(&link->stats.sends);
+    uint64_t end_ns = rsi_clock_now_ns() + stop_ns;
+    while (rsi_clock_now_ns() < end_ns) {
+        pair_drive(&victim.pair);
+        assert_int_equal(rsi_link_state(link), RSI_LINK_ATTACHED);
     }
-    struct pair pair;
-    pair_listen(&pair);
-    const char *url = rdma->listener_url(pair.listener);
-    assert_int_equal(write(urls[1], url, strlen(url)), strlen(url));
-    PAIR_WAIT(&pair, pair.server.link != NULL && rsi_link_state(pair.server.link) == RSI_LINK_OPEN);
-    struct rsi_link_rings rings = {.in_bytes = RSI_RING_BYTES_MIN};
-    assert_int_equal(rdma->link_attach(pair.server.link, &rings, NULL), RSI_OK);
-    uint64_t bytes = VICTIM_MESSAGES * rsi_frame_bytes(0, 64);
-    PAIR_WAIT(&pair, pair.server.link->arrived_pos == bytes);
-    assert_int_equal(kill(victim, SIGKILL), 0);
-    assert_int_equal(waitpid(victim, NULL, 0), victim);
-    PAIR_WAIT(&pair, rsi_link_state(pair.server.link) == RSI_LINK_LOST);
-    print_message("peer killed: %s\n", pair.server.link->error.text);
-    assert_int_equal(pair.server.link->error.status, RSI_E_LINK_LOST);
+    print_message("stopped for %" PRIu64 " s: %" PRIu64 " probes were answered\n",
+                  stop_ns / 1000000000, stat_of(&link->stats.sends) - sends);
+    assert_true(stat_of(&link->stats.sends) > sends);
+    assert_int_equal(kill(victim.process, SIGCONT), 0);
+    victim_kill(&victim);
+    PAIR_WAIT(&victim.pair, rsi_link_state(link) == RSI_LINK_LOST);
+    print_message("peer killed: %s\n", link->error.text);
+    assert_int_equal(link->error.status, RSI_E_LINK_LOST);
+    assert_true(link->peer_has_ended);
     uint64_t taken = 0;
-    assert_int_equal(pair_take(pair.server.link, &taken), VICTIM_MESSAGES);
-    close(urls[0]);
-    close(urls[1]);
-    pair_close(&pair);
+    assert_int_equal(pair_take(link, &taken), VICTIM_MESSAGES);
+    pair_close(&victim.pair);
 }
 
 /* ---- latency -------------------------------------------------------------------------------- */
@@ -340,9 +394,10 @@ static int run_as_root(void)
 static int run_on_a_bad_wire(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_peer_process_dies),
+        cmocka_unit_test(test_peer_process_stops_and_dies),
         cmocka_unit_test_teardown(test_lossy_wire_delivers_intact, mend_wire),
         cmocka_unit_test_teardown(test_cut_wire_is_noticed, mend_wire),
+        cmocka_unit_test_teardown(test_cut_of_an_idle_link_is_noticed, mend_wire),
     };
     return cmocka_run_group_tests_name("rdma on a bad wire", tests, NULL, NULL);
 }

@@ -147,9 +147,21 @@ static enum ibv_wc_status check_at_peer(struct double_qp *qp, struct double_work
     return IBV_WC_SUCCESS;
 }
 
+/* Whether a key is being invalidated: what comes behind is looked at after that. */
+static bool is_invalidating(const struct double_qp *qp)
+{
+    for (uint64_t i = qp->heard; i < qp->launched; i++) {
+        if (work_at(qp, i)->opcode == IBV_WR_SEND_WITH_INV) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool step_launch(struct double_qp *qp)
 {
-    if (qp->launched == qp->posted || qp->launched - qp->acked >= DOUBLE_MESSAGE_WINDOW) {
+    if (qp->launched == qp->posted || qp->launched - qp->acked >= DOUBLE_MESSAGE_WINDOW ||
+        is_invalidating(qp)) {
         return false;
     }
     struct double_work *work = work_at(qp, qp->launched);
@@ -287,8 +299,8 @@ static bool step_hear(struct double_qp *qp)
     if (!is_placed || (!is_answered(qp) && work->opcode != IBV_WR_BIND_MW)) {
         return false;
     }
-    bool is_invalidating = work->opcode == IBV_WR_SEND_WITH_INV;
-    if (work->answer == IBV_WC_SUCCESS && is_invalidating &&
+    bool invalidates = work->opcode == IBV_WR_SEND_WITH_INV;
+    if (work->answer == IBV_WC_SUCCESS && invalidates &&
         !double_invalidate(qp->peer, work->immediate)) {
         work->answer = IBV_WC_REM_ACCESS_ERR;
     }
@@ -300,7 +312,7 @@ static bool step_hear(struct double_qp *qp)
         return true;
     }
     if (takes_receive(work)) {
-        complete_receive(qp->peer, work, IBV_WC_SUCCESS, is_invalidating);
+        complete_receive(qp->peer, work, IBV_WC_SUCCESS, invalidates);
     }
     qp->heard++;
     return true;
