@@ -94,13 +94,15 @@ static void choose_settings(void)
     set("message_bytes_max", "16KiB");
     set("publish_ring_bytes_max", "128KiB");
     set("deliver_ring_bytes_max", "128KiB");
-    set("publication_count_max", "64");
+    set("publication_count_max", "1024");
+    set("publisher_count_max", "100");
     set("topic_count_max", "16");
     set("client_count_max", "64");
     set("lock_memory", "no");
     set("log_level", "error");
     set("wait", world_one_in(3) ? "adaptive" : "blocking");
     set("spin", "2us");
+    set("block_timeout", world_one_in(2) ? "5s" : "300ms");
 }
 
 static void broker_main(void *arg)
@@ -121,7 +123,6 @@ static void broker_main(void *arg)
 
 static void start_broker(void)
 {
-    oracle_broker_started();
     points_set_walk_seed(1 + world_random(1u << 30));
     memset(&broker, 0, sizeof(broker));
     broker.process = world_start_process("broker", broker_main, NULL);
@@ -167,11 +168,12 @@ static void stop_broker(void)
 static void restart_broker(bool is_killed)
 {
     if (is_killed) {
-        oracle_excuse_all(ORACLE_BROKER);
+        oracle_broker_killed();
         simulation.broker_is_ending = true;
         simulation.broker_faults++;
         world_kill_process(broker.process, world_random(500));
         wait_for_end(broker.process);
+        oracle_broker_killed(); /* with what happened until it died */
     } else {
         stop_broker();
     }
@@ -248,7 +250,7 @@ static void make_fault(void)
         break;
     case FAULT_LINK_CUT: {
         actor_note_fault(slot);
-        oracle_excuse_process(process, ORACLE_CUT);
+        oracle_excuse_cut(process);
         uint32_t cut_count = rsi_sim_cut_process(process, world_random(200));
         actor_note_fault(slot); /* who began to connect meanwhile, too */
         if (cut_count == 0) {

@@ -10,6 +10,9 @@
  * each once; what is stepped over must have been announced by a gap of exactly that size; and
  * before the first message only those may be missing that were published before the subscription
  * was acknowledged.
+ * - A session that loses its link goes on as if nothing had been, if it is one that resumes. When
+ * its broker died it goes to the next one, and there begins anew: what it publishes keeps its
+ * numbers, the broker counts from another base.
  * - A session may end only for a reason that the oracle was told of: a fault that was made, a
  * broker that stopped, a policy that says so. Then it is owed nothing more.
  */
@@ -20,6 +23,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct rsi_link;
 
 /* What may happen to a session because of what was done to it or to the broker. */
 enum oracle_excuse {
@@ -33,6 +38,9 @@ struct oracle_totals {
     uint64_t gap_messages;
     uint64_t sessions;
     uint64_t sessions_ended; /* by somebody else than the application */
+    uint64_t suspensions;
+    uint64_t resumptions;
+    uint64_t renewals;
     uint64_t quiet_checks;
     uint64_t counts_compared; /* sessions whose gaps and the broker's count of them are the same */
 };
@@ -44,18 +52,20 @@ struct oracle_subscription;
 /* ---- sessions ---------------------------------------------------------------------------------
  */
 
-uint32_t oracle_broker_number(void);
 /* `client` was connected by the running process; policy_mask: bits of the policies that it may ask
  * for. */
 struct oracle_session *oracle_session_opened(const ringside_client_t *client, const char *name,
                                              uint32_t policy_mask);
 void oracle_excuse(struct oracle_session *session, uint32_t excuses);
-/* The process or the broker is the cause: for all sessions it concerns. */
-void oracle_excuse_process(uint32_t process, uint32_t excuses);
+/* The links of a process are cut: what does not resume may end. */
+void oracle_excuse_cut(uint32_t process);
+/* The broker is the cause: for all sessions. */
 void oracle_excuse_all(uint32_t excuses);
 void oracle_process_killed(uint32_t process);
-/* The broker is another one from here on. */
-void oracle_broker_started(void);
+/* Another broker is made; it calls itself by this number. */
+void oracle_hear_of_broker(uint64_t incarnation);
+/* The broker was killed: what it had taken is owed to nobody. */
+void oracle_broker_killed(void);
 /* The broker stopped in order and says that all it took was delivered. */
 void oracle_broker_delivered_all(void);
 void oracle_event(struct oracle_session *session, const ringside_event_t *event);
@@ -70,6 +80,8 @@ void oracle_session_settled(struct oracle_session *session);
 /* The application sleeps in ringside_poll and takes whatever comes. */
 void oracle_session_listens(struct oracle_session *session, bool is_listening);
 
+/* The client goes over to another broker; `link` is its new one, with what is published again. */
+void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_link *link);
 /* What the broker counted for a session when it was done with it. */
 void oracle_hear_of_counts(uint64_t session, uint64_t delivered, uint64_t dropped);
 

@@ -7,6 +7,9 @@
 #include "tests/simulation/points.h"
 
 #include "broker/agent_internal.h"
+#include "broker/blocking.h"
+#include "broker/endpoints.h"
+#include "clients/c/client.h"
 #include "tests/simulation/oracle.h"
 #include "tests/simulation/world.h"
 #include "transport/frame.h"
@@ -24,6 +27,13 @@ const struct mutant_info mutants[MUTANT_COUNT] = {
     [MUTANT_EARLY_RETIRE] = {"early-retire", "a closed publication is retired while logs hold it"},
     [MUTANT_OVERWRITTEN_LOG] = {"overwritten-log",
                                 "a log's writer does not wait for cursors that lag"},
+    [MUTANT_HOLDS_EVERYBODY] = {"holds-everybody",
+                                "a blocked subscriber also holds back who it does not need"},
+    [MUTANT_KEEPS_WAITING] = {"keeps-waiting", "a subscriber that has room again goes on blocking"},
+    [MUTANT_LEAKING_SPILL] = {"leaking-spill", "one in 32 frames does not get into a spill"},
+    [MUTANT_CARRIES_NO_ARRIVALS] = {"carries-no-arrivals",
+                                    "a resume loses what had arrived and was not read"},
+    [MUTANT_CARRIES_NO_STAGED] = {"carries-no-staged", "a resume loses what was not sent yet"},
     [MUTANT_EARLY_DRAINED] = {"early-drained", "a stopping broker does not wait for deliveries"},
 };
 
@@ -145,6 +155,46 @@ WRAP(void, rsi_session_fini, struct rsi_session *session)
     __real_rsi_session_fini(session);
 }
 
+/* ---- sessions that outlive their link ---------------------------------------------------------
+ */
+
+static rsi_client_carry_t *real_carry;
+
+static void carry_and_tell(struct ringside_client *client, struct rsi_link *to,
+                           const struct rsi_link *from)
+{
+    real_carry(client, to, from);
+    oracle_hear_of_renewal(client, to);
+}
+
+/* Only renew.c calls it from outside: the broker is another one. */
+WRAP(void, rsi_client_go_over, struct ringside_client *client, rsi_client_carry_t *carry)
+{
+    world_point();
+    real_carry = carry;
+    __real_rsi_client_go_over(client, carry_and_tell);
+}
+
+WRAP(void, rsi_link_carry, struct rsi_link *to, const struct rsi_link *from)
+{
+    world_point();
+    __real_rsi_link_carry(to, from);
+    if (active == MUTANT_CARRIES_NO_ARRIVALS) {
+        to->consumed_pos = to->arrived_pos;
+    }
+    if (active == MUTANT_CARRIES_NO_STAGED) {
+        to->staged_pos = to->placed_pos;
+    }
+}
+
+WRAP(rsi_status_t, rsi_endpoints_init, struct rsi_endpoints *endpoints,
+     const struct rsi_settings *settings, struct rsi_data_plane *plane,
+     struct rsi_waker *control_waker, uint64_t incarnation, struct rsi_error *error)
+{
+    oracle_hear_of_broker(incarnation);
+    return __real_rsi_endpoints_init(endpoints, settings, plane, control_waker, incarnation, error);
+}
+
 /* ---- data agents ------------------------------------------------------------------------------
  */
 
@@ -215,6 +265,28 @@ WRAP(uint64_t, rsi_agent_catch_up, struct rsi_agent *agent)
         rsi_agent_forget_gaps(agent, agent->sessions[i]);
     }
     return __real_rsi_agent_catch_up(agent);
+}
+
+WRAP(bool, rsi_blocking_admits, struct rsi_agent *agent, struct rsi_session *publisher,
+     const struct rsi_publication *publication)
+{
+    return __real_rsi_blocking_admits(agent, publisher, publication) &&
+           active != MUTANT_HOLDS_EVERYBODY;
+}
+
+WRAP(void, rsi_blocking_relieve, struct rsi_agent *agent, struct rsi_session *session)
+{
+    if (active != MUTANT_KEEPS_WAITING) {
+        __real_rsi_blocking_relieve(agent, session);
+    }
+}
+
+WRAP(void, rsi_spill_append, struct rsi_spill *spill, const struct rsi_frame_header *source,
+     uint64_t frame_bytes)
+{
+    if (!acts(MUTANT_LEAKING_SPILL, 32)) {
+        __real_rsi_spill_append(spill, source, frame_bytes);
+    }
 }
 
 WRAP(uint64_t, rsi_agent_walk, struct rsi_agent *agent)

@@ -31,6 +31,7 @@ struct simulation {
     uint32_t actor_count;
     uint32_t policy_mask; /* that clients may choose from */
     bool has_broker_faults;
+    bool is_grace_short; /* a session without a link may be given up before it has another */
     /* State. */
     bool is_settling;       /* no more faults: everybody comes to an end */
     bool broker_is_ending;  /* its sessions may end */
