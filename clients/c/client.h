@@ -348,6 +348,15 @@ RSI_MUST_CHECK rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_
 void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
                     const struct rsi_error *error);
 
+/* ---- poll.c ------------------------------------------------------------------------------------
+ */
+
+/* The descriptor is not readable for the application's sake any more: whoever sleeps on it now
+ * would be woken for nothing. */
+void rsi_client_take_back_fd(struct ringside_client *client);
+/* Makes it readable: the application is to poll. */
+void rsi_client_nudge(struct ringside_client *client);
+
 /* ---- requests.c ---------------------------------------------------------------------------------
  */
 

@@ -53,7 +53,7 @@ static struct rsi_client_wish poll_wish(const struct ringside_client *client)
 /* ---- the descriptor ----------------------------------------------------------------------------
  */
 
-static void nudge(struct ringside_client *client)
+void rsi_client_nudge(struct ringside_client *client)
 {
     uint64_t one = 1;
     client->is_nudged = write(client->nudge_fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
@@ -77,7 +77,7 @@ static bool set_timer(struct ringside_client *client, uint64_t now_ns)
     return client->is_timer_set || due_ns == UINT64_MAX;
 }
 
-static void disarm(struct ringside_client *client)
+void rsi_client_take_back_fd(struct ringside_client *client)
 {
     if (client->is_armed) {
         client->is_armed = false;
@@ -86,6 +86,10 @@ static void disarm(struct ringside_client *client)
     if (client->is_nudged) {
         uint64_t count;
         client->is_nudged = read(client->nudge_fd, &count, sizeof(count)) < 0;
+    }
+    if (client->is_timer_set) {
+        const struct itimerspec never = {0};
+        client->is_timer_set = timerfd_settime(client->timer_fd, 0, &never, NULL) != 0;
     }
 }
 
@@ -111,7 +115,8 @@ int ringside_fd(ringside_client_t *client)
     }
     client->is_fd_exposed = true;
     if (!client->is_armed && !client->is_nudged) {
-        nudge(client); /* not armed yet: the first wait ends at once, and the poll after it arms */
+        rsi_client_nudge(
+            client); /* not armed yet: the first wait ends at once, and the poll after it arms */
     }
     return client->epoll_fd;
 }
@@ -133,7 +138,7 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
         }
         if (take_room(client)) {
             if (client->is_fd_exposed) {
-                nudge(client); /* handled nothing, but is not armed either */
+                rsi_client_nudge(client); /* handled nothing, but is not armed either */
             }
             return 0;
         }
@@ -145,7 +150,7 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
                 return 0;
             }
             if (++arm_rounds == ARM_ROUNDS_MAX) {
-                nudge(client);
+                rsi_client_nudge(client);
                 return 0;
             }
             continue;
@@ -171,7 +176,7 @@ ringside_status_t ringside_poll(ringside_client_t *client, size_t limit, uint64_
     if (rsi_unlikely(status != RSI_OK)) {
         return (ringside_status_t)status;
     }
-    disarm(client);
+    rsi_client_take_back_fd(client);
     if (rsi_likely(client->phase != RSI_CLIENT_ENDED)) {
         uint64_t now_ns = rsi_clock_now_ns();
         size_t count =

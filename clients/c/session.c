@@ -163,7 +163,7 @@ bool rsi_client_sleep(struct ringside_client *client, const struct rsi_client_wi
 /* ---- waits -------------------------------------------------------------------------------------
  */
 
-rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *done, void *arg,
+static rsi_status_t wait_for(struct ringside_client *client, rsi_client_done_t *done, void *arg,
                              const struct rsi_client_wish *wish, uint64_t deadline_ns,
                              struct rsi_error *error)
 {
@@ -189,4 +189,17 @@ rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *
             rsi_cpu_pause();
         }
     }
+}
+
+/* The descriptor that a sleep waits on is the one that the application may have armed. */
+rsi_status_t rsi_client_wait(struct ringside_client *client, rsi_client_done_t *done, void *arg,
+                             const struct rsi_client_wish *wish, uint64_t deadline_ns,
+                             struct rsi_error *error)
+{
+    rsi_client_take_back_fd(client);
+    rsi_status_t status = wait_for(client, done, arg, wish, deadline_ns, error);
+    if (client->is_fd_exposed) {
+        rsi_client_nudge(client);
+    }
+    return status;
 }
