@@ -281,10 +281,6 @@ WRAP(int, epoll_wait, int epoll, struct epoll_event *events, int event_count_max
         return __real_epoll_wait(epoll, events, event_count_max, timeout_ms);
     }
     world_point();
-    int count = collect(file, events, event_count_max);
-    if (count > 0) {
-        return count;
-    }
     uint64_t timeout_ns = timeout_ms < 0 ? WORLD_FOR_EVER : (uint64_t)timeout_ms * 1000000;
     return wait_for_file(epoll, timeout_ns) ? -1 : collect(file, events, event_count_max);
 }
@@ -292,7 +288,7 @@ WRAP(int, epoll_wait, int epoll, struct epoll_event *events, int event_count_max
 static int poll_one(struct pollfd *entry, uint64_t timeout_ns)
 {
     world_point();
-    if (!kernel_is_readable(entry->fd) && wait_for_file(entry->fd, timeout_ns)) {
+    if (wait_for_file(entry->fd, timeout_ns)) {
         return -1;
     }
     entry->revents = kernel_is_readable(entry->fd) ? POLLIN : 0;

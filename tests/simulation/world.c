@@ -36,6 +36,10 @@
 #define LOOKS_BEFORE_HURRY 2000u
 #define LOOK_NS_MAX        UINT64_C(10000000)
 
+/* So many waits that end at once, within that time, are a spin. */
+#define SPIN_COUNT_MAX 10000u
+#define SPIN_NS        UINT64_C(100000000)
+
 enum fiber_state { FIBER_FREE, FIBER_READY, FIBER_WAITING, FIBER_ENDED };
 
 struct world_fiber {
@@ -53,6 +57,10 @@ struct world_fiber {
     int fd;         /* -1: none */
     uint64_t other; /* fiber; 0: none */
     uint64_t until_ns;
+
+    /* Waits that ended at once, since when. */
+    uint32_t vain_count;
+    uint64_t vain_since_ns;
 };
 
 struct process {
@@ -448,13 +456,28 @@ static bool wait_is_over(const struct world_fiber *fiber)
            (fiber->other != 0 && has_ended(fiber->other));
 }
 
+/* Who is woken again and again before it sleeps burns a core and gets nowhere. */
+static void note_vain_wait(struct world_fiber *fiber)
+{
+    if (world.now_ns - fiber->vain_since_ns > SPIN_NS) {
+        fiber->vain_since_ns = world.now_ns;
+        fiber->vain_count = 0;
+    }
+    if (++fiber->vain_count > SPIN_COUNT_MAX) {
+        world_violation("%u waits within %.0f ms ended at once: it spins", fiber->vain_count,
+                        (double)SPIN_NS / 1e6);
+    }
+}
+
 static void wait_for(int fd, uint64_t other, uint64_t until_ns)
 {
     struct world_fiber *fiber = world.current;
     fiber->fd = fd;
     fiber->other = other;
     fiber->until_ns = until_ns;
-    if (!wait_is_over(fiber)) {
+    if (wait_is_over(fiber)) {
+        note_vain_wait(fiber);
+    } else {
         fiber->state = FIBER_WAITING;
     }
     switch_to_scheduler(fiber);
