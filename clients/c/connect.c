@@ -41,6 +41,7 @@ void rsi_client_disconnect(struct ringside_client *client)
 {
     struct rsi_client_path path = rsi_client_path(client);
     uint64_t deadline_ns = rsi_clock_now_ns() + DISCONNECT_TIMEOUT_NS;
+    rsi_client_take_back_fd(client); /* else the sleeps below would end at once */
     rsi_dial_cancel(&client->dial, "the client closes");
     rsi_path_close(&path);
     while (!is_quiet(client, &path)) {
