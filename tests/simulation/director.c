@@ -22,6 +22,7 @@
 #define MILLISECOND_NS UINT64_C(1000000)
 #define SECOND_NS      UINT64_C(1000000000)
 #define END_NS         (600 * SECOND_NS)
+#define LINGER_NS      (20 * SECOND_NS)
 
 const char *const fault_names[FAULT_COUNT] = {
     [FAULT_CLIENT_STOPPED] = "client stopped",
@@ -102,6 +103,7 @@ static void choose_settings(void)
     set("log_level", "error");
     set("wait", world_one_in(3) ? "adaptive" : "blocking");
     set("spin", "2us");
+    set("session_grace", simulation.is_grace_short ? "300ms" : "10s");
     set("block_timeout", world_one_in(2) ? "5s" : "300ms");
 }
 
@@ -300,6 +302,7 @@ static void settle(void)
     for (uint32_t i = 0; i < simulation.actor_count; i++) {
         wait_for_end(slots[i].process);
     }
+    world_sleep_ns(LINGER_NS); /* sessions of killed clients end */
     oracle_check_admitted(points_admitted_count());
     stop_broker();
     if (broker.status != RSI_OK) {

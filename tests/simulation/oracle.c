@@ -46,6 +46,29 @@ struct oracle_session *oracle_session_opened(const ringside_client_t *client, co
     return session;
 }
 
+bool oracle_policy_may_be(const struct oracle_session *session, ringside_policy_t policy)
+{
+    return (session->policy_mask & 1u << policy) != 0;
+}
+
+/* Ended as slow it loses what had arrived and was not admitted. */
+static bool may_be_slow(const struct oracle_session *session)
+{
+    return oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT) ||
+           oracle_policy_may_be(session, RINGSIDE_POLICY_BLOCK);
+}
+
+/* Nothing more is known of what the broker took of the session's messages. */
+static void forget_arrivals(const struct oracle_session *session)
+{
+    for (uint32_t i = 0; i < oracle.publication_count; i++) {
+        if (oracle.publications[i].session == session) {
+            oracle.publications[i].arrived_count = 0;
+        }
+    }
+    oracle.was_disturbed = true;
+}
+
 void oracle_excuse(struct oracle_session *session, uint32_t excuses)
 {
     session->excuses |= excuses;
@@ -56,8 +79,11 @@ void oracle_excuse_cut(uint32_t process)
 {
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         struct oracle_session *session = &oracle.sessions[i];
-        if (session->process == process && !session->is_over &&
-            (!session->resumes || simulation.is_grace_short)) {
+        if (session->process != process || session->is_over) {
+            continue;
+        }
+        /* Without a link it may also become too slow for its policy, and is not told in time. */
+        if (!session->resumes || simulation.is_grace_short || may_be_slow(session)) {
             oracle_excuse(session, ORACLE_CUT);
         }
     }
@@ -76,8 +102,11 @@ void oracle_process_killed(uint32_t process)
 {
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         if (oracle.sessions[i].process == process && !oracle.sessions[i].is_over) {
-            oracle.sessions[i].killed_ns = world_now_ns();
+            oracle.sessions[i].gone_ns = world_now_ns();
             oracle.sessions[i].is_over = true;
+            if (may_be_slow(&oracle.sessions[i])) {
+                forget_arrivals(&oracle.sessions[i]);
+            }
             oracle.sessions[i].is_listening = false;
         }
     }
@@ -96,22 +125,6 @@ void oracle_broker_delivered_all(void)
     oracle.has_delivered_all[oracle.broker] = true;
 }
 
-bool oracle_policy_may_be(const struct oracle_session *session, ringside_policy_t policy)
-{
-    return (session->policy_mask & 1u << policy) != 0;
-}
-
-/* Nothing more is known of what the broker took of the session's messages. */
-static void forget_arrivals(const struct oracle_session *session)
-{
-    for (uint32_t i = 0; i < oracle.publication_count; i++) {
-        if (oracle.publications[i].session == session) {
-            oracle.publications[i].arrived_count = 0;
-        }
-    }
-    oracle.was_disturbed = true;
-}
-
 void oracle_session_over(struct oracle_session *session, ringside_status_t status, const char *call,
                          const char *text)
 {
@@ -119,6 +132,7 @@ void oracle_session_over(struct oracle_session *session, ringside_status_t statu
         return;
     }
     session->is_over = true;
+    session->gone_ns = world_now_ns();
     session->is_listening = false;
     oracle.was_disturbed = true;
     oracle.totals.sessions_ended++;
@@ -142,7 +156,9 @@ void oracle_session_closed(struct oracle_session *session, ringside_status_t sta
 {
     bool may_be = session->is_over || session->excuses != 0 ||
                   oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT);
-    if (status == RINGSIDE_OK) {
+    if (session->is_over && may_be_slow(session)) {
+        forget_arrivals(session);
+    } else if (status == RINGSIDE_OK) {
         oracle_flushed(session);
     } else if (!may_be) {
         world_violation("%s's close says %s: %s", session->name, ringside_status_name(status),
@@ -152,6 +168,7 @@ void oracle_session_closed(struct oracle_session *session, ringside_status_t sta
         forget_arrivals(session);
     }
     session->is_over = true;
+    session->gone_ns = session->excuses != 0 ? world_now_ns() : 0;
     session->is_listening = false;
 }
 

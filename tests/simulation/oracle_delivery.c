@@ -336,8 +336,8 @@ static bool may_block(const struct oracle_session *session)
     if (!oracle_policy_may_be(session, RINGSIDE_POLICY_BLOCK)) {
         return false;
     }
-    if (session->killed_ns != 0) { /* the broker may keep it for a while */
-        return world_now_ns() < session->killed_ns + LINGER_NS;
+    if (session->gone_ns != 0) { /* the broker may keep it for a while */
+        return world_now_ns() < session->gone_ns + LINGER_NS;
     }
     return !session->is_over &&
            (!session->is_listening || session->client->phase != RSI_CLIENT_OPEN);
@@ -383,7 +383,7 @@ void oracle_check_quiet(void)
     note_held_back();
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         const struct oracle_session *session = &oracle.sessions[i];
-        if (!session->is_listening || session->is_over || session->excuses != 0 ||
+        if (!session->is_listening || session->is_over || (session->excuses & ORACLE_BROKER) != 0 ||
             world_process_was_killed(session->process)) {
             continue;
         }

@@ -31,8 +31,8 @@ struct oracle_session {
     bool resumes;    /* it looks for another link when it lost its own */
     bool was_renewed;
     bool is_over;
-    uint64_t killed_ns; /* its process was killed then; 0: it was not */
-    bool is_held_back;  /* a subscriber may hold back what it publishes */
+    uint64_t gone_ns;  /* it went without a goodbye: the broker may keep it for a while */
+    bool is_held_back; /* a subscriber may hold back what it publishes */
     bool is_listening;
     bool has_seen_slow;
     bool was_told_goodbye; /* by a broker that stops */
