@@ -35,10 +35,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Intervals of what goes by the clock, as they stand in shm/datapath.c and tcp/tcp_internal.h. */
+/* Intervals of what goes by the clock, as they stand in the transports' own files. */
 #define SHM_LOOK_NS          UINT64_C(10000000)
 #define TCP_REPORT_NS        UINT64_C(100000000)
 #define TCP_ALIVE_NS         UINT64_C(2000000000)
+#define RDMA_PROBE_NS        UINT64_C(2000000000)
 #define TCP_REPORTS_PER_RING 8u
 /* A new anchor reads the counter once, and at most 8 times more for two samples and two clocks. */
 #define READINGS_PER_ANCHOR 9u
@@ -263,8 +264,14 @@ static uint64_t allow_rdma(struct finding *finding, const char *role,
                                          times(work->elapsed_ns, RSI_CLIENT_CONTROL_INTERVAL_NS) +
                                      3 * work->sleeps
                                : 0;
+    /* Who sleeps has a timer for the next probe of an idle wire. */
+    uint64_t probes =
+        work->sleeps != 0 ? (work->reader_count + 1) * times(work->elapsed_ns, RDMA_PROBE_NS) : 0;
     allow(finding, role, counts, SYS_fcntl, "a look at the channels", looks);
-    return counts->call_counts[SYS_fcntl] + (is_client ? work->sleeps : 0);
+    allow(finding, role, counts, SYS_timerfd_settime, "timerfd_settime", is_client ? probes : 0);
+    allow(finding, role, counts, SYS_read, "read", is_client ? probes : 0);
+    return counts->call_counts[SYS_fcntl] + counts->call_counts[SYS_timerfd_settime] +
+           counts->call_counts[SYS_read] + (is_client ? work->sleeps : 0);
 }
 
 static uint64_t allow_shm(struct finding *finding, const char *role,
@@ -319,7 +326,8 @@ static void judge(struct finding *finding, const struct stage *stage, const char
     uint64_t readings = counts->passes + 1 + (is_client ? work->message_count : 0) +
                         times(work->elapsed_ns, RSI_CLOCK_ANCHOR_NS) * READINGS_PER_ANCHOR;
     if (is_client && stage->options.readers_sleep) {
-        readings += counts->passes; /* rdma: before a sleep a pass of the poller's own */
+        /* rdma: before a sleep a pass of the poller's own, after it a look at its timer. */
+        readings += 2 * counts->passes;
     }
     if (counts->clock_readings > readings) {
         find(finding, NULL,
