@@ -5,8 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -15,18 +18,17 @@ enum {
     REWRITTEN_FRAME_COUNT = 2000,
 };
 
+/* What the peer tells the process that rewrites for it; in memory that both map. */
 struct rewriting {
     uint8_t *ring;
     uint64_t random;
-    _Atomic uint32_t must_end;
     _Atomic uint64_t published_count;
 };
 
 /* Lies about the frames around the newest one, a moment each, then says again what is true. */
-static void *rewrite(void *arg)
+static _Noreturn void rewrite(struct rewriting *rewriting)
 {
-    struct rewriting *rewriting = arg;
-    while (rsi_load_relaxed(&rewriting->must_end) == 0) {
+    for (;;) {
         uint64_t number = rsi_load_relaxed(&rewriting->published_count);
         number += random_next(&rewriting->random) % 8;
         number -= number < 4 ? number : 4;
@@ -37,29 +39,44 @@ static void *rewrite(void *arg)
         rsi_store_relaxed(at, random_next(&rewriting->random));
         rsi_store_relaxed(at, truth);
     }
-    return NULL;
+}
+
+/* A process of its own, as the rewriting is against all rules of threads; it dies with the test. */
+static pid_t start_rewriting(struct rewriting *rewriting)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    check(pid >= 0, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        rewrite(rewriting);
+    }
+    return pid;
 }
 
 void attack_rewriting(struct siege *siege)
 {
-    unsigned caught_count = 0;
+    struct rewriting *rewriting =
+        mmap(NULL, sizeof(*rewriting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    check(rewriting != MAP_FAILED, "mmap: %s", strerror(errno));
+    siege->caught_count = 0;
     for (unsigned round = 0; round < 20; round++) {
         struct raw_peer peer;
-        pthread_t thread;
         raw_open(&peer, &siege->at, "rewriter", RAW_SERVING);
-        struct rewriting rewriting = {.ring = peer.out, .random = random_next(&siege->random)};
-        check(pthread_create(&thread, NULL, rewrite, &rewriting) == 0, "no thread");
+        rewriting->ring = peer.out;
+        rewriting->random = random_next(&siege->random);
+        rsi_store_relaxed(&rewriting->published_count, UINT64_C(0));
+        pid_t pid = start_rewriting(rewriting);
         for (unsigned i = 0; i < REWRITTEN_FRAME_COUNT && !raw_look(&peer); i++) {
             (void)raw_publish(&peer, REWRITTEN_FRAME_BYTES - RSI_FRAME_HEADER_BYTES);
-            rsi_store_relaxed(&rewriting.published_count, i + 1);
+            rsi_store_relaxed(&rewriting->published_count, UINT64_C(1) + i);
         }
         siege_let_pass(siege, 10);
-        rsi_store_relaxed(&rewriting.must_end, 1u);
-        pthread_join(thread, NULL);
-        caught_count += raw_look(&peer);
+        check(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid, "the rewriter ended itself");
+        siege->caught_count += raw_look(&peer);
         raw_close(&peer);
     }
-    siege->caught_count = caught_count;
+    munmap(rewriting, sizeof(*rewriting));
 }
 
 /* Cuts, stretches and holes, then scribbles over all that it was given. */
