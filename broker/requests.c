@@ -339,8 +339,8 @@ static bool is_asked_again(struct rsi_connection *connection, uint64_t number)
 static bool is_close_asked_again(struct rsi_connection *connection, uint64_t number)
 {
     bool is_in_table = is_asked_again(connection, number);
-    struct rsi_publication_entry *entry;
-    struct rsi_publication_entry *next;
+    struct rsi_publication_entry *entry = NULL;
+    struct rsi_publication_entry *next = NULL;
     HASH_ITER(hh, connection->publications, entry, next)
     {
         if (entry->close_request == number) {

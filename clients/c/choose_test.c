@@ -10,7 +10,7 @@
 
 static struct rsi_client_candidates choose(const char *url)
 {
-    struct rsi_client_candidates candidates;
+    struct rsi_client_candidates candidates = {0};
     struct rsi_url parsed;
     struct rsi_error error = {0};
     if (rsi_client_read_url(&parsed, url, &error) != RSI_OK ||

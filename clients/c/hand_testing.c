@@ -294,7 +294,8 @@ static void take_request(struct hand_broker *broker, struct hand_link *hand,
         take_bye(broker, link);
         return;
     default:
-        rsi_assert(!"a control message that a client sends");
+        /* A client sends nothing else. */
+        rsi_assert(message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_BYE);
     }
 }
 

@@ -324,8 +324,7 @@ static void test_publishers_come_and_go(void **state)
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
-/* ---- callbacks ---------------------------------------------------------------------------------
- */
+/* ---- callbacks -------------------------------------------------------------- */
 
 struct echo {
     ringside_client_t *client;
@@ -392,8 +391,7 @@ static void test_poll_limit(void **state)
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
-/* ---- waiting -----------------------------------------------------------------------------------
- */
+/* ---- waiting ---------------------------------------------------------------- */
 
 /* As an application's loop does it: poll until nothing is handled, then wait for the descriptor. */
 static void test_descriptor(void **state)
@@ -573,8 +571,7 @@ static void test_drop_adds_up(void **state)
     assert_int_equal(ringside_close(sleeper, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
-/* ---- refusals and ends -------------------------------------------------------------------------
- */
+/* ---- refusals and ends ------------------------------------------------------ */
 
 static void test_wrong_subjects(void **state)
 {
@@ -684,8 +681,7 @@ static void test_fork(void **state)
     assert_int_equal(ringside_close(client, 5 * SECOND_NS), RINGSIDE_OK);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------
- */
+/* ---- tokens ----------------------------------------------------------------- */
 
 static int setup_with_token(void **state)
 {
@@ -775,8 +771,7 @@ static void test_counters(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
-/* ---- connecting --------------------------------------------------------------------------------
- */
+/* ---- connecting ------------------------------------------------------------- */
 
 static void expect_connect_failure(const char *url, ringside_status_t wanted, const char *text)
 {

@@ -120,7 +120,7 @@ static void stop_slow(struct scene *scene, uint64_t milliseconds, struct stop *s
          "%" PRIu64 " messages (about %" PRIu64 " bytes) behind the writers, %" PRIu64
          " bytes in the log",
          (double)stop->quiet_ns / 1e6,
-         (double)(stop->passes / options.agent_count) * ((double)stop->quiet_ns / 1e9) /
+         (double)stop->passes / options.agent_count * ((double)stop->quiet_ns / 1e9) /
              stop->seconds,
          stop->behind_count, stop->behind_count * (MESSAGE_BYTES + STREAM_BYTES_MIN) / 2,
          stop->lag_bytes);

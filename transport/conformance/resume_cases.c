@@ -211,13 +211,12 @@ static void sort_accepted(struct session *session, struct conform *conform)
             conform_destroy_link(&conform->server, link);
             return; /* the next turn goes on */
         }
-        if (state == RSI_LINK_LOST) {
-            close_link(link);
-        } else if (attempt != NULL && *attempt == session->attempt &&
-                   session->ends[0].next != NULL && conform == session->trying) {
+        bool is_awaited = attempt != NULL && *attempt == session->attempt &&
+                          session->ends[0].next != NULL && conform == session->trying;
+        if (state != RSI_LINK_LOST && is_awaited) {
             rsi_link_pop_control(link);
             server->next = link;
-        } else if (attempt != NULL) {
+        } else if (state == RSI_LINK_LOST || attempt != NULL) {
             close_link(link);
         }
     }

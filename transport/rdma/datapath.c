@@ -487,12 +487,12 @@ static uint32_t read_peer_words(struct rsi_rdma_link *link)
 static void tell_when_idle(struct rsi_rdma_link *link, uint64_t now_ns)
 {
     struct rsi_rdma_data *data = &link->data;
-    if (!has_news(link)) {
-        data->news_ns = 0;
-    } else if (data->news_ns == 0) {
+    if (has_news(link) && data->news_ns == 0) {
         data->news_ns = now_ns;
-    } else if ((is_overdue(link) || now_ns - data->news_ns >= RSI_RDMA_WORDS_NS) &&
-               rsi_rdma_tell_words(link)) {
+        return;
+    }
+    bool is_due = is_overdue(link) || now_ns - data->news_ns >= RSI_RDMA_WORDS_NS;
+    if (!has_news(link) || (is_due && rsi_rdma_tell_words(link))) {
         data->news_ns = 0;
     }
 }

@@ -266,8 +266,10 @@ struct double_device *double_device_of(struct ibv_context *context);
 struct double_device *double_device_at(const struct sockaddr *address);
 
 #define double_of(type, at) rsi_container_of((at), type, object)
+/* NOLINTBEGIN(bugprone-macro-parentheses): `at` is what is declared */
 #define DOUBLE_EACH(at, kind) \
     for (struct double_object *at = double_world.objects[kind]; (at) != NULL; (at) = (at)->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* ---- verbs_double_memory.c ------------------------------------------------------------------- */
 
