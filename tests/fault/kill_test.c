@@ -20,8 +20,8 @@
 enum {
     KILL_COUNT = 200,
     WARM_UP_COUNT_MIN = 40,
-    KILL_DELAY_NS = 12000000, /* at most; longer where everything is slower */
-    HEAP_GROWTH_BYTES = 256 << 10,
+    KILL_DELAY_NS = 12000000,    /* at most; longer where everything is slower */
+    HEAP_GROWTH_BYTES = 1 << 20, /* see resources.c; 5 KiB for each of 200 */
 };
 
 enum phase { CONNECTING, SUBSCRIBING, PUBLISHING, RECEIVING, PHASE_COUNT };
@@ -33,8 +33,9 @@ static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-
                                            "--publication-count-max=64", "--publisher-count-max=64",
                                            "--topic-count-max=64",
                                            /* Over tcp a dead process looks like a cut wire, and its
-                                              publishers keep their places so long. */
-                                           "--session-grace=200ms", NULL};
+                                              publishers keep their places so long; the fewer of
+                                              them there are at a time, the less malloc keeps. */
+                                           "--session-grace=20ms", NULL};
 
 /* A burst, then a rest: the machine is to have time for the victims too. */
 static struct stream_writing steady_writing = {.prefix = "fault.steady",
