@@ -64,7 +64,6 @@ static void forget_arrivals(const struct oracle_session *session)
     for (uint32_t i = 0; i < oracle.publication_count; i++) {
         if (oracle.publications[i].session == session) {
             oracle.publications[i].arrived_count = 0;
-            oracle.has_forgotten = true;
         }
     }
     oracle.was_disturbed = true;
@@ -207,7 +206,7 @@ void oracle_hear_of_counts(uint64_t id, uint64_t delivered, uint64_t dropped)
     }
     const struct oracle_session *session = &oracle.sessions[at - 1];
     bool is_exact = session->has_settled && session->excuses == 0 && !session->has_unsubscribed &&
-                    !oracle.has_forgotten;
+                    !oracle.was_disturbed;
     if (delivered < session->frames || dropped < session->gaps ||
         (is_exact && dropped != session->gaps)) {
         world_violation("the broker counts %" PRIu64 " messages delivered to %s and %" PRIu64

@@ -107,7 +107,6 @@ struct oracle_state {
     uint32_t broker;
     uint64_t incarnations[BROKER_COUNT_MAX];
     bool has_delivered_all[BROKER_COUNT_MAX];
-    bool has_forgotten; /* what arrived of some publication; gaps in it may be told or not */
     bool was_disturbed; /* somebody was killed or cut: not all that was published was admitted */
     struct {
         uint64_t session;

@@ -115,6 +115,7 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
     session->was_renewed = true;
     session->has_unsubscribed = true; /* its counts begin anew, too */
     session->frames = 0;
+    session->frame_publication = NULL; /* the last message may come once more */
     session->gaps = 0;
     for (uint32_t i = 0; i < oracle.publication_count; i++) {
         struct oracle_publication *publication = &oracle.publications[i];
