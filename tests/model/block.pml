@@ -110,8 +110,9 @@ end:
 
 /* ---- admission ------------------------------------------------------------------------------- */
 
-#define LOWEST_WALKED(log) \
-    (walked_pos[OF(0, log)] < walked_pos[OF(1, log)] -> walked_pos[OF(0, log)] : walked_pos[OF(1, log)])
+#define LOWEST_WALKED(log)                                                      \
+    (walked_pos[OF(0, log)] < walked_pos[OF(1, log)] -> walked_pos[OF(0, log)]  \
+                                                     : walked_pos[OF(1, log)])
 
 #ifdef NO_AHEAD
 #define HAS_ROOM (end_pos[me] < lowest + LOG)

@@ -3,7 +3,7 @@
  * not answered is asked again.
  *
  *     client()   ringside_publisher_create and destroy, take_answer, and what asks again after a resume
- *     broker()   rsi_requests_take, apply_requests, answer_requests, answer_closing
+ *     broker()   rsi_requests_take, is_asked_again, apply_requests, answer_requests, answer_closing
  *     admit      rsi_agent_admit, close_publication
  *
  * A client opens a publisher, sends a frame, closes it, and opens the next under the same alias.

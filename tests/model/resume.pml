@@ -4,8 +4,10 @@
  *     place, land, consume   rsi_link_place, a transport's way, rsi_link_consume
  *     tell, check            what is told of the own in ring; rsi_link_resume_check
  *     carry_in, carry_out    rsi_link_carry
- *     client()               dial, Authenticate, Welcome, attach, change over
- *     take, broker()         a connection proves the session, which is suspended and resumes
+ *     client()               rsi_client_suspend, rsi_client_resume_poll, rsi_client_go_over
+ *     take                   rsi_resume_take, hand_over
+ *     broker()               rsi_resume_suspend, poll_fencing to poll_swapping, drop_next; the home agent's
+ *                            SESSION_SUSPEND and SESSION_RESUME
  *
  * A client and a broker send to each other. Each side loses any link at any time by itself (the last
  * one not, so that there is an end), then closes it: that is the fence. Every attempt to resume may be
@@ -58,6 +60,8 @@ byte said_consumed[2 * LINKS];
 
 byte current[2];
 byte next[2];
+byte held_pos; /* what the broker had consumed when its link was closed: told in each attempt */
+bit is_held;
 byte latest; /* attempt that the broker took last: a link is the number of its attempt */
 
 /* The writer, by its side. */
@@ -146,7 +150,7 @@ inline consume()
 inline tell(link)
 {
     said_arrived[OF(me, link)] = arrived_pos[peer];
-    said_consumed[OF(me, link)] = consumed_pos[peer];
+    said_consumed[OF(me, link)] = (me == BROKER -> held_pos : consumed_pos[peer]);
 #ifdef LIAR
     if
     :: me == CLIENT ->
@@ -359,7 +363,7 @@ end:
     :: atomic { is_asked[3] && !is_taken[3] -> take(3) }
 #endif
     :: atomic {
-           next[me] != NONE && !is_answered[next[me]] && CAN_TELL ->
+           next[me] != NONE && !is_answered[next[me]] && is_held ->
            check(next[me]);
            if
            :: !is_over ->
@@ -369,7 +373,13 @@ end:
            fi
        }
     :: atomic { DROP_GUARD -> drop() }
-    :: atomic { next[me] != NONE && has_attached[next[me]] -> change_over() } HIDE_HEAD
+    :: atomic { CAN_TELL && !is_held -> held_pos = consumed_pos[peer]; is_held = 1 }
+    :: atomic {
+           next[me] != NONE && has_attached[next[me]] ->
+           held_pos = 0;
+           is_held = 0;
+           change_over()
+       } HIDE_HEAD
     od
 }
 
