@@ -11,6 +11,7 @@
  */
 #include "tests/fault/relay.h"
 #include "tests/fault/stream_actors.h"
+#include "tests/fault/wire.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -22,20 +23,94 @@ enum {
     HEAL_MS = 1000,          /* divided by --scale */
     GRACE_MS = 2000,
     LEAST_MS = 300,
+    CHOICE_PORT = 7471,
+    CHANGE_COUNT = 6,    /* of transport, there and back again */
+    WIRE_CUT_COUNT = 20, /* noticed, then mended */
+    WIRE_MEND_NS = 300000000,
+    LONG_SILENCE_MS = 15000, /* more than tcp takes to notice */
 };
 
-static const char *const usual_flags[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", NULL};
+/* What is between the mobile client and the broker. */
+enum way {
+    WAY_RELAY,
+    WAY_WIRE,
+    WAY_CHOICE, /* several transports; the client takes the best one that works */
+};
 
 struct scene {
+    enum way way;
     struct broker broker;
+    struct broker direct; /* the same as its partners see it: no cut reaches them */
+    struct broker far;    /* and as mobile sees it */
     struct relay relay;
     struct actor mobile;
     struct actor reader; /* of what mobile writes */
     struct actor writer; /* for mobile */
 };
 
-static void begin_scene(struct scene *scene, const char *const *flags, ringside_policy_t policy,
-                        bool may_end)
+/* What differs from test to test. */
+struct plan {
+    enum way way;
+    ringside_policy_t policy; /* of mobile's subscription */
+    bool may_end;             /* mobile's connection */
+    const char *flags[3];     /* of the broker; NULL: no more */
+};
+
+static const char *direct_path(char *path)
+{
+    return test_path(path, "direct.sock");
+}
+
+static void start_broker(struct scene *scene, const struct plan *plan)
+{
+    char path[PATH_BYTES];
+    char direct[2 * PATH_BYTES];
+    char wire[64];
+    char choice[2][64];
+    const char *flags[12] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", direct};
+    size_t count = 3;
+    snprintf(direct, sizeof(direct), "--listen=shm://%s", direct_path(path));
+    if (plan->way == WAY_WIRE && is_transport("tcp")) {
+        snprintf(wire, sizeof(wire), "--listen=tcp://%s:0", wire_broker_host());
+        flags[count++] = wire;
+    }
+    if (plan->way == WAY_CHOICE && is_transport("rdma")) {
+        for (unsigned index = 0; index < 2; index++) {
+            snprintf(choice[index], sizeof(choice[index]), "--listen=%s://%s:%d",
+                     index == 0 ? "rdma" : "tcp", wire_broker_host(), CHOICE_PORT);
+            flags[count++] = choice[index];
+        }
+    }
+    for (size_t index = 0; index < rsi_array_count(plan->flags); index++) {
+        flags[count++] = plan->flags[index]; /* the first NULL ends the list */
+    }
+    broker_start(&scene->broker, flags);
+    scene->direct = scene->broker;
+    scene->far = scene->broker;
+    if (!is_transport("shm")) {
+        snprintf(scene->direct.url, sizeof(scene->direct.url), "shm://%.200s", path);
+    }
+}
+
+/* On this host: shm by way of a relay at the path where clients look for it, or tcp past it. */
+static void offer_choice(struct scene *scene)
+{
+    char path[PATH_BYTES];
+    char name[64];
+    char target[PATH_BYTES];
+    if (is_transport("rdma")) {
+        snprintf(scene->far.url, sizeof(scene->far.url), "auto://%s:%d", wire_broker_host(),
+                 CHOICE_PORT);
+        return;
+    }
+    unsigned long port = strtoul(strrchr(scene->broker.url, ':') + 1, NULL, 10);
+    snprintf(name, sizeof(name), "broker-%lu.sock", port);
+    snprintf(scene->far.url, sizeof(scene->far.url), "auto://127.0.0.1:%lu", port);
+    setenv("RINGSIDE_RUN_DIR", test_folder(), 1);
+    relay_start_at(&scene->relay, &scene->broker, test_path(path, name), direct_path(target));
+}
+
+static void begin_scene(struct scene *scene, const struct plan *plan)
 {
     static struct stream_duplex mobile;
     static struct stream_reading reading = {.subject = "cut.up.>", .policy = RINGSIDE_POLICY_BLOCK};
@@ -43,18 +118,25 @@ static void begin_scene(struct scene *scene, const char *const *flags, ringside_
         .prefix = "cut.down", .stream_count = 2, .bytes_max = 2048, .burst = 8, .rest_ns = 1000000};
     mobile.writing = writing;
     mobile.writing.prefix = "cut.up";
-    mobile.writing.may_end = may_end;
+    mobile.writing.may_end = plan->may_end;
+    mobile.writing.prepare = plan->way == WAY_WIRE ? wire_enter_client_end : NULL;
     mobile.reading = (struct stream_reading){.subject = "cut.down.*",
-                                             .policy = policy,
-                                             .allows_gaps = policy == RINGSIDE_POLICY_DROP,
-                                             .may_end = may_end};
-    broker_start(&scene->broker, flags);
-    relay_start(&scene->relay, &scene->broker);
-    actor_start(&scene->reader, "reader", &scene->broker, stream_read_actor, &reading);
+                                             .policy = plan->policy,
+                                             .allows_gaps = plan->policy == RINGSIDE_POLICY_DROP,
+                                             .may_end = plan->may_end};
+    scene->way = plan->way;
+    start_broker(scene, plan);
+    if (plan->way == WAY_RELAY) {
+        relay_start(&scene->relay, &scene->broker);
+        scene->far = scene->relay.front;
+    } else if (plan->way == WAY_CHOICE) {
+        offer_choice(scene);
+    }
+    actor_start(&scene->reader, "reader", &scene->direct, stream_read_actor, &reading);
     actor_await_step(&scene->reader, STREAM_READY);
-    actor_start(&scene->mobile, "mobile", &scene->relay.front, stream_duplex_actor, &mobile);
+    actor_start(&scene->mobile, "mobile", &scene->far, stream_duplex_actor, &mobile);
     actor_await_step(&scene->mobile, STREAM_READY);
-    actor_start(&scene->writer, "writer", &scene->broker, stream_write_actor, &writing);
+    actor_start(&scene->writer, "writer", &scene->direct, stream_write_actor, &writing);
     actor_await_step(&scene->writer, STREAM_READY);
     actor_await_progress(&scene->mobile, 100);
 }
@@ -78,7 +160,9 @@ static void end_scene(struct scene *scene)
     stream_leave(&scene->mobile);
     stream_leave(&scene->writer);
     stream_leave(&scene->reader);
-    relay_stop(&scene->relay);
+    if (scene->relay.actor.pid != 0) {
+        relay_stop(&scene->relay);
+    }
     check(broker_stop(&scene->broker) == 0, "the broker did not stop cleanly");
 }
 
@@ -105,11 +189,12 @@ static void await_resumed(struct scene *scene, uint64_t count)
 
 static void test_cuts(void)
 {
-    struct scene scene;
+    static struct scene scene;
+    const struct plan plan = {.way = WAY_RELAY, .policy = RINGSIDE_POLICY_BLOCK};
     uint64_t random = options.seed;
-    uint64_t count = options.count != 0 ? options.count : CUT_COUNT;
+    uint64_t count = options.count != 0 ? options.count : scaled(CUT_COUNT, 20);
     uint64_t cuts[RELAY_CUT_COUNT] = {0};
-    begin_scene(&scene, usual_flags, RINGSIDE_POLICY_BLOCK, false);
+    begin_scene(&scene, &plan);
     for (uint64_t number = 0; number < count; number++) {
         uint64_t resumed_count = actor_result(&scene.mobile, STREAM_RESULT_RESUMED);
         enum relay_cut cut = (enum relay_cut)(random_next(&random) % RELAY_CUT_COUNT);
@@ -135,20 +220,51 @@ static void test_cuts(void)
 /* ---- cuts that last ----------------------------------------------------------------------------
  */
 
+/* Nothing comes through until mend(). */
+static void cut(struct scene *scene)
+{
+    if (scene->way == WAY_WIRE) {
+        wire_cut(WIRE_SILENT);
+        return;
+    }
+    relay_set_door(&scene->relay, false);
+    relay_cut(&scene->relay, RELAY_RESET, options.seed);
+}
+
+static void mend(struct scene *scene)
+{
+    if (scene->way == WAY_WIRE) {
+        wire_mend(WIRE_SILENT);
+    } else {
+        relay_set_door(&scene->relay, true);
+    }
+}
+
+/* rdma is cut where it is: in the machine's wire. */
+static enum way usual_way(void)
+{
+    return is_transport("rdma") ? WAY_WIRE : WAY_RELAY;
+}
+
 /* Healed within the grace. Under drop something may be left out, and is counted to the message. */
 static void heal_in_time(ringside_policy_t policy)
 {
-    struct scene scene;
-    begin_scene(&scene, usual_flags, policy, false);
-    relay_set_door(&scene.relay, false);
-    relay_cut(&scene.relay, RELAY_RESET, options.seed);
+    static struct scene scene;
+    const struct plan plan = {.way = usual_way(), .policy = policy};
+    begin_scene(&scene, &plan);
+    cut(&scene);
     uint64_t read_count = actor_progress(&scene.reader);
     pause_ns(scaled(HEAL_MS, LEAST_MS) * 1000000);
     check(actor_result(&scene.mobile, STREAM_RESULT_RESUMED) == 0, "it got through a closed door");
-    relay_set_door(&scene.relay, true);
-    await_resumed(&scene, 1);
-    tell("resumed: %s", scene.mobile.shared->text);
-    actor_await_progress(&scene.reader, read_count + 1);
+    mend(&scene);
+    /* A silence that nobody noticed needs no resuming. */
+    if (scene.way == WAY_RELAY) {
+        await_resumed(&scene, 1);
+    }
+    actor_await_progress(&scene.reader, read_count + 100);
+    tell("suspended %" PRIu64 " times, resumed %" PRIu64 ": %s",
+         actor_result(&scene.mobile, STREAM_RESULT_SUSPENDED),
+         actor_result(&scene.mobile, STREAM_RESULT_RESUMED), scene.mobile.shared->text);
     check_streams(&scene);
     end_scene(&scene);
 }
@@ -156,6 +272,22 @@ static void heal_in_time(ringside_policy_t policy)
 static void test_healed_drop(void)
 {
     heal_in_time(RINGSIDE_POLICY_DROP);
+}
+
+static void test_healed_disconnect(void)
+{
+    static struct scene scene;
+    const struct plan plan = {
+        .way = usual_way(), .policy = RINGSIDE_POLICY_DISCONNECT, .may_end = true};
+    begin_scene(&scene, &plan);
+    cut(&scene);
+    /* Away is slow: what it misses is soon too much. */
+    broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
+    mend(&scene);
+    await(actor_result(&scene.mobile, STREAM_RESULT_EVENT) != 0, "mobile was not told");
+    tell("told: %s", scene.mobile.shared->text);
+    (void)stream_stop_writer(&scene.writer);
+    end_scene(&scene);
 }
 
 static void test_healed_block(void)
@@ -166,19 +298,18 @@ static void test_healed_block(void)
 /* Longer than the grace: both sides are told that the session is over, and the others go on. */
 static void outlast_grace(ringside_policy_t policy)
 {
-    struct scene scene;
+    static struct scene scene;
     char grace[64];
-    const char *const flags[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", grace, NULL};
-    uint64_t grace_ms = scaled(GRACE_MS, LEAST_MS);
-    snprintf(grace, sizeof(grace), "--session-grace=%" PRIu64 "ms", grace_ms);
-    begin_scene(&scene, flags, policy, true);
-    relay_set_door(&scene.relay, false);
-    relay_cut(&scene.relay, RELAY_RESET, options.seed);
+    const struct plan plan = {
+        .way = usual_way(), .policy = policy, .may_end = true, .flags = {grace}};
+    snprintf(grace, sizeof(grace), "--session-grace=%" PRIu64 "ms", scaled(GRACE_MS, LEAST_MS));
+    begin_scene(&scene, &plan);
+    cut(&scene);
     broker_await_counter(&scene.broker, "broker.sessions_lost", NULL, 1);
     /* Whoever waited for it goes on. */
     uint64_t written_count = actor_progress(&scene.writer);
     actor_await_progress(&scene.writer, written_count + 100);
-    relay_set_door(&scene.relay, true);
+    mend(&scene);
     await(actor_result(&scene.mobile, STREAM_RESULT_EVENT) != 0, "mobile was not told");
     ringside_status_t status =
         (ringside_status_t)(int64_t)actor_result(&scene.mobile, STREAM_RESULT_STATUS);
@@ -201,14 +332,148 @@ static void test_grace_block(void)
     outlast_grace(RINGSIDE_POLICY_BLOCK);
 }
 
+/* ---- a wire ------------------------------------------------------------------------------------
+ */
+
+static bool begin_on_wire(struct scene *scene)
+{
+    const struct plan plan = {.way = WAY_WIRE,
+                              .policy = RINGSIDE_POLICY_BLOCK,
+                              .flags = {"--block-timeout=60s", "--session-grace=60s"}};
+    if (!wire_make()) {
+        tell("passed over: this user may make no network namespaces");
+        return false;
+    }
+    begin_scene(scene, &plan);
+    return true;
+}
+
+/* Silent until the client notices, mended at a drawn time after that. */
+static void test_wire_cuts(void)
+{
+    static struct scene scene;
+    uint64_t random = options.seed;
+    uint64_t count = options.count != 0 ? options.count : scaled(WIRE_CUT_COUNT, 4);
+    if (!begin_on_wire(&scene)) {
+        return;
+    }
+    for (uint64_t number = 0; number < count; number++) {
+        uint64_t suspended_count = actor_result(&scene.mobile, STREAM_RESULT_SUSPENDED);
+        wire_cut(WIRE_SILENT);
+        await(actor_result(&scene.mobile, STREAM_RESULT_SUSPENDED) > suspended_count,
+              "cut %" PRIu64 " is not noticed", number);
+        pause_ns(random_next(&random) % WIRE_MEND_NS);
+        uint64_t resumed_count = actor_result(&scene.mobile, STREAM_RESULT_RESUMED);
+        wire_mend(WIRE_SILENT);
+        await_resumed(&scene, resumed_count + 1);
+        pause_ns(random_next(&random) % CUT_DELAY_NS);
+    }
+    tell("%" PRIu64 " cuts of the wire; suspended %" PRIu64 " times, resumed %" PRIu64
+         ", the last: %s",
+         count, actor_result(&scene.mobile, STREAM_RESULT_SUSPENDED),
+         actor_result(&scene.mobile, STREAM_RESULT_RESUMED), scene.mobile.shared->text);
+    check_streams(&scene);
+    end_scene(&scene);
+}
+
+static void silence_wire(enum wire_cut cut, uint64_t milliseconds)
+{
+    static struct scene scene;
+    if (options.scale > 1 && milliseconds == LONG_SILENCE_MS) {
+        tell("passed over: with --scale nothing takes that long");
+        return;
+    }
+    if (!begin_on_wire(&scene)) {
+        return;
+    }
+    wire_cut(cut);
+    pause_ns(milliseconds * 1000000);
+    wire_mend(cut);
+    uint64_t read_count = actor_progress(&scene.reader);
+    actor_await_progress(&scene.reader, read_count + 100);
+    tell("%.1f s of silence: suspended %" PRIu64 " times, resumed %" PRIu64,
+         (double)milliseconds / 1e3, actor_result(&scene.mobile, STREAM_RESULT_SUSPENDED),
+         actor_result(&scene.mobile, STREAM_RESULT_RESUMED));
+    check_streams(&scene);
+    end_scene(&scene);
+}
+
+static void test_short_silence(void)
+{
+    silence_wire(WIRE_SILENT, scaled(HEAL_MS, LEAST_MS));
+}
+
+static void test_long_silence(void)
+{
+    silence_wire(WIRE_SILENT, LONG_SILENCE_MS);
+}
+
+static void test_port_down(void)
+{
+    silence_wire(WIRE_DOWN, LONG_SILENCE_MS);
+}
+
+/* ---- another transport -------------------------------------------------------------------------
+ */
+
+static void await_transport(struct scene *scene, char first)
+{
+    await((char)actor_result(&scene->mobile, STREAM_RESULT_TRANSPORT) == first,
+          "the session does not change to %s but stays on '%c'",
+          first == 't'   ? "tcp"
+          : first == 's' ? "shm"
+                         : "rdma",
+          (char)actor_result(&scene->mobile, STREAM_RESULT_TRANSPORT));
+    actor_await_progress(&scene->reader, actor_progress(&scene->reader) + 50);
+}
+
+/* The best transport is cut and tcp carries on; when it is mended the session goes back. */
+static void test_change(void)
+{
+    static struct scene scene;
+    const struct plan plan = {.way = WAY_CHOICE,
+                              .policy = RINGSIDE_POLICY_BLOCK,
+                              .flags = {"--block-timeout=60s", "--session-grace=60s"}};
+    uint64_t random = options.seed;
+    uint64_t count = options.count != 0 ? options.count : scaled(CHANGE_COUNT, 2);
+    char best = is_transport("rdma") ? 'r' : 's';
+    begin_scene(&scene, &plan);
+    await_transport(&scene, best);
+    for (uint64_t number = 0; number < count; number++) {
+        if (number % 2 == 1) {
+            is_transport("rdma") ? wire_mend(WIRE_ROCE) : relay_set_door(&scene.relay, true);
+            await_transport(&scene, best);
+        } else if (is_transport("rdma")) {
+            wire_cut(WIRE_ROCE);
+            await_transport(&scene, 't');
+        } else {
+            relay_set_door(&scene.relay, false);
+            relay_cut(&scene.relay, RELAY_CLOSE, random_next(&random));
+            await_transport(&scene, 't');
+        }
+        pause_ns(random_next(&random) % CUT_DELAY_NS);
+    }
+    tell("%" PRIu64 " changes; suspended %" PRIu64 " times, resumed %" PRIu64 ", the last: %s",
+         count, actor_result(&scene.mobile, STREAM_RESULT_SUSPENDED),
+         actor_result(&scene.mobile, STREAM_RESULT_RESUMED), scene.mobile.shared->text);
+    check_streams(&scene);
+    end_scene(&scene);
+}
+
 int main(int argc, char **argv)
 {
     static const struct system_test tests[] = {
         {"cuts", test_cuts, "tcp shm"},
-        {"healed in time, drop", test_healed_drop, "tcp shm"},
-        {"healed in time, block", test_healed_block, "tcp shm"},
-        {"longer than the grace, drop", test_grace_drop, "tcp shm"},
-        {"longer than the grace, block", test_grace_block, "tcp shm"},
+        {"healed in time, drop", test_healed_drop, NULL},
+        {"healed in time, disconnect", test_healed_disconnect, NULL},
+        {"healed in time, block", test_healed_block, NULL},
+        {"longer than the grace, drop", test_grace_drop, NULL},
+        {"longer than the grace, block", test_grace_block, NULL},
+        {"wire, short silence", test_short_silence, "tcp rdma"},
+        {"wire, long silence", test_long_silence, "tcp rdma"},
+        {"wire, port down", test_port_down, "tcp"},
+        {"wire, cuts", test_wire_cuts, "rdma"},
+        {"change of transport", test_change, "tcp rdma"},
     };
     return system_tests_main(argc, argv, tests, rsi_array_count(tests));
 }

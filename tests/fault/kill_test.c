@@ -1,6 +1,6 @@
 /*
- * Clients that are killed (SIGKILL) while they connect, subscribe, publish or receive: afterwards
- * the broker holds what it held before, and a bystander pair missed nothing.
+ * Clients that are killed (SIGKILL) while they connect, subscribe, publish, receive or resume:
+ * afterwards the broker holds what it held before, and a bystander pair missed nothing.
  *
  * Design notes
  * - A victim does its part over and over; it is killed a drawn time after it began. So the kills
@@ -10,9 +10,11 @@
  * - The bystander reads everything, the victims' streams too: what a victim published is a prefix
  *   without holes, wherever it was killed.
  */
+#include "tests/fault/relay.h"
 #include "tests/fault/resources.h"
 #include "tests/fault/stream.h"
 #include "tests/fault/stream_actors.h"
+#include "tests/fault/wire.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -24,9 +26,9 @@ enum {
     HEAP_GROWTH_BYTES = 1 << 20, /* see resources.c; 5 KiB for each of 200 */
 };
 
-enum phase { CONNECTING, SUBSCRIBING, PUBLISHING, RECEIVING, PHASE_COUNT };
+enum phase { CONNECTING, SUBSCRIBING, PUBLISHING, RECEIVING, RESUMING, PHASE_COUNT };
 static const char *const phase_names[PHASE_COUNT] = {"connecting", "subscribing", "publishing",
-                                                     "receiving"};
+                                                     "receiving", "resuming"};
 
 /* Tables by slot are touched page by page, as slots come round: small ones are touched soon. */
 static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB",
@@ -130,6 +132,9 @@ static void suffer(struct actor *self, void *arg)
     case PUBLISHING:
         keep_publishing(self, victim->seed);
         break;
+    case RESUMING:
+        keep_publishing(self, victim->seed);
+        break;
     case RECEIVING:
     case PHASE_COUNT:
         keep_receiving(self, victim->seed);
@@ -137,33 +142,66 @@ static void suffer(struct actor *self, void *arg)
     }
 }
 
-static void kill_one(const struct broker *broker, uint64_t number, uint64_t *random)
+struct scene {
+    struct broker broker;
+    struct broker far; /* the same behind the relay */
+    struct relay relay;
+    struct actor reader;
+    struct actor writer;
+};
+
+/* Where in its part a victim dies; longer where everything is slower. */
+static void pause_some(uint64_t *random)
+{
+    uint64_t delay_ns = random_next(random) % (KILL_DELAY_NS * (hang_ns() / HANG_S / SECOND_NS));
+    const struct timespec delay = {.tv_nsec = (long)delay_ns};
+    nanosleep(&delay, NULL);
+}
+
+/* The victim loses its link, and looks for another one at once. Over rdma it is the wire, and the
+ * bystanders lose theirs too. */
+static void cut(struct scene *scene, uint64_t *random)
+{
+    if (is_transport("rdma")) {
+        wire_cut(WIRE_SILENT);
+    } else {
+        enum relay_cut kind = (enum relay_cut)(random_next(random) % RELAY_CUT_COUNT);
+        relay_cut(&scene->relay, kind, random_next(random));
+    }
+}
+
+static void kill_one(struct scene *scene, uint64_t number, uint64_t *random)
 {
     struct victim victim = {.phase = (enum phase)(number % PHASE_COUNT),
                             .seed = random_next(random)};
     struct actor actor;
     char name[STREAM_NAME_BYTES];
-    uint64_t delay_ns = random_next(random) % (KILL_DELAY_NS * (hang_ns() / HANG_S / SECOND_NS));
-    const struct timespec delay = {.tv_nsec = (long)delay_ns};
     snprintf(name, sizeof(name), "victim-%" PRIu64, number);
-    actor_start(&actor, name, broker, suffer, &victim);
+    actor_start(&actor, name, victim.phase == RESUMING ? &scene->far : &scene->broker, suffer,
+                &victim);
     actor_await_step(&actor, STREAM_READY);
-    nanosleep(&delay, NULL); /* where in its part it dies */
+    pause_some(random);
+    if (victim.phase == RESUMING) {
+        cut(scene, random);
+        pause_some(random);
+    }
     actor_kill(&actor);
+    if (victim.phase == RESUMING && is_transport("rdma")) {
+        wire_mend(WIRE_SILENT);
+    }
 }
 
 /* ---- the test ----------------------------------------------------------------------------------
  */
 
-struct scene {
-    struct broker broker;
-    struct actor reader;
-    struct actor writer;
-};
-
 static void begin_scene(struct scene *scene)
 {
     broker_start(&scene->broker, small_broker);
+    scene->far = scene->broker;
+    if (!is_transport("rdma")) {
+        relay_start(&scene->relay, &scene->broker);
+        scene->far = scene->relay.front;
+    }
     actor_start(&scene->reader, "reader", &scene->broker, stream_read_actor, &everything);
     actor_await_step(&scene->reader, STREAM_READY);
     actor_start(&scene->writer, "writer", &scene->broker, stream_write_actor, &steady_writing);
@@ -180,6 +218,9 @@ static void end_scene(struct scene *scene)
          (double)actor_result(&scene->reader, STREAM_RESULT_QUIET_NS) / 1e6);
     stream_leave(&scene->writer);
     stream_leave(&scene->reader);
+    if (scene->relay.actor.pid != 0) {
+        relay_stop(&scene->relay);
+    }
     check(broker_stop(&scene->broker) == 0, "the broker did not stop cleanly");
 }
 
@@ -200,7 +241,7 @@ static void await_quiet(const struct broker *broker)
 
 static void test_kills(void)
 {
-    struct scene scene;
+    static struct scene scene;
     struct resources before;
     struct resources after;
     uint64_t random = options.seed;
@@ -208,20 +249,20 @@ static void test_kills(void)
     uint64_t warm_up_count = count / 2 > WARM_UP_COUNT_MIN ? count / 2 : WARM_UP_COUNT_MIN;
     begin_scene(&scene);
     for (uint64_t number = 0; number < warm_up_count; number++) {
-        kill_one(&scene.broker, number, &random);
+        kill_one(&scene, number, &random);
     }
     await_quiet(&scene.broker);
     resources_take(&before, &scene.broker);
     resources_tell(&before, "before");
     for (uint64_t number = 0; number < count; number++) {
-        kill_one(&scene.broker, warm_up_count + number, &random);
+        kill_one(&scene, warm_up_count + number, &random);
     }
     await_quiet(&scene.broker);
     resources_await(&after, &scene.broker, &before, HEAP_GROWTH_BYTES);
     resources_tell(&after, "after");
-    tell("%" PRIu64 " kills, %" PRIu64 " of them each while %s, %s, %s, %s", count,
+    tell("%" PRIu64 " kills, %" PRIu64 " of them each while %s, %s, %s, %s, %s", count,
          count / PHASE_COUNT, phase_names[CONNECTING], phase_names[SUBSCRIBING],
-         phase_names[PUBLISHING], phase_names[RECEIVING]);
+         phase_names[PUBLISHING], phase_names[RECEIVING], phase_names[RESUMING]);
     end_scene(&scene);
 }
 

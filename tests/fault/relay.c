@@ -239,20 +239,22 @@ static void obey(struct relaying *relaying)
 /* ---- the relay's process -----------------------------------------------------------------------
  */
 
-static void find_target(struct relaying *relaying, const char *url)
+static socklen_t unix_address(struct sockaddr_storage *storage, const char *path)
 {
-    if (relaying->is_shm) {
-        struct sockaddr_un *address = (struct sockaddr_un *)(void *)&relaying->target;
-        address->sun_family = AF_UNIX;
-        snprintf(address->sun_path, sizeof(address->sun_path), "%s", url + strlen("shm://"));
-        relaying->target_bytes = sizeof(*address);
-        return;
-    }
-    struct sockaddr_in *address = (struct sockaddr_in *)(void *)&relaying->target;
+    struct sockaddr_un *address = (struct sockaddr_un *)(void *)storage;
+    address->sun_family = AF_UNIX;
+    check(strlen(path) < sizeof(address->sun_path), "the path %s is too long", path);
+    snprintf(address->sun_path, sizeof(address->sun_path), "%s", path);
+    return sizeof(*address);
+}
+
+static socklen_t loopback_address(struct sockaddr_storage *storage, uint16_t port)
+{
+    struct sockaddr_in *address = (struct sockaddr_in *)(void *)storage;
     address->sin_family = AF_INET;
     address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address->sin_port = htons((uint16_t)strtoul(strrchr(url, ':') + 1, NULL, 10));
-    relaying->target_bytes = sizeof(*address);
+    address->sin_port = htons(port);
+    return sizeof(*address);
 }
 
 /* Where one side is full the other is not read. */
@@ -295,7 +297,6 @@ static void serve(struct relaying *relaying)
 static void run(struct actor *self, void *arg)
 {
     struct relaying *relaying = arg;
-    find_target(relaying, self->broker->url);
     actor_reach(self, STEP_LISTENING);
     for (;;) {
         serve(relaying);
@@ -305,53 +306,64 @@ static void run(struct actor *self, void *arg)
 /* ---- the test's side ---------------------------------------------------------------------------
  */
 
-/* Listens before the fork: so the front's URL is known to all. */
-static int listen_at(char *url, bool is_shm)
+static int listen_at(const struct sockaddr_storage *address, socklen_t bytes, bool is_shm)
 {
-    struct sockaddr_storage storage = {0};
-    socklen_t bytes;
-    int fd = socket(is_shm ? AF_UNIX : AF_INET,
+    int fd = socket(address->ss_family,
                     (is_shm ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    check(fd >= 0, "socket: %s", strerror(errno));
-    if (is_shm) {
-        struct sockaddr_un *address = (struct sockaddr_un *)(void *)&storage;
-        char path[PATH_BYTES];
-        address->sun_family = AF_UNIX;
-        bytes = sizeof(*address);
-        snprintf(address->sun_path, sizeof(address->sun_path), "%s", test_path(path, "relay.sock"));
-        snprintf(url, PATH_BYTES, "shm://%s", address->sun_path);
-    } else {
-        struct sockaddr_in *address = (struct sockaddr_in *)(void *)&storage;
-        address->sin_family = AF_INET;
-        address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        bytes = sizeof(*address);
-    }
-    check(bind(fd, (struct sockaddr *)&storage, bytes) == 0 && listen(fd, PAIR_COUNT_MAX) == 0,
+    check(fd >= 0 && bind(fd, (const struct sockaddr *)address, bytes) == 0 &&
+              listen(fd, PAIR_COUNT_MAX) == 0,
           "the relay cannot listen: %s", strerror(errno));
-    if (!is_shm) {
-        check(getsockname(fd, (struct sockaddr *)&storage, &bytes) == 0, "%s", strerror(errno));
-        snprintf(url, PATH_BYTES, "tcp://127.0.0.1:%u",
-                 ntohs(((struct sockaddr_in *)(void *)&storage)->sin_port));
-    }
     return fd;
+}
+
+/* It listens before it is forked: who knows the front can connect. */
+static void begin(struct relay *relay, const struct broker *broker, struct relaying *relaying)
+{
+    int commands[2];
+    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commands) == 0, "socketpair: %s",
+          strerror(errno));
+    relaying->is_open = true;
+    relaying->command_fd = commands[1];
+    actor_start(&relay->actor, "relay", broker, run, relaying);
+    actor_await_step(&relay->actor, STEP_LISTENING);
+    close(commands[1]);
+    close(relaying->listen_fd);
+    relay->command_fd = commands[0];
+}
+
+void relay_start_at(struct relay *relay, const struct broker *broker, const char *path,
+                    const char *target_path)
+{
+    static struct relaying relaying; /* the child's, by copy */
+    struct sockaddr_storage own = {0};
+    relay->front = *broker;
+    snprintf(relay->front.url, sizeof(relay->front.url), "shm://%.200s", path);
+    relaying.is_shm = true;
+    relaying.listen_fd = listen_at(&own, unix_address(&own, path), true);
+    relaying.target_bytes = unix_address(&relaying.target, target_path);
+    begin(relay, broker, &relaying);
 }
 
 void relay_start(struct relay *relay, const struct broker *broker)
 {
-    static struct relaying relaying; /* the child's, by copy */
-    int commands[2];
+    static struct relaying relaying;
+    struct sockaddr_storage own = {0};
+    char path[PATH_BYTES];
+    if (is_transport("shm")) {
+        relay_start_at(relay, broker, test_path(path, "relay.sock"),
+                       broker->url + strlen("shm://"));
+        return;
+    }
+    socklen_t bytes = loopback_address(&own, 0);
     relay->front = *broker;
-    relaying.is_shm = is_transport("shm");
-    relaying.is_open = true;
-    relaying.listen_fd = listen_at(relay->front.url, relaying.is_shm);
-    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, commands) == 0, "socketpair: %s",
+    relaying.listen_fd = listen_at(&own, bytes, false);
+    check(getsockname(relaying.listen_fd, (struct sockaddr *)&own, &bytes) == 0, "%s",
           strerror(errno));
-    relaying.command_fd = commands[1];
-    actor_start(&relay->actor, "relay", broker, run, &relaying);
-    actor_await_step(&relay->actor, STEP_LISTENING);
-    close(commands[1]);
-    close(relaying.listen_fd);
-    relay->command_fd = commands[0];
+    snprintf(relay->front.url, sizeof(relay->front.url), "tcp://127.0.0.1:%u",
+             ntohs(((struct sockaddr_in *)(void *)&own)->sin_port));
+    relaying.target_bytes = loopback_address(
+        &relaying.target, (uint16_t)strtoul(strrchr(broker->url, ':') + 1, NULL, 10));
+    begin(relay, broker, &relaying);
 }
 
 static void command_relay(struct relay *relay, const struct command *command)

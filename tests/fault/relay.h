@@ -21,8 +21,11 @@ struct relay {
     int command_fd;
 };
 
-/* Relays options.transport, tcp or shm, to the broker. */
+/* Relays options.transport, tcp or shm, to the broker's URL of it. */
 void relay_start(struct relay *relay, const struct broker *broker);
+/* Relays shm from a socket at `path` to one at `target_path`. */
+void relay_start_at(struct relay *relay, const struct broker *broker, const char *path,
+                    const char *target_path);
 /*
  * Cuts all connections, each after a drawn part of what is just on its way; so they end inside a
  * record. Returns when it is done.

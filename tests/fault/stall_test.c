@@ -21,8 +21,9 @@ enum {
     LONG_MS = 30000,
     LEAST_MS = 500,
     MUTUAL_STUCK_MS = 500,
-    HELD_MS = 200, /* without a message */
-    MESSAGE_BYTES = 1024,
+    HELD_MS = 200,        /* without a message */
+    MESSAGE_BYTES = 1024, /* at most; half of that on average */
+    GOES_ON_COUNT = (4 << 20) / (MESSAGE_BYTES / 2),
 };
 
 static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", NULL};
@@ -126,6 +127,12 @@ static void stop_slow(struct scene *scene, uint64_t milliseconds, struct stop *s
          stop->lag_bytes);
 }
 
+/* No subscriber holds it back: it writes more than all the rings on its way have room for. */
+static void await_goes_on(struct actor *writer)
+{
+    actor_await_progress(writer, actor_progress(writer) + GOES_ON_COUNT);
+}
+
 /* The slow one is continued or gone: the writers stop, and the steady one has it all. */
 static void stop_writers(struct scene *scene, uint64_t *needed_count)
 {
@@ -170,7 +177,7 @@ static void stop_under_drop(uint64_t milliseconds)
     uint64_t needed_count = 0;
     begin_scene(&scene, small_broker, RINGSIDE_POLICY_DROP);
     stop_slow(&scene, milliseconds, &stop);
-    check(stop.needed_written > 0, "needed was held back by a subscriber under drop");
+    await_goes_on(&scene.needed);
     actor_signal(&scene.slow, SIGCONT);
     stop_writers(&scene, &needed_count);
     /* Per stream none is beyond what was written, and their sum is all of it: so each is exact. */
@@ -209,7 +216,7 @@ static void stop_under_disconnect(uint64_t milliseconds)
     uint64_t needed_count = 0;
     begin_scene(&scene, small_broker, RINGSIDE_POLICY_DISCONNECT);
     stop_slow(&scene, milliseconds, &stop);
-    check(stop.needed_written > 0, "needed was held back by a subscriber under disconnect");
+    await_goes_on(&scene.needed);
     broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
     actor_signal(&scene.slow, SIGCONT);
     await(actor_result(&scene.slow, STREAM_RESULT_EVENT) != 0, "slow was not told of its end");
@@ -273,7 +280,7 @@ static void stop_under_block(uint64_t milliseconds, const char *block_timeout)
     begin_scene(&scene, flags, RINGSIDE_POLICY_BLOCK);
     stop_slow(&scene, milliseconds, &stop);
     await_held(&scene);
-    check(stop.other_written > 0, "other was held back by a subscriber that does not get it");
+    await_goes_on(&scene.other);
     check_named(&scene);
     actor_signal(&scene.slow, SIGCONT);
     actor_await_progress(&scene.needed, actor_progress(&scene.needed) + 1);

@@ -103,6 +103,8 @@ static void tell_results(void)
 {
     const struct stream_reader *reader = &traffic.reader;
     struct actor *self = traffic.self;
+    actor_set_result(self, STREAM_RESULT_TRANSPORT,
+                     (uint64_t)ringside_transport(traffic.client)[0]);
     actor_set_progress(self, traffic.writer.written_count + stream_reader_position(reader));
     if (traffic.reading == NULL) {
         return;
@@ -131,6 +133,9 @@ static void run_traffic(struct actor *self, const struct stream_writing *writing
     used.on_event = on_event;
     used.resume_timeout_ns =
         writing != NULL ? writing->resume_timeout_ns : reading->resume_timeout_ns;
+    if (writing != NULL && writing->prepare != NULL) {
+        writing->prepare();
+    }
     traffic.client = actor_connect(self, &used);
     traffic.is_open = true;
     if (reading != NULL) {

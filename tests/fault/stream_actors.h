@@ -30,6 +30,7 @@ enum {
     STREAM_RESULT_SUSPENDED = 12,
     STREAM_RESULT_RESUMED = 13,
     STREAM_RESULT_RENEWED = 14,
+    STREAM_RESULT_TRANSPORT = 15, /* its first letter */
     /* Of all: how the connection ended before it was told to leave; the event's text is the
      * actor's.
      */
@@ -50,6 +51,7 @@ struct stream_writing {
     uint64_t rest_ns; /* after each burst */
     bool may_end;     /* else a connection that ends fails the test */
     uint64_t resume_timeout_ns;
+    void (*prepare)(void); /* in the actor, before it connects; NULL: nothing */
 };
 
 struct stream_reading {

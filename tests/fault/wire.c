@@ -1,0 +1,131 @@
+/*
+ * Design notes
+ * - The host's kernel has no netem. A silent cut is made by wrong link addresses of the neighbours,
+ * at both ends: what is sent reaches the other end and is dropped there as somebody else's.
+ * - Namespaces live as long as the test's processes; nothing is to be cleaned up.
+ * - In the machine both ends are one kernel (tests/vm/setup-wire) and netem takes what is sent. To
+ * cut rdma alone, its UDP port is led into a band of its own.
+ */
+#include "tests/fault/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BROKER_HOST "10.77.0.1"
+#define CLIENT_HOST "10.77.0.2"
+#define BROKER_MAC  "02:00:0a:4d:00:01"
+#define CLIENT_MAC  "02:00:0a:4d:00:02"
+#define NOBODYS_MAC "02:00:0a:4d:00:99"
+
+static int broker_end_fd = -1;
+static int client_end_fd = -1;
+
+static bool is_machine(void)
+{
+    return getenv("RINGSIDE_VM") != NULL;
+}
+
+static void run(const char *command)
+{
+    check(system(command) == 0, "failed: %s", command);
+}
+
+static int new_namespace(void)
+{
+    return unshare(CLONE_NEWNET) == 0 ? open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
+}
+
+static void enter(int namespace_fd)
+{
+    check(setns(namespace_fd, CLONE_NEWNET) == 0, "setns: %s", strerror(errno));
+}
+
+bool wire_make(void)
+{
+    char command[512];
+    if (is_machine()) {
+        return true;
+    }
+    client_end_fd = new_namespace();
+    broker_end_fd = new_namespace();
+    if (client_end_fd < 0 || broker_end_fd < 0) {
+        return false;
+    }
+    snprintf(command, sizeof(command),
+             "ip link set lo up && "
+             "ip link add va address " BROKER_MAC " type veth peer name vb address " CLIENT_MAC
+             " netns /proc/%d/fd/%d && ip addr add " BROKER_HOST "/24 dev va && ip link set va up",
+             (int)getpid(), client_end_fd);
+    run(command);
+    enter(client_end_fd);
+    run("ip link set lo up && ip addr add " CLIENT_HOST "/24 dev vb && ip link set vb up");
+    enter(broker_end_fd);
+    wire_mend(WIRE_SILENT);
+    return true;
+}
+
+const char *wire_broker_host(void)
+{
+    return is_machine() ? getenv("RINGSIDE_VM_ADDR_A") : BROKER_HOST;
+}
+
+void wire_enter_client_end(void)
+{
+    if (!is_machine()) {
+        enter(client_end_fd);
+    }
+}
+
+static void set_neighbours(const char *broker_mac, const char *client_mac)
+{
+    char command[256];
+    snprintf(command, sizeof(command),
+             "ip neigh replace " CLIENT_HOST " lladdr %s dev va nud permanent", client_mac);
+    run(command);
+    enter(client_end_fd);
+    snprintf(command, sizeof(command),
+             "ip neigh replace " BROKER_HOST " lladdr %s dev vb nud permanent", broker_mac);
+    run(command);
+    enter(broker_end_fd);
+}
+
+static void cut_roce(const char *port)
+{
+    char command[1024];
+    snprintf(command, sizeof(command),
+             "tc qdisc add dev %s root handle 1: prio bands 2 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 "
+             "0 0 && tc qdisc add dev %s parent 1:2 handle 20: netem loss 100%% && "
+             "tc filter add dev %s parent 1: protocol ip u32 match ip protocol 17 0xff "
+             "match ip dport 4791 0xffff flowid 1:2",
+             port, port, port);
+    run(command);
+}
+
+void wire_cut(enum wire_cut cut)
+{
+    if (is_machine() && cut == WIRE_ROCE) {
+        cut_roce("va");
+        cut_roce("vb");
+    } else if (is_machine()) {
+        run("tc qdisc add dev va root netem loss 100% && tc qdisc add dev vb root netem loss 100%");
+    } else if (cut == WIRE_DOWN) {
+        run("ip link set va down");
+    } else {
+        set_neighbours(NOBODYS_MAC, NOBODYS_MAC);
+    }
+}
+
+void wire_mend(enum wire_cut cut)
+{
+    if (is_machine()) {
+        run("tc qdisc del dev va root && tc qdisc del dev vb root");
+        return;
+    }
+    if (cut == WIRE_DOWN) {
+        run("ip link set va up");
+    }
+    set_neighbours(BROKER_MAC, CLIENT_MAC);
+}
