@@ -25,8 +25,9 @@
 #include "transport/rdma/pair_testing.h"
 #include "transport/rdma/verbs_double.h"
 
-#define RING_BYTES  65536u
-#define FLOOD_COUNT 100u /* more than any credit, less than a send queue */
+#define RING_BYTES   65536u
+#define SOURCE_COUNT 128u /* as many as a send queue holds */
+#define FLOOD_COUNT  100u /* more than any credit, less than a send queue */
 
 static const struct rsi_transport *const rdma = &rsi_rdma_transport;
 
@@ -35,6 +36,7 @@ struct siege {
     struct pair_end healthy[2]; /* client, server; only their links are used */
     uint64_t sent[2];
     uint64_t taken[2];
+    uint32_t post_count; /* by hand */
 };
 
 /* ---- the healthy link ----------------------------------------------------------------------- */
@@ -109,13 +111,20 @@ static void siege_close(struct siege *siege)
 
 /* ---- weapons -------------------------------------------------------------------------------- */
 
-/* Posts one request of `bytes` from the attacker's out ring. */
+/* Where the next request takes its bytes from: not where an earlier one may still be read. */
+static uint8_t *source_of(struct siege *siege)
+{
+    return attacker_of(siege)->base.out.base +
+           siege->post_count % SOURCE_COUNT * (RING_BYTES / SOURCE_COUNT);
+}
+
+/* Posts one request of `bytes` from source_of(). */
 static void post(struct siege *siege, enum ibv_wr_opcode opcode, uint32_t bytes,
                  uint64_t remote_address, uint32_t key, uint32_t immediate)
 {
     struct rsi_rdma_link *attacker = attacker_of(siege);
     struct ibv_sge span = {
-        .addr = (uintptr_t)attacker->base.out.base,
+        .addr = (uintptr_t)source_of(siege),
         .length = bytes,
         .lkey = attacker->out_region.mr->lkey,
     };
@@ -136,13 +145,14 @@ static void post(struct siege *siege, enum ibv_wr_opcode opcode, uint32_t bytes,
         span.lkey = attacker->buffers_region.mr->lkey;
     }
     assert_true(rsi_rdma_post(attacker, RSI_RDMA_WORK_PROBE, &request, 1));
+    siege->post_count++;
 }
 
 static void write_words(struct siege *siege, uint64_t consumed_pos, uint64_t batch_credit)
 {
     struct rsi_rdma_link *attacker = attacker_of(siege);
     uint64_t words[2] = {consumed_pos, batch_credit};
-    memcpy(attacker->base.out.base, words, sizeof(words));
+    memcpy(source_of(siege), words, sizeof(words));
     post(siege, IBV_WR_RDMA_WRITE, sizeof(words),
          attacker->data.peer_words_address + offsetof(struct rsi_words, consumed_pos),
          attacker->data.way.remote_key, 0);
@@ -152,7 +162,7 @@ static void send_record(struct siege *siege, uint8_t kind, uint32_t told_bytes, 
                         uint64_t position)
 {
     struct rsi_record_header header = {.kind = kind, .bytes = told_bytes, .position = position};
-    memcpy(attacker_of(siege)->base.out.base, &header, sizeof(header));
+    memcpy(source_of(siege), &header, sizeof(header));
     attacker_of(siege)->data.credit.sent_count++; /* or its own transport finds the answer wrong */
     post(siege, IBV_WR_SEND, bytes, 0, 0, 0);
 }
@@ -209,7 +219,7 @@ static void announce_more_than_the_ring(struct siege *siege)
 
 static void fill_the_ring_with_garbage(struct siege *siege)
 {
-    memset(attacker_of(siege)->base.out.base, 0xa5, 4096);
+    memset(attacker_of(siege)->base.out.base, 0xa5, RING_BYTES);
     for (uint64_t offset = 0; offset < RING_BYTES; offset += 4096) {
         post(siege, IBV_WR_RDMA_WRITE, 4096, way_of(siege)->remote_address + offset,
              way_of(siege)->remote_key, 0);
@@ -252,7 +262,7 @@ static void invalidate_the_own_key(struct siege *siege)
     struct rsi_record_header header = {.kind = RSI_RECORD_CONTROL, .bytes = 8};
     header.position = attacker_of(siege)->data.credit.taken_count;
     attacker_of(siege)->data.credit.sent_count++;
-    memcpy(attacker_of(siege)->base.out.base, &header, sizeof(header));
+    memcpy(source_of(siege), &header, sizeof(header));
     post(siege, IBV_WR_SEND_WITH_INV, sizeof(header) + 8, 0, way_of(siege)->remote_key, 0);
     post(siege, IBV_WR_RDMA_WRITE, 64, way_of(siege)->remote_address, way_of(siege)->remote_key, 0);
 }
