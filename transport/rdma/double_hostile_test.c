@@ -151,6 +151,9 @@ static void post(struct siege *siege, enum ibv_wr_opcode opcode, uint32_t bytes,
 static void write_words(struct siege *siege, uint64_t consumed_pos, uint64_t batch_credit)
 {
     struct rsi_rdma_link *attacker = attacker_of(siege);
+    /* Its own transport says nothing any more that could replace the lie before it is read. */
+    SIEGE_WAIT(siege, !attacker->data.words_are_under_way);
+    attacker->data.words_are_under_way = true;
     uint64_t words[2] = {consumed_pos, batch_credit};
     memcpy(source_of(siege), words, sizeof(words));
     post(siege, IBV_WR_RDMA_WRITE, sizeof(words),
