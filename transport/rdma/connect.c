@@ -64,8 +64,27 @@ free_link:
     return status;
 }
 
-/* Gives back all that the device and rdma_cm have of the link. The owner thread has let go of
- * it. */
+/* Whether the link failed because the peer's device does not answer. */
+static bool is_silent(const struct rsi_rdma_link *link)
+{
+    return rsi_load_acquire(&link->base.failed) && link->data.peer_is_silent;
+}
+
+static void id_destroy(struct rsi_rdma_link *link)
+{
+    if (link->id != NULL && rdma_destroy_id(link->id) != 0) {
+        rsi_log_distinct(RSI_LOG_ERROR, "rdma", "the connection manager keeps an id: %s",
+                         strerror(errno));
+    }
+    link->id = NULL;
+}
+
+/*
+ * Gives back all that the device and rdma_cm have of the link. The owner thread has let go of it.
+ * To destroy an id says to the peer that this end is gone, as the kernel does for a process that
+ * ends. Over a wire that is just silent, one way or only for now, the peer would hear that and end
+ * a session that is about to go on elsewhere: there the id lives as long as the link.
+ */
 static void link_unmake(struct rsi_rdma_link *link)
 {
     rsi_rdma_window_fini(&link->in_region);
@@ -73,11 +92,9 @@ static void link_unmake(struct rsi_rdma_link *link)
         rdma_destroy_qp(link->id);
     }
     rsi_rdma_regions_fini(link);
-    if (link->id != NULL && rdma_destroy_id(link->id) != 0) {
-        rsi_log_distinct(RSI_LOG_ERROR, "rdma", "the connection manager keeps an id: %s",
-                         strerror(errno));
+    if (!is_silent(link)) {
+        id_destroy(link);
     }
-    link->id = NULL;
     if (link->queue != NULL) {
         link->queue->link_count--;
     }
@@ -89,6 +106,7 @@ void rsi_rdma_link_destroy(struct rsi_link *base)
 {
     struct rsi_rdma_link *link = rsi_rdma_link_of(base);
     rsi_assert(rsi_link_state(base) == RSI_LINK_CLOSED);
+    id_destroy(link);
     rsi_rdma_memory_fini(link);
     rsi_link_fini(base);
     rsi_link_free(link);
@@ -98,6 +116,7 @@ void rsi_rdma_link_destroy(struct rsi_link *base)
 static void link_discard(struct rsi_rdma_link *link)
 {
     link_unmake(link);
+    id_destroy(link);
     rsi_rdma_memory_fini(link);
     rsi_link_fini(&link->base);
     rsi_link_free(link);
@@ -280,8 +299,7 @@ static void halt(struct rsi_rdma_link *link, uint64_t now_ns)
     }
     /* Over a wire that is dead rdma_disconnect goes on saying it until the wire is mended, and the
      * peer would take it for the end of this process. */
-    bool is_silent = rsi_load_acquire(&link->base.failed) && link->data.peer_is_silent;
-    if (link->is_established && !is_silent) {
+    if (link->is_established && !is_silent(link)) {
         (void)rdma_disconnect(link->id); /* fails when the peer was faster: nothing is lost */
     }
     link->deadline_ns = now_ns + RSI_RDMA_DRAIN_NS;

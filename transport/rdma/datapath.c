@@ -319,7 +319,7 @@ static RSI_COLD void report_failure(struct rsi_rdma_link *link, enum ibv_wc_stat
     struct rsi_link *base = &link->base;
     switch ((int)status) {
     case IBV_WC_RETRY_EXC_ERR:
-        link->data.peer_is_silent = !rsi_load_relaxed(&base->failed);
+        link->data.peer_is_silent |= !rsi_load_relaxed(&base->failed);
         rsi_link_fail(base, RSI_E_LINK_LOST,
                       "%s does not answer: its machine or the way to it is gone", base->peer_text);
         break;
