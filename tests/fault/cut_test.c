@@ -125,6 +125,7 @@ static void begin_scene(struct scene *scene, const struct plan *plan)
                                              .allows_gaps = plan->policy == RINGSIDE_POLICY_DROP,
                                              .may_end = plan->may_end};
     scene->way = plan->way;
+    check(!is_transport("rdma") || wire_make(), "no wire");
     start_broker(scene, plan);
     if (plan->way == WAY_RELAY) {
         relay_start(&scene->relay, &scene->broker);

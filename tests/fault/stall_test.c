@@ -324,6 +324,43 @@ static void test_block_timeout(void)
     end_scene(&scene);
 }
 
+/* ---- the broker itself -------------------------------------------------------------------------
+ */
+
+/* It is alive as long as its machine answers for it: everybody waits, and nothing is lost. */
+static void stop_broker(uint64_t milliseconds)
+{
+    struct scene scene;
+    uint64_t needed_count = 0;
+    begin_scene(&scene, small_broker, RINGSIDE_POLICY_BLOCK);
+    uint64_t begin_ns = now_ns();
+    program_signal(&scene.broker.program, SIGSTOP);
+    while (now_ns() - begin_ns < milliseconds * UINT64_C(1000000)) {
+        nap();
+    }
+    program_signal(&scene.broker.program, SIGCONT);
+    await_goes_on(&scene.needed);
+    stop_writers(&scene, &needed_count);
+    stream_await_reader(&scene.slow, needed_count);
+    tell("the broker stood still for %.1f s; all %" PRIu64 " messages of needed came; suspended "
+         "%" PRIu64 " times",
+         (double)milliseconds / 1e3, needed_count,
+         actor_result(&scene.steady, STREAM_RESULT_SUSPENDED) +
+             actor_result(&scene.needed, STREAM_RESULT_SUSPENDED));
+    check(actor_result(&scene.slow, STREAM_RESULT_GAPS) == 0, "some were left out");
+    end_scene(&scene);
+}
+
+static void test_broker_short(void)
+{
+    stop_broker(stop_ms(SHORT_MS));
+}
+
+static void test_broker_long(void)
+{
+    stop_broker(stop_ms(LONG_MS));
+}
+
 /* ---- two services that publish to each other ---------------------------------------------------
  */
 
@@ -426,6 +463,8 @@ int main(int argc, char **argv)
         {"block, short stop", test_block_short, NULL},
         {"block, long stop", test_block_long, NULL},
         {"block, longer than block_timeout", test_block_timeout, NULL},
+        {"broker, short stop", test_broker_short, NULL},
+        {"broker, long stop", test_broker_long, NULL},
         {"mutual block", test_mutual_block, NULL},
     };
     return system_tests_main(argc, argv, tests, rsi_array_count(tests));

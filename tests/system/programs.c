@@ -170,6 +170,7 @@ int run_command(const char *const *arguments, char *output, size_t output_bytes)
     program_start(&program, "command", arguments, false);
     int code = program_wait(&program);
     snprintf(output, output_bytes, "%s", read_file(program.output_path));
+    unlink(program.output_path); /* the caller has it; a report is not to repeat it */
     return code;
 }
 
