@@ -156,14 +156,13 @@ void oracle_session_closed(struct oracle_session *session, ringside_status_t sta
 {
     bool may_be = session->is_over || session->excuses != 0 ||
                   oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT);
-    if (session->is_over && may_be_slow(session)) {
-        forget_arrivals(session);
-    } else if (status == RINGSIDE_OK) {
+    bool has_ended_slow = session->is_over && may_be_slow(session);
+    if (!has_ended_slow && status == RINGSIDE_OK) {
         oracle_flushed(session);
     } else if (!may_be) {
         world_violation("%s's close says %s: %s", session->name, ringside_status_name(status),
                         ringside_last_error());
-    } else if (!session->is_over) {
+    } else if (has_ended_slow || !session->is_over) {
         /* A broker that ended the session meanwhile took only a part; the text says how much. */
         forget_arrivals(session);
     }
