@@ -194,6 +194,48 @@ static void test_loss_of_one_side_is_no_ended_peer(void **state)
     pair_close(&pair);
 }
 
+/* At least once, until the client's link is in `state`. The server's queue pair is not looked
+ * after, so it posts nothing: what the server learns meanwhile it was told. */
+static void wait_with_a_mute_server(struct pair *pair, enum rsi_link_state state)
+{
+    uint64_t deadline_ns = rsi_clock_now_ns() + PAIR_DEADLINE_NS;
+    do {
+        uint64_t now_ns = rsi_clock_now_ns();
+        assert_true(now_ns < deadline_ns);
+        (void)rsi_poller_poll(pair->client.poller, now_ns);
+        (void)rdma->domain_poll_control(pair->client.domain, now_ns);
+        rdma->link_poll_control(pair->client.link, now_ns);
+        (void)rdma->domain_poll_control(pair->server.domain, now_ns);
+        rdma->link_poll_control(pair->server.link, now_ns);
+    } while (rsi_link_state(pair->client.link) != state);
+}
+
+/* The wire is mended before the link that found it silent is closed: what its id says when it goes
+ * would arrive, and be taken for the end of the process. So it goes with the link, not before. */
+static void test_closed_silent_link_keeps_its_id(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair, RING_BYTES);
+    fall_silent(&pair);
+    verbs_double_cut(true);
+    assert_true(pair_put(pair.client.link, 0, 64));
+    assert_int_equal(rsi_link_flush(pair.client.link), RSI_OK);
+    wait_with_a_mute_server(&pair, RSI_LINK_LOST);
+    expect_silent_peer(pair.client.link);
+    verbs_double_cut(false);
+    rdma->link_close(pair.client.link);
+    wait_with_a_mute_server(&pair, RSI_LINK_CLOSED);
+    assert_int_equal(rsi_link_state(pair.server.link), RSI_LINK_ATTACHED);
+    assert_false(rsi_rdma_link_of(pair.server.link)->is_disconnected);
+    /* It would have heard it. */
+    rdma->link_destroy(pair.client.link);
+    pair.client.link = NULL;
+    PAIR_WAIT(&pair, rsi_link_state(pair.server.link) == RSI_LINK_LOST);
+    assert_true(pair.server.link->peer_has_ended);
+    pair_close(&pair);
+}
+
 /* ---- the fence ------------------------------------------------------------------------------ */
 
 /* What came over a link that then broke is not lost; in CLOSED rings and positions stand. */
@@ -401,6 +443,7 @@ static int run_own_cases(const char *name, enum verbs_double_pace pace)
         TEST(test_killed_peer_has_ended),
         TEST(test_closed_link_is_no_ended_peer),
         TEST(test_loss_of_one_side_is_no_ended_peer),
+        TEST(test_closed_silent_link_keeps_its_id),
         TEST(test_what_arrived_counts_and_stays),
         TEST(test_end_in_every_state),
         TEST(test_queues_are_deep_enough),
