@@ -32,6 +32,7 @@
 #define MOVING_WAIT_NS     (20 * MILLISECOND_NS) /* something moves without an event */
 #define RETIRE_WAIT_NS     (200 * MILLISECOND_NS)
 #define ACCEPT_RETRY_NS    (100 * MILLISECOND_NS)
+#define FULL_RETRY_NS      (2 * MILLISECOND_NS)
 #define PARTING_NS         (5 * SECOND_NS)
 #define PARTING_AT_ONCE_NS (1500 * MILLISECOND_NS)
 #define ORPHANED_NS        (2 * SECOND_NS)
@@ -104,18 +105,19 @@ void rsi_control_agent_fini(struct rsi_control_agent *control)
 /* ---- accepting ---------------------------------------------------------------------------------
  */
 
-/* A domain whose accept fails (no descriptors, no memory) stays readable: it is not watched for a
- * while. */
+/* Nothing is accepted there for a while. Who knocks waits in the transport's queue, which makes the
+ * domain readable: so it is not watched meanwhile. */
 static void pause_domain(struct rsi_control_agent *control, struct rsi_endpoint_domain *domain,
-                         bool is_failing, uint64_t now_ns)
+                         uint64_t until_ns)
 {
-    if (domain->is_failing == is_failing) {
+    bool is_watched = !domain->is_paused;
+    domain->is_paused = until_ns != 0;
+    domain->retry_ns = until_ns;
+    if (is_watched == !domain->is_paused) {
         return;
     }
-    domain->is_failing = is_failing;
-    domain->retry_ns = now_ns + ACCEPT_RETRY_NS;
     int fd = domain->transport->domain_fd(domain->domain);
-    struct epoll_event event = {.events = is_failing ? 0 : EPOLLIN, .data.fd = fd};
+    struct epoll_event event = {.events = domain->is_paused ? 0 : EPOLLIN, .data.fd = fd};
     if (epoll_ctl(control->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0) {
         rsi_log_distinct(RSI_LOG_WARNING, "broker", "cannot change what epoll watches: %s",
                          strerror(errno));
@@ -132,15 +134,6 @@ static void add_connection(struct rsi_control_agent *control, struct rsi_endpoin
     control->connections = connection;
     control->connection_count++;
     control->counts.accepted++;
-    domain->accepted_count++;
-    if (control->counts.unauthenticated > control->settings->unauthenticated_count_max) {
-        control->counts.turned_away++;
-        domain->refused_count++;
-        rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
-                           "turned away: %llu connections have not proved yet who they are "
-                           "(unauthenticated_count_max)",
-                           (unsigned long long)control->settings->unauthenticated_count_max);
-    }
 }
 
 /* One connection: memory first, then the link. */
@@ -174,6 +167,11 @@ static uint32_t accept_from(struct rsi_control_agent *control,
     struct rsi_endpoint_domain *domain = listener->domain;
     uint32_t accept_count = 0;
     while (accept_count < ACCEPTS_PER_PASS) {
+        if (control->counts.unauthenticated >= control->settings->unauthenticated_count_max) {
+            control->counts.full++;
+            pause_domain(control, domain, now_ns + FULL_RETRY_NS);
+            break;
+        }
         struct rsi_error error = {0};
         rsi_status_t status = accept_one(control, listener, now_ns, &error);
         if (status == RSI_WOULD_BLOCK) {
@@ -182,7 +180,7 @@ static uint32_t accept_from(struct rsi_control_agent *control,
         if (rsi_failed(status)) {
             rsi_log_distinct(RSI_LOG_WARNING, "broker", "cannot take a connection at %s: %s",
                              domain->transport->listener_url(listener->listener), error.text);
-            pause_domain(control, domain, true, now_ns);
+            pause_domain(control, domain, now_ns + ACCEPT_RETRY_NS);
             break;
         }
         accept_count++;
@@ -198,12 +196,12 @@ static uint32_t poll_endpoints(struct rsi_control_agent *control, uint64_t now_n
     for (uint32_t i = 0; i < endpoints->domain_count; i++) {
         struct rsi_endpoint_domain *domain = &endpoints->domains[i];
         work_count += domain->transport->domain_poll_control(domain->domain, now_ns);
-        if (domain->is_failing && now_ns >= domain->retry_ns) {
-            pause_domain(control, domain, false, now_ns);
+        if (domain->is_paused && now_ns >= domain->retry_ns) {
+            pause_domain(control, domain, 0);
         }
     }
     for (uint32_t i = 0; i < endpoints->listener_count; i++) {
-        if (!endpoints->listeners[i].domain->is_failing) {
+        if (!endpoints->listeners[i].domain->is_paused) {
             work_count += accept_from(control, &endpoints->listeners[i], now_ns);
         }
     }
@@ -460,7 +458,7 @@ static uint64_t wait_ns(const struct rsi_control_agent *control, uint64_t now_ns
         until_ns = lower(until_ns, now_ns + RETIRE_WAIT_NS);
     }
     for (uint32_t i = 0; i < control->endpoints->domain_count; i++) {
-        if (control->endpoints->domains[i].is_failing) {
+        if (control->endpoints->domains[i].is_paused) {
             until_ns = lower(until_ns, control->endpoints->domains[i].retry_ns);
         }
     }

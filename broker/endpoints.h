@@ -14,9 +14,7 @@ struct rsi_endpoint_domain {
     const struct rsi_transport *transport;
     struct rsi_domain *domain;
     struct rsi_poller *pollers[RSI_AGENT_COUNT_MAX];
-    uint64_t accepted_count;
-    uint64_t refused_count; /* turned away because too many are not authenticated */
-    bool is_failing;        /* the last accept failed: not watched until retry_ns */
+    bool is_paused; /* nothing is accepted and the domain not watched until retry_ns */
     uint64_t retry_ns;
 };
 

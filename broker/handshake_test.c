@@ -248,7 +248,7 @@ static void test_authenticate_timeout(void **arg)
     rsi_testing_client_close(&state->client);
 }
 
-/* One more than may be unauthenticated is turned away, and makes room for nobody else's loss. */
+/* One more than may be unauthenticated waits at the door until there is a place. */
 static void test_unauthenticated_limit(void **arg)
 {
     struct state *state = *arg;
@@ -257,12 +257,15 @@ static void test_unauthenticated_limit(void **arg)
     rsi_testing_broker_start(&state->broker);
     rsi_testing_client_open(&state->client, &state->broker, "first");
     rsi_testing_client_dial(&second, &state->broker, "second");
-    rsi_testing_wait(&second, &state->client, rsi_link_state(second.link) == RSI_LINK_LOST);
-    rsi_testing_client_close(&second);
+    uint64_t until_ns = rsi_clock_now_ns() + 50000000;
+    rsi_testing_wait(&second, &state->client, rsi_clock_now_ns() > until_ns);
+    assert_int_equal(rsi_link_state(second.link), RSI_LINK_CONNECTING);
 
     rsi_testing_client_hello(&state->client, "");
     rsi_testing_client_authenticate(&state->client, NULL, 65536, 65536, 0);
     rsi_testing_client_attach(&state->client);
+    rsi_testing_wait(&second, &state->client, rsi_link_state(second.link) == RSI_LINK_OPEN);
+    rsi_testing_client_close(&second);
     rsi_testing_client_join(&second, &state->broker, "second");
     rsi_testing_client_close(&second);
     rsi_testing_client_close(&state->client);

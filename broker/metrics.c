@@ -27,7 +27,7 @@ struct metric {
 
 static const struct metric broker_metrics[] = {
     {"broker.accepted", COUNTER, offsetof(struct rsi_broker_counts, accepted)},
-    {"broker.turned_away", COUNTER, offsetof(struct rsi_broker_counts, turned_away)},
+    {"broker.full", COUNTER, offsetof(struct rsi_broker_counts, full)},
     {"broker.refused", COUNTER, offsetof(struct rsi_broker_counts, refused)},
     {"broker.sessions_begun", COUNTER, offsetof(struct rsi_broker_counts, sessions_begun)},
     {"broker.sessions_lost", COUNTER, offsetof(struct rsi_broker_counts, sessions_lost)},

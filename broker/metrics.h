@@ -23,8 +23,8 @@ struct rsi_session_metrics {
 /* What the control agent itself counts. */
 struct rsi_broker_counts {
     uint64_t accepted;
-    uint64_t turned_away; /* too many unauthenticated */
-    uint64_t refused;     /* told why */
+    uint64_t full;    /* looks at which newcomers waited: too many are unauthenticated */
+    uint64_t refused; /* told why */
     uint64_t sessions_begun;
     uint64_t sessions_lost;
     uint64_t sessions_slow;

@@ -77,7 +77,7 @@ const struct rsi_setting rsi_settings_table[] = {
     {"client_count_max", RSI_SETTING_NUMBER, false, AT(client_count_max), 1, 16384, "1024", "64",
      "Clients at a time"},
     {"unauthenticated_count_max", RSI_SETTING_NUMBER, false, AT(unauthenticated_count_max), 1, 4096,
-     "32", "128", "Connections at a time that have not proved yet who they are"},
+     "32", "128", "Connections at a time that have not proved yet who they are; others wait"},
     {"publication_count_max", RSI_SETTING_NUMBER, true, AT(publication_count_max), 16, 1 << 22,
      "16384", "65536", "Publisher objects of all clients"},
     {"publisher_count_max", RSI_SETTING_NUMBER, false, AT(publisher_count_max), 1, 1 << 22, "16384",
