@@ -42,6 +42,7 @@ struct rsi_agent {
     uint32_t session_count;
     struct rsi_session **dirty; /* staged frames wait for place and flush */
     uint32_t dirty_count;
+    uint32_t emitted_count;       /* of dirty[]: placed by the pass before, until it is counted */
     uint32_t admit_from;          /* rotates, so that every session is first in turn */
     uint32_t lagging_count;       /* cursors of sessions that lag, over all logs */
     uint32_t gap_session_count;   /* sessions with gaps to be told */

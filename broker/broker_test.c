@@ -206,6 +206,12 @@ static bool find(const char *path, const char *name, const char *label,
     return is_found;
 }
 
+static bool publish_one(struct rsi_testing_client *client, uint64_t value)
+{
+    rsi_testing_client_publish(client, 1, value);
+    return true;
+}
+
 static void test_counters(void **arg)
 {
     struct state *state = *arg;
@@ -234,10 +240,24 @@ static void test_counters(void **arg)
                      find(path, "broker.sessions", "", &view) && view.value == 2);
     assert_true(find(path, "link.placed_bytes", "reader#2", &view));
     assert_true(view.value > 0);
+    assert_true(find(path, "session.deliver_ring_bytes", "reader#2", &view));
+    assert_true(view.value >= 65536);
+    assert_true(find(path, "agent.thread", "0", &view));
+    assert_non_null(strstr(view.text, "not pinned"));
+    assert_true(find(path, "topic", NULL, &view));
+    assert_string_equal(view.text, "1 counted");
+    assert_true(find(path, "subscription", NULL, &view));
+    assert_string_equal(view.text, "drop counted");
+    assert_true(strncmp(view.label, "reader#2/", 9) == 0);
+    assert_true(find(path, "broker.subscriptions", "", &view) && view.value == 1);
+    rsi_testing_wait(&state->client, &state->other,
+                     publish_one(&state->client, 1) &&
+                         find(path, "session.latency_max_ns", "reader#2", &view) && view.value > 0);
 
     /* A session's records go with it, the file goes with the broker. */
     rsi_testing_client_close(&state->client);
     rsi_testing_wait(&state->other, NULL, !find(path, "session.link", "writer#1", &view));
+    rsi_testing_wait(&state->other, NULL, !find(path, "topic", NULL, &view));
     rsi_testing_broker_stop(&state->broker);
     assert_int_equal(rsi_testing_broker_join(&state->broker), RSI_OK);
     rsi_testing_client_close(&state->other);

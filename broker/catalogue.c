@@ -11,6 +11,7 @@
  */
 #include "broker/catalogue.h"
 
+#include "broker/metrics.h"
 #include "core/assert.h"
 #include "core/text.h"
 
@@ -106,7 +107,16 @@ static void free_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entry *
 {
     catalogue->topics[topic->id & (catalogue->topic_count_max - 1)] = NULL;
     catalogue->topic_count--;
+    rsi_metrics_hide_topic(catalogue->metrics, &topic->shown);
     free(topic);
+}
+
+static void count_publication(struct rsi_catalogue *catalogue, struct rsi_topic_entry *topic,
+                              int change)
+{
+    topic->publication_count += (uint32_t)change;
+    rsi_metrics_show_topic(catalogue->metrics, &topic->shown, topic->id, topic->subject,
+                           topic->publication_count);
 }
 
 static void free_publication(struct rsi_catalogue *catalogue, struct rsi_publication_entry *entry)
@@ -125,7 +135,8 @@ static void release_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entr
 {
     rsi_assert(topic->publication_count > 0);
     rsi_assert(topic->state == RSI_TOPIC_LIVE);
-    if (--topic->publication_count > 0) {
+    count_publication(catalogue, topic, -1);
+    if (topic->publication_count > 0) {
         return;
     }
     HASH_DEL(catalogue->by_subject, topic);
@@ -159,7 +170,7 @@ rsi_status_t rsi_catalogue_open(struct rsi_catalogue *catalogue, const struct rs
         free(made);
         return error != NULL ? error->status : RSI_E_LIMIT;
     }
-    topic->publication_count++;
+    count_publication(catalogue, topic, 1);
     made->topic = topic;
     made->alias = alias;
     made->state = RSI_PUBLICATION_NEW;

@@ -10,6 +10,8 @@
 #include "broker/data_agent.h"
 #include "broker/hash.h"
 
+struct rsi_metrics;
+
 enum rsi_topic_state {
     RSI_TOPIC_LIVE,   /* somebody publishes on it, or a log still holds frames of it */
     RSI_TOPIC_UNUSED, /* nobody does; TOPIC_RETIRE is to be posted; its subject may get a new one */
@@ -21,6 +23,7 @@ struct rsi_topic_entry {
     uint32_t id;
     uint32_t publication_count;
     enum rsi_topic_state state;
+    struct rsi_counter *shown; /* metrics.h */
     uint64_t ticket;
     struct rsi_topic_entry *next; /* of those that are not live */
     UT_hash_handle hh;            /* by subject; live ones only */
@@ -52,6 +55,7 @@ struct rsi_publication_entry {
 
 struct rsi_catalogue {
     struct rsi_data_plane *plane;
+    struct rsi_metrics *metrics;    /* shows the topics; NULL: nobody does */
     uint32_t publication_count_max; /* powers of two */
     uint32_t topic_count_max;
     uint32_t publication_count;

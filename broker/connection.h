@@ -44,7 +44,8 @@ struct rsi_subscription_entry {
     uint64_t request; /* that made it */
     enum rsi_policy policy;
     bool no_echo;
-    bool is_leaving; /* Unsubscribe was taken */
+    bool is_leaving;           /* Unsubscribe was taken */
+    struct rsi_counter *shown; /* metrics.h */
     UT_hash_handle hh;
     char subject[]; /* pattern */
 };

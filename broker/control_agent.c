@@ -66,6 +66,7 @@ rsi_status_t rsi_control_agent_init(struct rsi_control_agent *control,
     if (rsi_failed(status)) {
         return status;
     }
+    control->catalogue.metrics = control->metrics;
     control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (control->epoll_fd < 0) {
         status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
@@ -265,6 +266,11 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
     control->next_update_ns = now_ns + HOUSEKEEPING_NS;
     control->counts.publications = control->catalogue.publication_count;
     control->counts.topics = control->catalogue.topic_count;
+    control->counts.subscriptions = 0;
+    for (const struct rsi_connection *connection = control->connections; connection != NULL;
+         connection = connection->next) {
+        control->counts.subscriptions += connection->subscription_count;
+    }
     rsi_metrics_update_broker(control->metrics, &control->counts, control->plane);
     for (struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {

@@ -363,6 +363,26 @@ static uint64_t poll_links(struct rsi_agent *agent)
     return work_count;
 }
 
+/*
+ * How old what the pass before has placed had become by its end. Sessions stand in the list as long
+ * as no edit of this pass is applied, and so are there. A clock that is behind the publisher's says
+ * that no time has passed.
+ */
+static void count_latencies(struct rsi_agent *agent, uint64_t realtime_ns)
+{
+    for (uint32_t i = 0; i < agent->emitted_count; i++) {
+        struct rsi_session *session = agent->dirty[i];
+        uint64_t oldest_ns = session->data.oldest_publish_time_ns;
+        if (session->data.staged_count > 0) {
+            rsi_latency_record(&session->latency,
+                               realtime_ns > oldest_ns ? realtime_ns - oldest_ns : 0,
+                               session->data.staged_count);
+            session->data.staged_count = 0;
+        }
+    }
+    agent->emitted_count = 0;
+}
+
 /* The clock is read once per pass: a pass that did work ended when the next one begins, for none
  * sleeps after work. */
 static void begin_pass(struct rsi_agent *agent)
@@ -373,6 +393,7 @@ static void begin_pass(struct rsi_agent *agent)
         rsi_store_relaxed(&agent->counts.longest_pass_ns, pass_ns);
     }
     agent->now_ns = now_ns;
+    count_latencies(agent, now_ns + (uint64_t)rsi_clock_thread.realtime_offset_ns);
 }
 
 uint64_t rsi_agent_pass(struct rsi_agent *agent)

@@ -23,6 +23,7 @@
 #ifndef RSI_BROKER_DATA_AGENT_H
 #define RSI_BROKER_DATA_AGENT_H
 
+#include "broker/latency.h"
 #include "broker/message_log.h"
 #include "core/atomics.h"
 #include "core/counters.h"
@@ -87,11 +88,13 @@ struct rsi_stall {
 struct rsi_session_data {
     struct rsi_lag lags[RSI_AGENT_COUNT_MAX];
     uint32_t lagging_count;
-    bool needs_care;        /* frames go to its spill, or its promise to block is not settled */
-    bool is_dirty;          /* staged frames wait for place and flush */
-    bool is_leaving;        /* LEAVE was applied: admit what has arrived, then let go */
-    bool is_failed;         /* a protocol fault was reported: nothing more is read or written */
-    uint32_t slot;          /* in the agent's session table */
+    bool needs_care;       /* frames go to its spill, or its promise to block is not settled */
+    bool is_dirty;         /* staged frames wait for place and flush */
+    bool is_leaving;       /* LEAVE was applied: admit what has arrived, then let go */
+    bool is_failed;        /* a protocol fault was reported: nothing more is read or written */
+    uint32_t slot;         /* in the agent's session table */
+    uint32_t staged_count; /* messages staged since its last batch was placed */
+    uint64_t oldest_publish_time_ns; /* of these; valid when there are any */
     enum rsi_policy policy; /* resolved over its subscriptions: block > disconnect > drop */
     uint32_t policy_counts[RSI_POLICY_BLOCK + 1]; /* subscriptions that ask for each */
     uint64_t *announced;                          /* bit per publication slot */
@@ -169,6 +172,7 @@ struct rsi_session {
     _Atomic uint32_t left;  /* after LEAVE: the home agent no longer touches session or link */
     uint64_t held_consumed_pos;
     struct rsi_session_counts counts;
+    struct rsi_latency latency; /* home agent; read by the control agent */
 
     RSI_SEPARATOR(before_data);
     struct rsi_session_data data;

@@ -185,6 +185,11 @@ static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *sessio
            (const uint8_t *)source + sizeof(source->commit), frame_bytes - sizeof(header->commit));
     rsi_frame_commit(session->link, frame_bytes);
     rsi_agent_mark_dirty(agent, session);
+    uint64_t publish_time_ns = source->publish_time_ns;
+    if (session->data.staged_count++ == 0 ||
+        publish_time_ns < session->data.oldest_publish_time_ns) {
+        session->data.oldest_publish_time_ns = publish_time_ns;
+    }
     rsi_bump_relaxed(&session->counts.delivered_messages, 1);
     rsi_bump_relaxed(&session->counts.delivered_bytes, source->payload_bytes);
     return true;
@@ -450,6 +455,7 @@ void rsi_agent_emit(struct rsi_agent *agent)
         /* What it cannot emit now, poll_data emits when credit returns. */
         (void)rsi_link_flush_clocked(session->link);
     }
+    agent->emitted_count = agent->dirty_count;
     agent->dirty_count = 0;
 }
 

@@ -9,6 +9,7 @@
 #include "broker/metrics.h"
 
 #include "core/log.h"
+#include "core/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ static const struct metric broker_metrics[] = {
     {"broker.unauthenticated", GAUGE, offsetof(struct rsi_broker_counts, unauthenticated)},
     {"broker.publications", GAUGE, offsetof(struct rsi_broker_counts, publications)},
     {"broker.topics", GAUGE, offsetof(struct rsi_broker_counts, topics)},
+    {"broker.subscriptions", GAUGE, offsetof(struct rsi_broker_counts, subscriptions)},
 };
 
 static const struct metric agent_metrics[] = {
@@ -69,6 +71,18 @@ static const struct metric session_metrics[] = {
     {"session.spill_bytes", GAUGE, offsetof(struct rsi_session_counts, spill_bytes)},
     {"session.spill_bytes_max", GAUGE, offsetof(struct rsi_session_counts, spill_bytes_max)},
     {"session.stalled_by", GAUGE, offsetof(struct rsi_session_counts, stalled_by)},
+};
+
+/* What does not change while the session lives; of struct rsi_session. */
+static const struct metric session_facts[] = {
+    {"session.publish_ring_bytes", GAUGE, offsetof(struct rsi_session, publish_ring_bytes)},
+    {"session.deliver_ring_bytes", GAUGE, offsetof(struct rsi_session, deliver_ring_bytes)},
+};
+
+/* Publish to placement, of the last second in which the control agent looked; 0: nothing came. */
+static const char *const latency_metrics[RSI_LATENCY_POINT_COUNT] = {
+    "session.latency_p50_ns", "session.latency_p90_ns",  "session.latency_p95_ns",
+    "session.latency_p99_ns", "session.latency_p999_ns", "session.latency_max_ns",
 };
 
 /* Times that go on: the total is shown with the span that has not ended. */
@@ -108,10 +122,14 @@ enum {
     LINK_METRIC_COUNT = rsi_array_count(link_metrics),
     SPAN_METRICS_AT = SESSION_METRIC_COUNT, /* in records[] of a session */
     LINK_METRICS_AT = SPAN_METRICS_AT + SPAN_METRIC_COUNT,
-    SESSION_RECORD_COUNT = LINK_METRICS_AT + LINK_METRIC_COUNT,
+    SESSION_FACT_COUNT = rsi_array_count(session_facts),
+    SESSION_FACTS_AT = LINK_METRICS_AT + LINK_METRIC_COUNT,
+    LATENCY_METRICS_AT = SESSION_FACTS_AT + SESSION_FACT_COUNT,
+    SESSION_RECORD_COUNT = LATENCY_METRICS_AT + RSI_LATENCY_POINT_COUNT,
     RECORDS_PER_SESSION = 1 + SESSION_RECORD_COUNT,
-    FIXED_RECORD_COUNT =
-        1 + RSI_LISTEN_COUNT_MAX + BROKER_METRIC_COUNT + RSI_AGENT_COUNT_MAX * AGENT_METRIC_COUNT,
+    FIXED_RECORD_COUNT = 1 + RSI_LISTEN_COUNT_MAX + BROKER_METRIC_COUNT +
+                         RSI_AGENT_COUNT_MAX * (1 + AGENT_METRIC_COUNT) +
+                         (int)RSI_SHOWN_TOPIC_COUNT_MAX + (int)RSI_SHOWN_SUBSCRIPTION_COUNT_MAX,
 };
 rsi_static_assert((int)SESSION_RECORD_COUNT <= (int)RSI_SESSION_METRIC_COUNT_MAX);
 
@@ -123,6 +141,8 @@ struct rsi_metrics {
     uint32_t listener_count;
     struct rsi_counter *broker[BROKER_METRIC_COUNT];
     struct rsi_counter *agents[RSI_AGENT_COUNT_MAX][AGENT_METRIC_COUNT];
+    uint32_t shown_topic_count;
+    uint32_t shown_subscription_count;
 };
 
 /* NULL when there is no record left, which every writer below passes over. */
@@ -208,6 +228,26 @@ static rsi_status_t create_counters(struct rsi_metrics *metrics,
     return status;
 }
 
+/* Where an agent runs and how it waits: what was set, and so what is, for else the broker ends. */
+static void tell_agent(struct rsi_metrics *metrics, const struct rsi_settings *settings,
+                       uint32_t agent, const char *label)
+{
+    struct rsi_counter *record = allocate(metrics, RSI_COUNTER_KIND_TEXT, "agent.thread", label);
+    if (record == NULL) {
+        return;
+    }
+    char cpu[32] = "not pinned";
+    if (settings->agent_cpus[agent] >= 0) {
+        snprintf(cpu, sizeof(cpu), "cpu %d", settings->agent_cpus[agent]);
+    }
+    char size_buffer[32];
+    struct rsi_text size;
+    rsi_text_init(&size, size_buffer, sizeof(size_buffer));
+    rsi_text_append_size(&size, settings->log_bytes);
+    rsi_counter_set_text(record, "%s, waits %s, log %s", cpu,
+                         rsi_idle_strategy_name(settings->wait), size.data);
+}
+
 rsi_status_t rsi_metrics_create(struct rsi_metrics **created, const struct rsi_settings *settings,
                                 struct rsi_error *error)
 {
@@ -231,6 +271,7 @@ rsi_status_t rsi_metrics_create(struct rsi_metrics **created, const struct rsi_s
     for (uint32_t i = 0; i < metrics->agent_count; i++) {
         char label[16];
         snprintf(label, sizeof(label), "%u", i);
+        tell_agent(metrics, settings, i, label);
         allocate_all(metrics, agent_metrics, AGENT_METRIC_COUNT, label, metrics->agents[i]);
     }
     *created = metrics;
@@ -271,6 +312,78 @@ void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_sessi
     }
     allocate_all(metrics, link_metrics, LINK_METRIC_COUNT, label,
                  records->records + LINK_METRICS_AT);
+    allocate_all(metrics, session_facts, SESSION_FACT_COUNT, label,
+                 records->records + SESSION_FACTS_AT);
+    for (uint32_t i = 0; i < RSI_LATENCY_POINT_COUNT; i++) {
+        records->records[LATENCY_METRICS_AT + i] =
+            allocate(metrics, GAUGE, latency_metrics[i], label);
+    }
+    memset(&records->latency_seen, 0, sizeof(records->latency_seen));
+}
+
+/* A record of its own for one of many, if not too many have one. */
+static bool show_one_more(struct rsi_metrics *metrics, struct rsi_counter **record,
+                          uint32_t *shown_count, uint32_t count_max, const char *name,
+                          const char *label)
+{
+    if (*record == NULL && *shown_count < count_max) {
+        *record = allocate(metrics, RSI_COUNTER_KIND_TEXT, name, label);
+        *shown_count += *record != NULL;
+    }
+    return *record != NULL;
+}
+
+static void hide(struct rsi_metrics *metrics, struct rsi_counter **record, uint32_t *shown_count)
+{
+    if (*record != NULL) {
+        rsi_counters_free(metrics->counters, *record);
+        *record = NULL;
+        (*shown_count)--;
+    }
+}
+
+void rsi_metrics_show_topic(struct rsi_metrics *metrics, struct rsi_counter **record,
+                            uint32_t topic, const char *subject, uint32_t publication_count)
+{
+    char label[16];
+    snprintf(label, sizeof(label), "%u", topic);
+    if (metrics != NULL && show_one_more(metrics, record, &metrics->shown_topic_count,
+                                         RSI_SHOWN_TOPIC_COUNT_MAX, "topic", label)) {
+        rsi_counter_set_text(*record, "%u %s", publication_count, subject);
+    }
+}
+
+void rsi_metrics_hide_topic(struct rsi_metrics *metrics, struct rsi_counter **record)
+{
+    if (metrics != NULL) {
+        hide(metrics, record, &metrics->shown_topic_count);
+    }
+}
+
+void rsi_metrics_show_subscription(struct rsi_metrics *metrics, struct rsi_counter **record,
+                                   const struct rsi_session *session, uint64_t subscription,
+                                   enum rsi_policy policy, bool no_echo, const char *pattern)
+{
+    static const char *const policies[] = {
+        [RSI_POLICY_DROP] = "drop",
+        [RSI_POLICY_DISCONNECT] = "disconnect",
+        [RSI_POLICY_BLOCK] = "block",
+    };
+    char label[RSI_COUNTER_LABEL_BYTES];
+    snprintf(label, sizeof(label), "%.20s#%llu/%llu", session->name,
+             (unsigned long long)session->id, (unsigned long long)subscription);
+    if (metrics != NULL && show_one_more(metrics, record, &metrics->shown_subscription_count,
+                                         RSI_SHOWN_SUBSCRIPTION_COUNT_MAX, "subscription", label)) {
+        rsi_counter_set_text(*record, "%s%s %s", policies[policy], no_echo ? ", no echo" : "",
+                             pattern);
+    }
+}
+
+void rsi_metrics_hide_subscription(struct rsi_metrics *metrics, struct rsi_counter **record)
+{
+    if (metrics != NULL) {
+        hide(metrics, record, &metrics->shown_subscription_count);
+    }
 }
 
 void rsi_metrics_tell_link(struct rsi_session_metrics *records, const struct rsi_link *link,
@@ -326,4 +439,12 @@ void rsi_metrics_update_session(const struct rsi_session *session, const struct 
                     now_ns);
     }
     copy_all(records->records + LINK_METRICS_AT, link_metrics, LINK_METRIC_COUNT, &link->stats);
+    copy_all(records->records + SESSION_FACTS_AT, session_facts, SESSION_FACT_COUNT, session);
+    struct rsi_latency_points points;
+    rsi_latency_look(&session->latency, &records->latency_seen, &points);
+    for (uint32_t i = 0; i < RSI_LATENCY_POINT_COUNT; i++) {
+        if (records->records[LATENCY_METRICS_AT + i] != NULL) {
+            rsi_counter_set(records->records[LATENCY_METRICS_AT + i], points.values_ns[i]);
+        }
+    }
 }

@@ -4,7 +4,8 @@
  * anything.
  *
  * Names: broker.*, agent.* (label: its number), session.* and link.* (label: client name#session
- * id).
+ * id); topic (label: its id) and subscription (label: client name#session id/subscription id), each
+ * a line of text, as many as there is room for.
  */
 #ifndef RSI_BROKER_METRICS_H
 #define RSI_BROKER_METRICS_H
@@ -13,11 +14,12 @@
 #include "broker/settings.h"
 #include "core/counters.h"
 
-enum { RSI_SESSION_METRIC_COUNT_MAX = 32 };
+enum { RSI_SESSION_METRIC_COUNT_MAX = 48 };
 
 struct rsi_session_metrics {
     struct rsi_counter *text;
     struct rsi_counter *records[RSI_SESSION_METRIC_COUNT_MAX];
+    struct rsi_latency_seen latency_seen;
 };
 
 /* What the control agent itself counts. */
@@ -34,6 +36,7 @@ struct rsi_broker_counts {
     uint64_t unauthenticated;
     uint64_t publications;
     uint64_t topics;
+    uint64_t subscriptions;
 };
 
 struct rsi_metrics;
@@ -55,6 +58,22 @@ void rsi_metrics_add_session(struct rsi_metrics *metrics, const struct rsi_sessi
 void rsi_metrics_tell_link(struct rsi_session_metrics *records, const struct rsi_link *link,
                            uint32_t agent);
 void rsi_metrics_remove_session(struct rsi_metrics *metrics, struct rsi_session_metrics *records);
+
+/*
+ * Topics and subscriptions are shown while there is room for them: RSI_SHOWN_TOPIC_COUNT_MAX and
+ * RSI_SHOWN_SUBSCRIPTION_COUNT_MAX. *record is NULL before the first call and stays NULL when
+ * there is none left. `metrics` NULL: nothing is shown.
+ */
+enum { RSI_SHOWN_TOPIC_COUNT_MAX = 1024, RSI_SHOWN_SUBSCRIPTION_COUNT_MAX = 2048 };
+/* "PUBLICATIONS SUBJECT"; again when the number changed. */
+void rsi_metrics_show_topic(struct rsi_metrics *metrics, struct rsi_counter **record,
+                            uint32_t topic, const char *subject, uint32_t publication_count);
+void rsi_metrics_hide_topic(struct rsi_metrics *metrics, struct rsi_counter **record);
+/* "POLICY PATTERN", with ", no echo" behind the policy where that was asked for. */
+void rsi_metrics_show_subscription(struct rsi_metrics *metrics, struct rsi_counter **record,
+                                   const struct rsi_session *session, uint64_t subscription,
+                                   enum rsi_policy policy, bool no_echo, const char *pattern);
+void rsi_metrics_hide_subscription(struct rsi_metrics *metrics, struct rsi_counter **record);
 
 void rsi_metrics_update_broker(struct rsi_metrics *metrics, const struct rsi_broker_counts *counts,
                                const struct rsi_data_plane *plane);

@@ -295,6 +295,8 @@ static void take_subscribe(struct rsi_connection *connection,
         return;
     }
     connection->subscription_count++;
+    rsi_metrics_show_subscription(connection->control->metrics, &entry->shown, connection->session,
+                                  entry->id, entry->policy, entry->no_echo, entry->subject);
     add_request(connection, RSI_REQUEST_SUBSCRIBE, number)->subscription = entry;
 }
 
@@ -521,6 +523,7 @@ static void apply_request(struct rsi_connection *connection, struct rsi_request 
         rsi_assert(request->kind == RSI_REQUEST_UNSUBSCRIBE);
         connection->policy_counts[request->subscription->policy]--;
         HASH_DEL(connection->subscriptions, request->subscription);
+        rsi_metrics_hide_subscription(connection->control->metrics, &request->subscription->shown);
         free(request->subscription);
         connection->subscription_count--;
     }
@@ -638,6 +641,7 @@ static void free_subscriptions(struct rsi_connection *connection)
     HASH_ITER(hh, connection->subscriptions, entry, next)
     {
         HASH_DEL(connection->subscriptions, entry);
+        rsi_metrics_hide_subscription(connection->control->metrics, &entry->shown);
         free(entry);
     }
     connection->subscription_count = 0;

@@ -38,6 +38,7 @@ struct rsi_counters {
     struct rsi_counter *records;
     size_t mapped_bytes;
     pthread_mutex_t lock; /* allocate and free */
+    uint32_t first_free;  /* no record below it is free */
     int fd;               /* holds the owner's lock; -1 when anonymous */
     dev_t device;         /* which file is ours, when it comes to removing it */
     ino_t inode;
@@ -273,12 +274,13 @@ const char *rsi_counters_path(const struct rsi_counters *counters)
 /* Under the lock: a free record, or NULL. */
 static struct rsi_counter *find_free(struct rsi_counters *counters)
 {
-    for (uint32_t i = 0; i < counters->header->record_count; i++) {
+    for (uint32_t i = counters->first_free; i < counters->header->record_count; i++) {
         struct rsi_counter *record = &counters->records[i];
         if (rsi_load_relaxed(&record->kind) == RSI_COUNTER_KIND_NONE) {
             if (i >= rsi_load_relaxed(&counters->header->used_count)) {
                 rsi_store_release(&counters->header->used_count, i + 1);
             }
+            counters->first_free = i + 1;
             return record;
         }
     }
@@ -326,6 +328,8 @@ void rsi_counters_free(struct rsi_counters *counters, struct rsi_counter *counte
     begin_change(counter);
     rsi_store_relaxed(&counter->kind, RSI_COUNTER_KIND_NONE);
     end_change(counter);
+    uint32_t index = (uint32_t)(counter - counters->records);
+    counters->first_free = index < counters->first_free ? index : counters->first_free;
     pthread_mutex_unlock(&counters->lock);
 }
 
