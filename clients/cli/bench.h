@@ -24,6 +24,8 @@
 enum {
     RSI_BENCH_PIN_COUNT_MAX = 256,
     RSI_BENCH_SUBSCRIBER_COUNT_MAX = 1000,
+    RSI_BENCH_TOPIC_COUNT_MAX = 65536,
+    RSI_BENCH_WILDCARD_COUNT_MAX = 65536,
     RSI_BENCH_HEADER_BYTES = 24,
 };
 
@@ -41,7 +43,9 @@ struct rsi_bench_options {
     uint64_t warmup_count;
     uint64_t size_bytes;
     uint64_t subscriber_count;
-    double rate_per_second; /* 0: closed loop, or as fast as it goes */
+    uint64_t topic_count;    /* one way: that the publisher goes round */
+    uint64_t wildcard_count; /* one way: further subscriptions of each subscriber */
+    double rate_per_second;  /* 0: closed loop, or as fast as it goes */
     ringside_policy_t policy;
     unsigned pins[RSI_BENCH_PIN_COUNT_MAX];
     size_t pin_count;
@@ -71,7 +75,8 @@ struct rsi_bench_worker {
     uint64_t doubled_count;
     uint64_t disordered_count;
     uint64_t corrupt_count;
-    uint64_t start_ns; /* of the measured part */
+    uint64_t wildcard_calls; /* callbacks of the further subscriptions */
+    uint64_t start_ns;       /* of the measured part */
     uint64_t end_ns;
     uint64_t cpu_ns; /* in the measured part */
     ringside_link_stats_t link;
@@ -95,6 +100,7 @@ struct rsi_bench_totals {
     uint64_t doubled_count;
     uint64_t disordered_count;
     uint64_t corrupt_count;
+    uint64_t wildcard_calls;
     uint64_t elapsed_ns; /* first measured publish to last measured delivery */
     uint64_t cpu_ns;     /* of all clients */
     uint64_t broker_cpu_ns;

@@ -37,6 +37,7 @@ void rsi_bench_add_up(const struct rsi_bench_options *options,
         totals->lost_count += worker->lost_count;
         totals->doubled_count += worker->doubled_count;
         totals->disordered_count += worker->disordered_count;
+        totals->wildcard_calls += worker->wildcard_calls;
         if (i < receiver_from || i >= receiver_to) {
             continue;
         }
@@ -95,6 +96,12 @@ void rsi_bench_print(FILE *stream, const struct rsi_bench_options *options,
     fprintf(stream, "%s over %s: %" PRIu64 " messages of %" PRIu64 " bytes, 1 to %" PRIu64 "\n",
             kind_name(options), shared->workers[0].transport, options->message_count,
             options->size_bytes, options->subscriber_count);
+    if (options->topic_count > 1 || options->wildcard_count > 0) {
+        fprintf(stream,
+                "  subjects   %12" PRIu64 " topics; %" PRIu64
+                " wildcards for each subscriber, called %" PRIu64 " times\n",
+                options->topic_count, options->wildcard_count, totals->wildcard_calls);
+    }
     if (totals->latency.total_count > 0) {
         print_latency(stream, options, &totals->latency);
     }
@@ -128,13 +135,13 @@ void rsi_bench_print_json(FILE *stream, const struct rsi_bench_options *options,
     double delivered_rate = rsi_per_second(totals->delivered_count, totals->elapsed_ns);
     fprintf(stream,
             "{\"bench\":\"%s\",\"transport\":\"%s\",\"messages\":%" PRIu64
-            ",\"size_bytes\":%" PRIu64 ",\"subscribers\":%" PRIu64
-            ",\"rate_per_second\":%.1f,\"elapsed_ns\":%" PRIu64 ",\"delivered\":%" PRIu64
-            ",\"delivered_per_second\":%.1f,\"bytes_per_second\":%.1f",
+            ",\"size_bytes\":%" PRIu64 ",\"subscribers\":%" PRIu64 ",\"topics\":%" PRIu64
+            ",\"wildcards\":%" PRIu64 ",\"rate_per_second\":%.1f,\"elapsed_ns\":%" PRIu64
+            ",\"delivered\":%" PRIu64 ",\"delivered_per_second\":%.1f,\"bytes_per_second\":%.1f",
             kind_name(options), shared->workers[0].transport, options->message_count,
-            options->size_bytes, options->subscriber_count, options->rate_per_second,
-            totals->elapsed_ns, totals->delivered_count, delivered_rate,
-            delivered_rate * (double)options->size_bytes);
+            options->size_bytes, options->subscriber_count, options->topic_count,
+            options->wildcard_count, options->rate_per_second, totals->elapsed_ns,
+            totals->delivered_count, delivered_rate, delivered_rate * (double)options->size_bytes);
     fprintf(stream,
             ",\"latency_ns\":{\"count\":%" PRIu64 ",\"p50\":%" PRIu64 ",\"p90\":%" PRIu64
             ",\"p95\":%" PRIu64 ",\"p99\":%" PRIu64 ",\"p99.9\":%" PRIu64 ",\"max\":%" PRIu64 "}",

@@ -1,7 +1,8 @@
 /*
  * Design notes
  * - A subscriber counts what comes by its sequence: a step over numbers is a loss, a lower one is a
- *   message doubled or out of order. One publisher on one subject: order is promised.
+ *   message doubled or out of order. Order is promised per publisher and subject, so with several
+ *   topics each has its own next number.
  * - Open loop: the time in a message is when it should have gone out. A publisher that is held up
  * sends late, and that shows as latency instead of as a lower rate.
  * - Flat out, the reader takes the time of one message in sixteen: reading the clock for each costs
@@ -13,6 +14,7 @@
 #include "core/clock.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -27,9 +29,9 @@ struct worker {
     struct rsi_bench_shared *shared;
     struct rsi_bench_worker *result;
     ringside_client_t *client;
-    ringside_publisher_t *publisher; /* NULL: only receives */
-    uint64_t total_count;            /* warm-up and measured */
-    uint64_t next_sequence;          /* to be received */
+    ringside_publisher_t **publishers; /* one per topic; all NULL: only receives */
+    uint64_t total_count;              /* warm-up and measured */
+    uint64_t *next_sequences;          /* to be received, per topic; round trips: one */
     uint64_t received_count;
     uint64_t cpu_start_ns;
     uint64_t sample_mask;
@@ -79,12 +81,13 @@ static bool poll_client(struct worker *worker, uint64_t timeout_ns)
 static bool publish(struct worker *worker, uint64_t sequence, uint64_t time_ns)
 {
     size_t bytes = worker->options->size_bytes;
+    ringside_publisher_t *publisher = worker->publishers[sequence % worker->options->topic_count];
     for (;;) {
         void *buffer = NULL;
-        ringside_status_t status = ringside_claim(worker->publisher, bytes, &buffer);
+        ringside_status_t status = ringside_claim(publisher, bytes, &buffer);
         if (status == RINGSIDE_OK) {
             rsi_bench_message_fill(buffer, bytes, sequence, time_ns);
-            status = ringside_commit(worker->publisher, bytes);
+            status = ringside_commit(publisher, bytes);
             if (status == RINGSIDE_OK) {
                 return true;
             }
@@ -150,15 +153,15 @@ static bool publish_all(struct worker *worker)
     return true;
 }
 
-static void count_disorder(struct worker *worker, uint64_t sequence) RSI_COLD;
+static void count_disorder(struct worker *worker, uint64_t sequence, uint64_t next) RSI_COLD;
 
 /* A lower number than expected is counted here; whether it was counted as lost before is not known,
  * so the losses are counted at the end, from how many came. */
-static void count_disorder(struct worker *worker, uint64_t sequence)
+static void count_disorder(struct worker *worker, uint64_t sequence, uint64_t next)
 {
-    if (sequence + 1 == worker->next_sequence) {
+    if (sequence + worker->options->topic_count == next) {
         worker->result->doubled_count++;
-    } else if (sequence < worker->next_sequence) {
+    } else if (sequence < next) {
         worker->result->disordered_count++;
     }
 }
@@ -174,11 +177,12 @@ static void on_one_way(void *arg, const ringside_message_t *message)
         worker->result->corrupt_count++;
         return;
     }
-    if (rsi_unlikely(sequence != worker->next_sequence)) {
-        count_disorder(worker, sequence);
+    uint64_t *next = &worker->next_sequences[sequence % options->topic_count];
+    if (rsi_unlikely(sequence != *next)) {
+        count_disorder(worker, sequence, *next);
     }
-    if (sequence >= worker->next_sequence) {
-        worker->next_sequence = sequence + 1;
+    if (sequence >= *next) {
+        *next = sequence + options->topic_count;
     }
     worker->received_count++;
     if (sequence <= options->warmup_count) {
@@ -192,6 +196,13 @@ static void on_one_way(void *arg, const ringside_message_t *message)
         uint64_t now_ns = rsi_clock_now_ns();
         rsi_histogram_record(&worker->result->latency, now_ns > time_ns ? now_ns - time_ns : 0);
     }
+}
+
+static void on_wildcard(void *arg, const ringside_message_t *message)
+{
+    struct worker *worker = arg;
+    (void)message;
+    worker->result->wildcard_calls++;
 }
 
 static bool receive_all(struct worker *worker)
@@ -245,7 +256,7 @@ static void on_ping_side(void *arg, const ringside_message_t *message)
     worker->returned_ns = rsi_clock_now_ns();
     if (!rsi_bench_message_check(message->data, message->bytes, &sequence, &time_ns)) {
         worker->result->corrupt_count++;
-    } else if (sequence != worker->next_sequence) {
+    } else if (sequence != worker->next_sequences[0]) {
         worker->result->disordered_count++;
     }
 }
@@ -273,7 +284,7 @@ static bool ping_all(struct worker *worker)
         if (i == worker->options->warmup_count) {
             begin_measuring(worker, sent_ns);
         }
-        worker->next_sequence = i + 1;
+        worker->next_sequences[0] = i + 1;
         worker->returned_ns = 0;
         if (!publish(worker, i + 1, sent_ns)) {
             return false;
@@ -307,10 +318,11 @@ static bool subscribe(struct worker *worker, const char *subject, ringside_on_me
                                     worker->options->policy, on_message, worker) != NULL;
 }
 
-static bool make_publisher(struct worker *worker, const char *subject)
+static bool make_publisher(struct worker *worker, const char *subject, uint64_t topic)
 {
-    ringside_status_t status = ringside_publisher_create(
-        &worker->publisher, worker->client, subject, worker->options->connection.timeout_ns);
+    ringside_status_t status =
+        ringside_publisher_create(&worker->publishers[topic], worker->client, subject,
+                                  worker->options->connection.timeout_ns);
     if (status != RINGSIDE_OK) {
         rsi_cli_fail("publisher on %s: %s (%s)", subject, ringside_error_text(worker->client),
                      ringside_status_name(status));
@@ -318,19 +330,44 @@ static bool make_publisher(struct worker *worker, const char *subject)
     return status == RINGSIDE_OK;
 }
 
+static bool prepare_one_way(struct worker *worker, uint32_t index)
+{
+    const struct rsi_bench_options *options = worker->options;
+    char subject[64];
+    for (uint64_t topic = 0; index == 0 && topic < options->topic_count; topic++) {
+        snprintf(subject, sizeof(subject), "ringside.bench.%u.%" PRIu64 ".there",
+                 worker->shared->run_id, topic);
+        if (is_over(worker) || !make_publisher(worker, subject, topic)) {
+            return false;
+        }
+    }
+    if (index == 0) {
+        return true;
+    }
+    for (uint64_t i = 0; i < options->wildcard_count; i++) {
+        snprintf(subject, sizeof(subject), "ringside.*.%u.%" PRIu64 ".>", worker->shared->run_id,
+                 i % options->topic_count);
+        if (is_over(worker) || !subscribe(worker, subject, on_wildcard)) {
+            return false;
+        }
+    }
+    snprintf(subject, sizeof(subject), "ringside.bench.%u.*.there", worker->shared->run_id);
+    return subscribe(worker, subject, on_one_way);
+}
+
 static bool prepare(struct worker *worker, uint32_t index)
 {
     char there[64];
     char back[64];
+    if (!rsi_bench_is_closed_loop(worker->options)) {
+        return prepare_one_way(worker, index);
+    }
     snprintf(there, sizeof(there), "ringside.bench.%u.there", worker->shared->run_id);
     snprintf(back, sizeof(back), "ringside.bench.%u.back", worker->shared->run_id);
-    if (!rsi_bench_is_closed_loop(worker->options)) {
-        return index == 0 ? make_publisher(worker, there) : subscribe(worker, there, on_one_way);
-    }
     if (index == 0) {
-        return subscribe(worker, back, on_ping_side) && make_publisher(worker, there);
+        return subscribe(worker, back, on_ping_side) && make_publisher(worker, there, 0);
     }
-    return subscribe(worker, there, on_pong_side) && make_publisher(worker, back);
+    return subscribe(worker, there, on_pong_side) && make_publisher(worker, back, 0);
 }
 
 static bool wait_for_start(struct worker *worker)
@@ -361,9 +398,18 @@ int rsi_bench_work(const struct rsi_bench_options *options, struct rsi_bench_sha
         .shared = shared,
         .result = &shared->workers[index],
         .total_count = options->warmup_count + options->message_count,
-        .next_sequence = 1,
+        .publishers = calloc(options->topic_count, sizeof(*worker.publishers)),
+        .next_sequences = calloc(options->topic_count, sizeof(*worker.next_sequences)),
         .sample_mask = options->rate_per_second > 0 ? 0 : SAMPLE_MASK,
     };
+    if (worker.publishers == NULL || worker.next_sequences == NULL) {
+        return rsi_cli_fail("no memory for %" PRIu64 " topics", options->topic_count);
+    }
+    /* Sequences begin at 1 and go round: topic 0 gets the last of the first round. */
+    worker.next_sequences[0] = options->topic_count;
+    for (uint64_t topic = 1; topic < options->topic_count; topic++) {
+        worker.next_sequences[topic] = topic;
+    }
     struct rsi_connection_options connection = options->connection;
     if (options->pin_count > 0) {
         connection.cpu = (int)options->pins[index % options->pin_count];
@@ -386,5 +432,7 @@ int rsi_bench_work(const struct rsi_bench_options *options, struct rsi_bench_sha
     if (worker.client != NULL && rsi_connection_close(&connection, worker.client) != RSI_EXIT_OK) {
         is_done = false;
     }
+    free(worker.publishers);
+    free(worker.next_sequences);
     return is_done ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
 }

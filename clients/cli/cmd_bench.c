@@ -36,6 +36,8 @@ enum {
     KEY_HGRM,
     KEY_JSON,
     KEY_POLICY,
+    KEY_TOPICS,
+    KEY_WILDCARDS,
 };
 
 #define MESSAGE_SIZE_MAX (UINT64_C(128) << 20)
@@ -56,6 +58,12 @@ static const struct argp_option flags[] = {
     {"warmup", KEY_WARMUP, "N", 0, "Messages before those. Default: a tenth of them", 0},
     {"size", KEY_SIZE, "SIZE", 0, "Payload, 24 bytes and more, such as 64 or 4KiB. Default: 64", 0},
     {"subscribers", KEY_SUBSCRIBERS, "N", 0, "fanout: subscribers, 1 to 1000. Default: 10", 0},
+    {"topics", KEY_TOPICS, "N", 0,
+     "Subjects that the publisher goes round, 1 to 65536. Default: 1. Not for round trips", 0},
+    {"wildcards", KEY_WILDCARDS, "N", 0,
+     "So many further subscriptions of each subscriber, one for each topic in turn: every message "
+     "goes to all that match. Not for round trips",
+     0},
     {"rate", KEY_RATE, "N/s", 0,
      "Open loop: publish at this rate, such as 10k, and measure from the intended time", 0},
     {"policy", KEY_POLICY, "POLICY", 0,
@@ -120,6 +128,11 @@ static void finish_options(struct argp_state *state, struct rsi_bench_options *o
     if (options->kind != RSI_BENCH_FANOUT && options->subscriber_count != 0) {
         argp_error(state, "--subscribers goes with fanout only");
     }
+    bool has_subjects = options->topic_count > 1 || options->wildcard_count > 0;
+    if (has_subjects && rsi_bench_is_closed_loop(options)) {
+        argp_error(state,
+                   "--topics and --wildcards go with throughput, fanout, and latency --rate");
+    }
     if (options->subscriber_count == 0) {
         options->subscriber_count = options->kind == RSI_BENCH_FANOUT ? 10 : 1;
     }
@@ -152,6 +165,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         options->warmup_count = UINT64_MAX;
         options->size_bytes = 64;
+        options->topic_count = 1;
         options->policy = RINGSIDE_POLICY_BLOCK;
         state->child_inputs[0] = &options->connection;
         return 0;
@@ -168,6 +182,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SUBSCRIBERS:
         options->subscriber_count =
             rsi_flag_number(state, "--subscribers", arg, 1, RSI_BENCH_SUBSCRIBER_COUNT_MAX);
+        return 0;
+    case KEY_TOPICS:
+        options->topic_count =
+            rsi_flag_number(state, "--topics", arg, 1, RSI_BENCH_TOPIC_COUNT_MAX);
+        return 0;
+    case KEY_WILDCARDS:
+        options->wildcard_count =
+            rsi_flag_number(state, "--wildcards", arg, 0, RSI_BENCH_WILDCARD_COUNT_MAX);
         return 0;
     case KEY_RATE:
         options->rate_per_second = rsi_flag_rate(state, "--rate", arg);
@@ -211,6 +233,7 @@ static const struct argp parser = {
         "Examples:\n"
         "  ringside bench latency --wait busy --pin 0,1\n"
         "  ringside bench latency --rate 10k --messages 200000\n"
+        "  ringside bench throughput --topics 10000 --wildcards 1000\n"
         "  ringside bench fanout --subscribers 50 --broker-pid $(pidof ringsided)",
 };
 
