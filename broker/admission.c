@@ -13,6 +13,8 @@
  */
 #include "broker/agent_internal.h"
 
+#include "proto/headers.h"
+
 #include <string.h>
 
 /* Where the ingress bytes end that may be admitted. */
@@ -67,10 +69,13 @@ static const char *frame_fault(const struct rsi_session *session, const struct r
     return NULL;
 }
 
-/* Copies one checked frame into the log. False: it would end beyond the limit, nothing was taken.
+/*
+ * Copies one checked frame into the log. False: nothing was taken; it would end beyond the limit,
+ * or, with *why set, its headers are malformed. They are looked at in the log alone: the ring's may
+ * change, and a subscriber must get none that was not checked.
  */
 static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
-                        const struct rsi_frame *frame, uint64_t limit_pos)
+                        const struct rsi_frame *frame, uint64_t limit_pos, const char **why)
 {
     struct rsi_publication *publication = session->data.aliases[frame->header.publication];
     uint64_t body_bytes = (uint64_t)frame->header.headers_bytes + frame->header.payload_bytes;
@@ -79,6 +84,13 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, limit_pos);
     if (!header) {
         return false;
+    }
+    memcpy(header + 1, frame->headers, body_bytes);
+    if (rsi_unlikely(frame->header.headers_bytes > 0)) {
+        *why = rsi_headers_check((const uint8_t *)(header + 1), frame->header.headers_bytes, NULL);
+        if (*why != NULL) {
+            return false;
+        }
     }
     header->payload_bytes = frame->header.payload_bytes;
     header->type = RSI_FRAME_MESSAGE;
@@ -89,9 +101,16 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     header->member = 0;
     header->sequence = publication->next_sequence++;
     header->publish_time_ns = frame->header.publish_time_ns;
-    memcpy(header + 1, frame->headers, body_bytes);
     rsi_message_log_append(&agent->log, frame_bytes);
     return true;
+}
+
+static RSI_COLD void end_publisher(struct rsi_agent *agent, struct rsi_session *session,
+                                   const char *why, uint64_t position)
+{
+    rsi_agent_fault(agent, session, RSI_E_PROTOCOL,
+                    "client %s published %s at position %llu of its ring", session->name, why,
+                    (unsigned long long)position);
 }
 
 /* What the agent found when it began to admit. */
@@ -115,17 +134,18 @@ static uint64_t admit_session(struct rsi_agent *agent, struct rsi_session *sessi
         const char *why = NULL;
         if (rsi_frame_read(&link->in, position, end_pos, &frame, &why) != RSI_OK ||
             (why = frame_fault(session, &frame)) != NULL) {
-            rsi_agent_fault(agent, session, RSI_E_PROTOCOL,
-                            "client %s published %s at position %llu of its ring", session->name,
-                            why, (unsigned long long)position);
+            end_publisher(agent, session, why, position);
             break;
         }
         if (rsi_unlikely(round->is_contended) &&
             !rsi_blocking_admits(agent, session, session->data.aliases[frame.header.publication])) {
             break;
         }
-        if (!admit_frame(agent, session, &frame, round->limit_pos)) {
-            round->is_full = true;
+        if (!admit_frame(agent, session, &frame, round->limit_pos, &why)) {
+            round->is_full = why == NULL;
+            if (rsi_unlikely(why != NULL)) {
+                end_publisher(agent, session, why, position);
+            }
             break;
         }
         position += frame.frame_bytes;

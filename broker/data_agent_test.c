@@ -606,6 +606,35 @@ static void large_headers_end_the_publisher(void **state)
     bench_destroy(bench);
 }
 
+/* Only the one who wrote them is touched, and nobody gets any of it. */
+static void malformed_headers_end_the_publisher(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_create(1, 0);
+    struct client *liar = client_join(bench);
+    struct client *honest = client_join(bench);
+    struct client *reader = client_join(bench);
+    open_publication(bench, liar, 1, "md.a");
+    open_publication(bench, honest, 1, "md.b");
+    subscribe(bench, reader, ">", RSI_POLICY_BLOCK);
+    /* A name of which the ring knows nothing: its bytes are what an old lap left. */
+    assert_true(publish(liar, 1, 1, 10));
+    memset(rsi_ring_at(&liar->here->out, liar->here->staged_pos + RSI_FRAME_HEADER_BYTES), 0xee,
+           16);
+    assert_true(publish_with(liar, 1, 2, 16, 10));
+    wait_for(bench, rsi_load_acquire(&liar->session.faulted));
+    assert_int_equal(liar->session.fault.status, RSI_E_PROTOCOL);
+    assert_non_null(strstr(liar->session.fault.text, "a header whose name"));
+    assert_int_equal(admitted_count(liar), 1);
+    assert_true(publish(honest, 1, 1, 10));
+    bench->start_ns = rsi_clock_now_ns();
+    while (reader->received_count < 2) {
+        drive(bench);
+        receive(bench, reader);
+    }
+    bench_destroy(bench);
+}
+
 static void what_arrived_is_delivered_before_a_leave_and_a_close(void **state)
 {
     (void)state;
@@ -696,6 +725,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_slow_subscriber_under_disconnect_is_reported_by_name),
         cmocka_unit_test(a_wrong_alias_ends_the_publisher_alone),
         cmocka_unit_test(large_headers_end_the_publisher),
+        cmocka_unit_test(malformed_headers_end_the_publisher),
         cmocka_unit_test(what_arrived_is_delivered_before_a_leave_and_a_close),
         cmocka_unit_test(a_stop_drains),
         cmocka_unit_test(wrong_options_are_refused),

@@ -75,7 +75,7 @@ static inline uint64_t rsi_commit_frame_bytes(uint64_t word, uint64_t position)
 }
 
 enum rsi_frame_type {
-    RSI_FRAME_MESSAGE = 1,  /* application headers, then payload */
+    RSI_FRAME_MESSAGE = 1,  /* headers (proto/headers.h), then payload */
     RSI_FRAME_ANNOUNCE = 2, /* broker -> subscriber: struct rsi_announce */
     RSI_FRAME_GAP = 3,      /* broker -> subscriber: struct rsi_gap */
 };
@@ -90,7 +90,7 @@ struct rsi_frame_header {
     uint32_t payload_bytes;   /* without headers and padding */
     uint8_t type;             /* enum rsi_frame_type */
     uint8_t flags;            /* none yet */
-    uint16_t headers_bytes;   /* application headers before the payload; zero for now */
+    uint16_t headers_bytes;   /* headers before the payload, padded to 8: proto/headers.h */
     uint32_t publication;     /* who publishes on which topic */
     uint16_t generation;      /* of the batch, for arrival by polled memory; zero for now */
     uint16_t member;          /* queue-group choice; zero for now */
@@ -118,6 +118,19 @@ static inline uint64_t rsi_frame_bytes(uint64_t headers_bytes, uint64_t payload_
 {
     return (RSI_FRAME_HEADER_BYTES + headers_bytes + payload_bytes + 7) & ~7ull;
 }
+
+/* Each header of a message: name, a zero byte and value follow. Padding comes after the last. */
+struct rsi_headers_entry {
+    uint16_t name_bytes;  /* from 1; without the zero */
+    uint16_t value_bytes; /* of any bytes */
+};
+
+_Static_assert(sizeof(struct rsi_headers_entry) == 4, "headers entry size");
+_Static_assert(offsetof(struct rsi_headers_entry, name_bytes) == 0, "name_bytes");
+_Static_assert(offsetof(struct rsi_headers_entry, value_bytes) == 2, "value_bytes");
+
+#define RSI_HEADER_NAME_BYTES_MAX 255u
+#define RSI_HEADERS_BYTES_MAX     65528u /* of a message's headers: what headers_bytes can hold */
 
 /* Payload of RSI_FRAME_ANNOUNCE: precedes the first frame of a publication on each link. */
 struct rsi_announce {

@@ -217,6 +217,7 @@ struct ringside_client {
     uint64_t emit_due_ns; /* from then on a publish emits what waits behind a batch under way */
     struct ringside_publisher *claim; /* whose claim is open */
     uint64_t claim_bytes;
+    uint32_t claim_headers_bytes; /* of the message that is claimed */
     struct rsi_frame_header *claim_header;
     bool is_claim_left_behind;  /* it lies in the rings of `retired` */
     uint64_t room_wanted_bytes; /* a publish found no room for so much; 0: none is waiting */

@@ -16,6 +16,7 @@
 #include "clients/c/client.h"
 
 #include "core/clock.h"
+#include "proto/headers.h"
 #include "proto/subject.h"
 #include "transport/frame.h"
 
@@ -182,6 +183,15 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         return;
     }
 
+    uint32_t header_count = 0;
+    if (rsi_unlikely(frame->header.headers_bytes > 0)) {
+        const char *why =
+            rsi_headers_check(frame->headers, frame->header.headers_bytes, &header_count);
+        if (why != NULL) {
+            stop(client, RSI_E_PROTOCOL, why);
+            return;
+        }
+    }
     const ringside_message_t message = {
         .subject = entry->subject,
         .subject_bytes = entry->subject_bytes,
@@ -191,6 +201,9 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         .publish_time_ns = frame->header.publish_time_ns,
         .publication = entry->publication,
         .publisher = entry->publisher,
+        .headers = frame->headers,
+        .headers_bytes = frame->header.headers_bytes,
+        .header_count = header_count,
     };
     client->is_in_callback = true;
     for (uint32_t index = 0; index < entry->subscription_count; index++) {

@@ -343,6 +343,18 @@ static void test_wrong_commit_word(void **state)
     expect_stop(seen, "position 0");
 }
 
+/* The broker checks headers as well; a client does not rely on it. */
+static void test_malformed_headers(void **state)
+{
+    struct seen *seen = *state;
+    static const uint8_t wrong[16] = {3, 0, 200, 0, 'a', 'b', 'c', 0};
+    link_testing_subscribe(&seen->testing, ">", on_message, seen);
+    link_testing_put_announce(&seen->testing, 5, "a", 1, 1);
+    link_testing_put_with(&seen->testing, 5, 1, wrong, sizeof(wrong), "x", 1);
+    expect_stop(seen, "beyond the headers' end");
+    assert_int_equal(seen->count, 0);
+}
+
 /* Random bytes in a ring: stops or delivers, never reads outside (the sanitizers' part). */
 static void test_random_bytes(void **state)
 {
@@ -357,6 +369,7 @@ static void test_random_bytes(void **state)
         put_message(one, 5, 1);
         link_testing_put_gap(&one->testing, RSI_GAP_DROPPED, 5, 5);
         put_message(one, 5, 5);
+        link_testing_put_with(&one->testing, 5, 6, "\1\0\1\0a\0b", 8, "x", 1);
         for (uint32_t change = 0; change < 3; change++) {
             *rsi_ring_at(&one->testing.link.in,
                          rsi_test_random(&random) % one->testing.in_end_pos) =
@@ -438,6 +451,7 @@ int main(void)
         TEST(test_gap_too_short),
         TEST(test_unknown_type),
         TEST(test_wrong_commit_word),
+        TEST(test_malformed_headers),
         TEST(test_random_bytes),
         TEST(test_bye_after_everything),
         TEST(test_lost_after_everything),

@@ -99,26 +99,45 @@ void link_testing_fini(struct link_testing *testing)
     rsi_mailbox_fini(&testing->link.outbox);
 }
 
-void link_testing_put(struct link_testing *testing, uint8_t type, uint32_t publication,
-                      uint64_t sequence, const void *payload, uint32_t payload_bytes)
+static void put_frame(struct link_testing *testing, struct rsi_frame_header header,
+                      const void *headers, const void *payload)
 {
-    uint64_t frame_bytes = rsi_frame_bytes(0, payload_bytes);
+    uint64_t frame_bytes = rsi_frame_bytes(header.headers_bytes, header.payload_bytes);
     assert_true(testing->in_end_pos + frame_bytes <=
                 testing->link.consumed_pos + LINK_TESTING_RING_BYTES);
     uint8_t *at = rsi_ring_at(&testing->link.in, testing->in_end_pos);
-    const struct rsi_frame_header header = {
-        .commit = rsi_commit_word(testing->in_end_pos, frame_bytes),
-        .payload_bytes = payload_bytes,
-        .type = type,
-        .publication = publication,
-        .sequence = sequence,
-        .publish_time_ns = sequence * 10,
-    };
+    header.commit = rsi_commit_word(testing->in_end_pos, frame_bytes);
+    header.publish_time_ns = header.sequence * 10;
     memcpy(at, &header, sizeof(header));
-    if (payload_bytes > 0) {
-        memcpy(at + sizeof(header), payload, payload_bytes);
+    if (header.headers_bytes > 0) {
+        memcpy(at + sizeof(header), headers, header.headers_bytes);
+    }
+    if (header.payload_bytes > 0) {
+        memcpy(at + sizeof(header) + header.headers_bytes, payload, header.payload_bytes);
     }
     testing->in_end_pos += frame_bytes;
+}
+
+void link_testing_put(struct link_testing *testing, uint8_t type, uint32_t publication,
+                      uint64_t sequence, const void *payload, uint32_t payload_bytes)
+{
+    const struct rsi_frame_header header = {.payload_bytes = payload_bytes,
+                                            .type = type,
+                                            .publication = publication,
+                                            .sequence = sequence};
+    put_frame(testing, header, NULL, payload);
+}
+
+void link_testing_put_with(struct link_testing *testing, uint32_t publication, uint64_t sequence,
+                           const void *headers, uint16_t headers_bytes, const void *payload,
+                           uint32_t payload_bytes)
+{
+    const struct rsi_frame_header header = {.payload_bytes = payload_bytes,
+                                            .type = RSI_FRAME_MESSAGE,
+                                            .headers_bytes = headers_bytes,
+                                            .publication = publication,
+                                            .sequence = sequence};
+    put_frame(testing, header, headers, payload);
 }
 
 void link_testing_put_announce(struct link_testing *testing, uint32_t publication,

@@ -32,6 +32,10 @@ void link_testing_fini(struct link_testing *testing);
 /* One frame as the broker would place it; the test decides when it arrives. */
 void link_testing_put(struct link_testing *testing, uint8_t type, uint32_t publication,
                       uint64_t sequence, const void *payload, uint32_t payload_bytes);
+/* A message with headers as they are given. */
+void link_testing_put_with(struct link_testing *testing, uint32_t publication, uint64_t sequence,
+                           const void *headers, uint16_t headers_bytes, const void *payload,
+                           uint32_t payload_bytes);
 void link_testing_put_announce(struct link_testing *testing, uint32_t publication,
                                const char *subject, uint64_t session, uint64_t next_sequence);
 void link_testing_put_gap(struct link_testing *testing, uint32_t reason, uint32_t publication,

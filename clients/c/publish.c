@@ -17,9 +17,11 @@
 
 #include "core/assert.h"
 #include "core/clock.h"
+#include "proto/headers.h"
 #include "transport/frame.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- slow ways out ------------------------------------------------------------------------------
@@ -43,13 +45,18 @@ static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const 
                     client->claim->subject);
 }
 
-static RSI_COLD rsi_status_t refuse_size(struct ringside_client *client, size_t bytes)
+static RSI_COLD rsi_status_t refuse_size(struct ringside_client *client, size_t bytes,
+                                         uint32_t headers_bytes)
 {
+    char headers[64] = "";
+    if (headers_bytes > 0) {
+        snprintf(headers, sizeof(headers), " and headers of %u bytes", headers_bytes);
+    }
     return rsi_fail(&client->error, RSI_E_TOO_LARGE,
-                    "a message of %zu bytes: this connection takes at most %" PRIu64
+                    "a message of %zu bytes%s: this connection takes at most %" PRIu64
                     ". A larger limit needs a larger message_bytes_max and a publish_ring_bytes of "
                     "%u times that in ringside_options_t, and the broker's consent",
-                    bytes, client->message_bytes_max, RSI_RING_PER_MESSAGE);
+                    bytes, headers, client->message_bytes_max, RSI_RING_PER_MESSAGE);
 }
 
 /* The part of a pass that is legal anywhere. */
@@ -105,26 +112,27 @@ static inline struct rsi_frame_header *claim_frame(struct ringside_client *clien
     return header;
 }
 
-/* The payload lies behind the header: completes the frame and sends it on its way. */
+/* Headers and payload lie behind the frame's header: completes the frame and sends it on its way.
+ */
 static inline void send_frame(struct ringside_publisher *publisher, struct rsi_frame_header *header,
-                              uint64_t bytes)
+                              uint32_t headers_bytes, uint64_t bytes)
 {
     struct ringside_client *client = publisher->client;
     struct rsi_link *link = client->link;
     uint64_t now_ns = rsi_clock_now_ns();
-    uint64_t frame_bytes = rsi_frame_bytes(0, bytes);
+    uint64_t frame_bytes = rsi_frame_bytes(headers_bytes, bytes);
 
     header->payload_bytes = (uint32_t)bytes;
     header->type = RSI_FRAME_MESSAGE;
     header->flags = 0;
-    header->headers_bytes = 0;
+    header->headers_bytes = (uint16_t)headers_bytes;
     header->publication = publisher->alias;
     header->generation = 0;
     header->member = 0;
     header->sequence = 0;
     /* The same reading of the counter serves both clocks. */
     header->publish_time_ns = now_ns + (uint64_t)rsi_clock_thread.realtime_offset_ns;
-    uint64_t used_bytes = RSI_FRAME_HEADER_BYTES + bytes;
+    uint64_t used_bytes = RSI_FRAME_HEADER_BYTES + headers_bytes + bytes;
     memset((uint8_t *)header + used_bytes, 0, frame_bytes - used_bytes);
 
     rsi_frame_commit(link, frame_bytes);
@@ -146,7 +154,7 @@ ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *
         return (ringside_status_t)refuse(publisher, "ringside_publish");
     }
     if (rsi_unlikely(bytes > client->message_bytes_max)) {
-        return (ringside_status_t)refuse_size(client, bytes);
+        return (ringside_status_t)refuse_size(client, bytes, 0);
     }
     struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(0, bytes));
     if (rsi_unlikely(header == NULL)) {
@@ -155,9 +163,155 @@ ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *
     if (rsi_likely(bytes > 0)) {
         memcpy(header + 1, data, bytes);
     }
-    send_frame(publisher, header, bytes);
+    send_frame(publisher, header, 0, bytes);
     return RINGSIDE_OK;
 }
+
+/* ---- headers
+ * ------------------------------------------------------------------------------------- */
+
+static RSI_COLD rsi_status_t refuse_header(struct ringside_client *client, size_t index,
+                                           const char *name, size_t name_bytes, const char *wrong,
+                                           size_t at)
+{
+    int shown_bytes = (int)(name_bytes > 64 ? 64 : name_bytes);
+    return rsi_fail(&client->error, RSI_E_INVALID,
+                    "header %zu, \"%.*s\": its name %s (at byte %zu); 1 to %u bytes of printable "
+                    "ASCII without space and \":\" are allowed",
+                    index, shown_bytes, name, wrong, at, RSI_HEADER_NAME_BYTES_MAX);
+}
+
+static RSI_COLD rsi_status_t refuse_headers_size(struct ringside_client *client, size_t index,
+                                                 const char *name, uint64_t bytes)
+{
+    return rsi_fail(&client->error, RSI_E_TOO_LARGE,
+                    "header %zu, \"%.64s\": with it the headers take %" PRIu64
+                    " bytes, and those of one message may take %u; what is larger belongs into the "
+                    "data",
+                    index, name, bytes, RSI_HEADERS_BYTES_MAX);
+}
+
+/* How many bytes the headers take in a frame; each is checked. */
+static rsi_status_t measure_headers(struct ringside_client *client,
+                                    const ringside_header_t *headers, size_t header_count,
+                                    uint32_t *headers_bytes)
+{
+    uint64_t bytes = 0;
+    if (headers == NULL && header_count > 0) {
+        return rsi_fail(&client->error, RSI_E_INVALID,
+                        "%zu headers, but the pointer to them is NULL", header_count);
+    }
+    for (size_t index = 0; index < header_count; index++) {
+        const ringside_header_t *header = &headers[index];
+        if (header->name == NULL || (header->value == NULL && header->value_bytes > 0)) {
+            return rsi_fail(&client->error, RSI_E_INVALID, "header %zu, \"%.64s\": its %s is NULL",
+                            index, header->name == NULL ? "" : header->name,
+                            header->name == NULL ? "name" : "value");
+        }
+        size_t name_bytes = strnlen(header->name, RSI_HEADER_NAME_BYTES_MAX + 1);
+        size_t at = 0;
+        const char *wrong = rsi_header_name_check(header->name, name_bytes, &at);
+        if (rsi_unlikely(wrong != NULL)) {
+            return refuse_header(client, index, header->name, name_bytes, wrong, at);
+        }
+        bool is_too_large = header->value_bytes > RSI_HEADERS_BYTES_MAX;
+        bytes += rsi_header_entry_bytes(name_bytes, is_too_large ? 0 : header->value_bytes);
+        if (rsi_unlikely(is_too_large || bytes > RSI_HEADERS_BYTES_MAX)) {
+            return refuse_headers_size(client, index, header->name,
+                                       is_too_large ? header->value_bytes : bytes);
+        }
+    }
+    *headers_bytes = (uint32_t)rsi_headers_padded_bytes(bytes);
+    return RSI_OK;
+}
+
+/* Writes them behind the frame's header; returns where the payload begins. */
+static uint8_t *put_headers(struct rsi_frame_header *header, const ringside_header_t *headers,
+                            size_t header_count, uint32_t headers_bytes)
+{
+    uint8_t *start = (uint8_t *)(header + 1);
+    uint8_t *at = start;
+    for (size_t index = 0; index < header_count; index++) {
+        at = rsi_header_put(at, headers[index].name, strlen(headers[index].name),
+                            headers[index].value, headers[index].value_bytes);
+    }
+    memset(at, 0, (size_t)(start + headers_bytes - at));
+    return start + headers_bytes;
+}
+
+/* Room for a message with headers, and these in it; what is NULL on failure has its text. */
+static rsi_status_t claim_with(struct ringside_publisher *publisher, const char *call,
+                               const ringside_header_t *headers, size_t header_count, size_t bytes,
+                               struct rsi_frame_header **frame, uint32_t *headers_bytes)
+{
+    struct ringside_client *client = publisher->client;
+    if (rsi_unlikely(!may_publish(client))) {
+        return refuse(publisher, call);
+    }
+    rsi_status_t status = measure_headers(client, headers, header_count, headers_bytes);
+    if (rsi_unlikely(status != RSI_OK)) {
+        return status;
+    }
+    if (rsi_unlikely(*headers_bytes > client->message_bytes_max ||
+                     bytes > client->message_bytes_max - *headers_bytes)) {
+        return refuse_size(client, bytes, *headers_bytes);
+    }
+    struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(*headers_bytes, bytes));
+    if (rsi_unlikely(header == NULL)) {
+        return RSI_WOULD_BLOCK;
+    }
+    (void)put_headers(header, headers, header_count, *headers_bytes);
+    *frame = header;
+    return RSI_OK;
+}
+
+ringside_status_t ringside_publish_with(ringside_publisher_t *publisher,
+                                        const ringside_header_t *headers, size_t header_count,
+                                        const void *data, size_t bytes)
+{
+    struct rsi_frame_header *header = NULL;
+    uint32_t headers_bytes = 0;
+    rsi_status_t status = claim_with(publisher, "ringside_publish_with", headers, header_count,
+                                     bytes, &header, &headers_bytes);
+    if (rsi_unlikely(status != RSI_OK)) {
+        return (ringside_status_t)status;
+    }
+    if (rsi_likely(bytes > 0)) {
+        memcpy((uint8_t *)(header + 1) + headers_bytes, data, bytes);
+    }
+    send_frame(publisher, header, headers_bytes, bytes);
+    return RINGSIDE_OK;
+}
+
+static inline void keep_claim(struct ringside_publisher *publisher, struct rsi_frame_header *header,
+                              uint32_t headers_bytes, size_t bytes)
+{
+    struct ringside_client *client = publisher->client;
+    client->claim = publisher;
+    client->claim_bytes = bytes;
+    client->claim_header = header;
+    client->claim_headers_bytes = headers_bytes;
+    client->refuses_publish = true;
+}
+
+ringside_status_t ringside_claim_with(ringside_publisher_t *publisher,
+                                      const ringside_header_t *headers, size_t header_count,
+                                      size_t bytes, void **buffer)
+{
+    struct rsi_frame_header *header = NULL;
+    uint32_t headers_bytes = 0;
+    rsi_status_t status = claim_with(publisher, "ringside_claim_with", headers, header_count, bytes,
+                                     &header, &headers_bytes);
+    if (rsi_unlikely(status != RSI_OK)) {
+        return (ringside_status_t)status;
+    }
+    keep_claim(publisher, header, headers_bytes, bytes);
+    *buffer = (uint8_t *)(header + 1) + headers_bytes;
+    return RINGSIDE_OK;
+}
+
+/* ---- claim and commit
+ * ---------------------------------------------------------------------------- */
 
 ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, void **buffer)
 {
@@ -166,16 +320,13 @@ ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, 
         return (ringside_status_t)refuse(publisher, "ringside_claim");
     }
     if (rsi_unlikely(bytes > client->message_bytes_max)) {
-        return (ringside_status_t)refuse_size(client, bytes);
+        return (ringside_status_t)refuse_size(client, bytes, 0);
     }
     struct rsi_frame_header *header = claim_frame(client, rsi_frame_bytes(0, bytes));
     if (rsi_unlikely(header == NULL)) {
         return RINGSIDE_WOULD_BLOCK;
     }
-    client->claim = publisher;
-    client->claim_bytes = bytes;
-    client->claim_header = header;
-    client->refuses_publish = true;
+    keep_claim(publisher, header, 0, bytes);
     *buffer = header + 1;
     return RINGSIDE_OK;
 }
@@ -184,9 +335,11 @@ ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, 
  * rings that it left. They had room for it, so the new ones, which hold no more, have it too. */
 static RSI_COLD struct rsi_frame_header *fetch_claim(struct ringside_client *client, size_t bytes)
 {
-    struct rsi_frame_header *header = rsi_frame_claim(client->link, rsi_frame_bytes(0, bytes));
+    uint32_t headers_bytes = client->claim_headers_bytes;
+    struct rsi_frame_header *header =
+        rsi_frame_claim(client->link, rsi_frame_bytes(headers_bytes, bytes));
     rsi_assert(header != NULL);
-    memcpy(header + 1, client->claim_header + 1, bytes);
+    memcpy(header + 1, client->claim_header + 1, headers_bytes + bytes);
     client->is_claim_left_behind = false;
     return header;
 }
@@ -220,7 +373,7 @@ ringside_status_t ringside_commit(ringside_publisher_t *publisher, size_t bytes)
     if (rsi_unlikely(client->is_claim_left_behind)) {
         header = fetch_claim(client, bytes);
     }
-    send_frame(publisher, header, bytes);
+    send_frame(publisher, header, client->claim_headers_bytes, bytes);
     return RINGSIDE_OK;
 }
 

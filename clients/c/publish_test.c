@@ -90,6 +90,36 @@ static void test_claim_is_in_place(void **state)
     assert_int_equal(link->placed_pos, 48);
 }
 
+/* The layout of LAYOUT.md, byte by byte, over what an older lap left. */
+static void test_headers(void **state)
+{
+    struct fixture *fixture = *state;
+    struct rsi_link *link = &fixture->testing.link;
+    const ringside_header_t headers[] = {{"Ab", "xyz", 3}, {"c", NULL, 0}};
+    static const uint8_t expected[24] = {2,   0, 3, 0, 'A', 'b', 0, 'x', 'y',
+                                         'z', 1, 0, 0, 0,   'c', 0, 0,   0};
+    memset(link->out.base, 0xee, LINK_TESTING_RING_BYTES);
+    assert_int_equal(ringside_publish_with(&fixture->publisher, headers, 2, "hello", 5),
+                     RINGSIDE_OK);
+    struct rsi_frame frame = frame_at(fixture, 0);
+    assert_int_equal(frame.frame_bytes, 40 + 16 + 8);
+    assert_int_equal(frame.header.headers_bytes, 16);
+    assert_int_equal(frame.header.payload_bytes, 5);
+    assert_memory_equal(frame.headers, expected, 16);
+    assert_memory_equal(frame.payload, "hello\0\0\0", 8);
+
+    void *buffer = NULL;
+    assert_int_equal(ringside_claim_with(&fixture->publisher, headers, 1, 64, &buffer),
+                     RINGSIDE_OK);
+    assert_ptr_equal(buffer, link->out.base + 64 + RSI_FRAME_HEADER_BYTES + 16);
+    memcpy(buffer, "hi", 2);
+    assert_int_equal(ringside_commit(&fixture->publisher, 2), RINGSIDE_OK);
+    frame = frame_at(fixture, 64);
+    assert_int_equal(frame.frame_bytes, 40 + 16 + 8);
+    assert_memory_equal(frame.headers, "\2\0\3\0Ab\0xyz\0\0\0\0\0\0", 16);
+    assert_memory_equal(frame.payload, "hi\0\0\0\0\0\0", 8);
+}
+
 static void test_full_ring(void **state)
 {
     struct fixture *fixture = *state;
@@ -162,9 +192,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_frame),     TEST(test_claim_is_in_place),
-        TEST(test_full_ring), TEST(test_overdue_emission),
-        TEST(test_refusals),
+        TEST(test_frame),     TEST(test_claim_is_in_place), TEST(test_headers),
+        TEST(test_full_ring), TEST(test_overdue_emission),  TEST(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

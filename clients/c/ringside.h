@@ -150,7 +150,27 @@ typedef struct ringside_message {
     uint64_t publish_time_ns; /* publisher's real-time clock */
     uint64_t publication;     /* which publisher object, unique in a broker's life */
     const char *publisher;    /* client name of the publisher */
+    const void *headers;      /* for ringside_header_find and ringside_header_next */
+    size_t headers_bytes;     /* 0: it has none */
+    size_t header_count;
 } ringside_message_t;
+
+/*
+ * Headers: name and value pairs that travel beside the data of a message. A name is 1 to 255 bytes
+ * of printable ASCII without space and ":"; it keeps its spelling and is found without regard to
+ * upper and lower case, as in HTTP. A value is any bytes, also none. A name may come several times;
+ * the order is kept. Headers count into message_bytes_max together with the data (each as 5 bytes
+ * more than its name and value, all of them rounded up to 8), and those of one message take at most
+ * RINGSIDE_HEADERS_BYTES_MAX.
+ */
+#define RINGSIDE_HEADER_NAME_BYTES_MAX 255
+#define RINGSIDE_HEADERS_BYTES_MAX     65528
+
+typedef struct ringside_header {
+    const char *name; /* zero-terminated */
+    const void *value;
+    size_t value_bytes;
+} ringside_header_t;
 
 typedef void (*ringside_on_message_t)(void *arg, const ringside_message_t *message);
 typedef void (*ringside_on_event_t)(void *arg, const ringside_event_t *event);
@@ -229,6 +249,26 @@ RINGSIDE_API void ringside_abort(ringside_publisher_t *publisher);
  */
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_publish(ringside_publisher_t *publisher,
                                                                     const void *data, size_t bytes);
+
+/*
+ * The same with headers in front of the data. The claim's buffer is for the data alone; its headers
+ * are in place and stay as they are. RINGSIDE_E_INVALID names the header that is wrong.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t
+ringside_publish_with(ringside_publisher_t *publisher, const ringside_header_t *headers,
+                      size_t header_count, const void *data, size_t bytes);
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t
+ringside_claim_with(ringside_publisher_t *publisher, const ringside_header_t *headers,
+                    size_t header_count, size_t bytes, void **buffer);
+
+/* The value of the first header of that name, in the message itself; NULL: there is none.
+ * *value_bytes, if not NULL, is set when there is one. */
+RINGSIDE_API const void *ringside_header_find(const ringside_message_t *message, const char *name,
+                                              size_t *value_bytes);
+/* All headers in their order: *cursor begins as 0. Returns 1 and fills in *header, or 0 at the end.
+ * Name and value lie in the message, the name with a zero behind it. */
+RINGSIDE_API int ringside_header_next(const ringside_message_t *message, size_t *cursor,
+                                      ringside_header_t *header);
 
 /*
  * Subscribes to a subject, "*" standing for one token and a last ">" for one or more. Returns when

@@ -9,6 +9,7 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/connection.h"
 #include "core/clock.h"
+#include "proto/headers.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_RATE = 0x4000, KEY_SIZE };
+enum { KEY_RATE = 0x4000, KEY_SIZE, KEY_HEADER, HEADER_COUNT_MAX = 64 };
 
 #define AWAKE_NS         UINT64_C(100000)
 #define MESSAGE_SIZE_MAX (UINT64_C(128) << 20)
@@ -33,6 +34,8 @@ struct pub_options {
     double rate_per_second; /* 0: as fast as it goes */
     uint64_t size_bytes;
     bool is_generated;
+    ringside_header_t headers[HEADER_COUNT_MAX]; /* of every message */
+    size_t header_count;
 };
 
 struct pub {
@@ -57,8 +60,36 @@ static const struct argp_option flags[] = {
     {"count", 'n', "N", 0, "Publish the messages, or the generated one, N times. Default: 1", 0},
     {"rate", KEY_RATE, "N/s", 0, "Messages per second, such as 10, 5k or 1M. Default: no limit", 0},
     {"size", KEY_SIZE, "SIZE", 0, "Publish generated messages of this size, such as 64 or 4KiB", 0},
+    {"header", KEY_HEADER, "NAME:VALUE", 0,
+     "Publish each message with this header; may be given several times", 0},
     {0},
 };
+
+/* "NAME:VALUE", taken as it stands in argv. */
+static void read_header(struct argp_state *state, struct pub_options *options, char *text)
+{
+    char *colon = strchr(text, ':');
+    size_t at = 0;
+    if (colon == NULL) {
+        argp_error(state, "--header: '%s' has no ':'; use NAME:VALUE, such as trace-id:4711", text);
+        return;
+    }
+    const char *wrong = rsi_header_name_check(text, (size_t)(colon - text), &at);
+    if (wrong != NULL) {
+        argp_error(state,
+                   "--header: the name in '%s' %s (at byte %zu); use NAME:VALUE, such as "
+                   "trace-id:4711",
+                   text, wrong, at);
+        return;
+    }
+    if (options->header_count == HEADER_COUNT_MAX) {
+        argp_error(state, "more than %d times --header", HEADER_COUNT_MAX);
+        return;
+    }
+    *colon = '\0';
+    options->headers[options->header_count++] =
+        (ringside_header_t){.name = text, .value = colon + 1, .value_bytes = strlen(colon + 1)};
+}
 
 static void finish_options(struct argp_state *state, struct pub_options *options)
 {
@@ -100,6 +131,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->size_bytes = rsi_flag_size(state, "--size", arg, 0, MESSAGE_SIZE_MAX);
         options->is_generated = true;
         return 0;
+    case KEY_HEADER:
+        read_header(state, options, arg);
+        return 0;
     case ARGP_KEY_ARG:
         if (options->subject == NULL) {
             rsi_flag_subject(state, "SUBJECT", arg, false);
@@ -127,6 +161,7 @@ static const struct argp parser = {
     .doc = "Publishes on SUBJECT: each MESSAGE, or the lines of standard input.\v"
            "Examples:\n"
            "  ringside pub md.XNAS.AAPL '{\"price\": 187.2}'\n"
+           "  ringside pub orders.new --header trace-id:4711 'buy 100'\n"
            "  tail -f prices.txt | ringside pub md.prices\n"
            "  ringside pub load.test --size 64 --count 1000000 --rate 100k",
 };
@@ -208,7 +243,8 @@ static int publish_all(struct pub *pub)
         if (rsi_stop_requested()) {
             break;
         }
-        if (!rsi_connection_publish(pub->client, pub->publisher, data, bytes)) {
+        if (!rsi_connection_publish_with(pub->client, pub->publisher, pub->options->headers,
+                                         pub->options->header_count, data, bytes)) {
             return rsi_stop_requested() ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
         }
         pub->published_count++;

@@ -25,6 +25,7 @@ enum {
     KEY_STATS,
     KEY_POLICY,
     KEY_READY_FD,
+    KEY_HEADERS,
     PATTERN_COUNT_MAX = 64,
 };
 
@@ -41,6 +42,7 @@ struct sub_options {
     sub_format_t format;
     bool is_quiet;
     bool has_stats;
+    bool has_headers;
     uint64_t count_limit; /* UINT64_MAX: none */
     ringside_policy_t policy;
     int ready_fd;
@@ -71,6 +73,10 @@ static const struct argp_option flags[] = {
      "What happens when this subscriber is slow: drop (a counted gap), disconnect, block "
      "(publishers "
      "wait). Default: the broker's",
+     0},
+    {"headers", KEY_HEADERS, NULL, 0,
+     "Print each header of a message in a line of its own below it, as \"  NAME: VALUE\"; --json "
+     "has them always",
      0},
     {"ready-fd", KEY_READY_FD, "N", 0, "Write \"ready\" to file descriptor N when subscribed", 0},
     {0},
@@ -129,6 +135,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_READY_FD:
         options->ready_fd = (int)rsi_flag_number(state, "--ready-fd", arg, 0, 1 << 20);
         return 0;
+    case KEY_HEADERS:
+        options->has_headers = true;
+        return 0;
     case ARGP_KEY_ARG:
         rsi_flag_subject(state, "PATTERN", arg, true);
         if (options->pattern_count == PATTERN_COUNT_MAX) {
@@ -139,6 +148,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (options->pattern_count == 0) {
             argp_error(state, "PATTERN is missing, such as 'md.>' or md.*.AAPL");
+        }
+        if (options->has_headers && options->format == SUB_FORMAT_RAW) {
+            argp_error(state, "--raw and --headers exclude each other");
         }
         return 0;
     default:
@@ -161,12 +173,9 @@ static const struct argp parser = {
            "  ringside sub 'md.>' --quiet --stats --policy block",
 };
 
-static void print_text(const ringside_message_t *message)
+static void print_bytes(const uint8_t *data, size_t bytes)
 {
-    fwrite(message->subject, 1, message->subject_bytes, stdout);
-    putchar(' ');
-    const uint8_t *data = message->data;
-    for (size_t i = 0; i < message->bytes; i++) {
+    for (size_t i = 0; i < bytes; i++) {
         if ((data[i] >= 0x20 && data[i] != 0x7f) || data[i] == '\t') {
             putchar(data[i]);
         } else {
@@ -174,6 +183,19 @@ static void print_text(const ringside_message_t *message)
         }
     }
     putchar('\n');
+}
+
+static void print_text(const ringside_message_t *message, bool has_headers)
+{
+    fwrite(message->subject, 1, message->subject_bytes, stdout);
+    putchar(' ');
+    print_bytes(message->data, message->bytes);
+    ringside_header_t header;
+    size_t cursor = 0;
+    while (has_headers && ringside_header_next(message, &cursor, &header)) {
+        printf("  %s: ", header.name);
+        print_bytes(header.value, header.value_bytes);
+    }
 }
 
 static void base64_write(const uint8_t *data, size_t bytes, char *text)
@@ -192,7 +214,40 @@ static void base64_write(const uint8_t *data, size_t bytes, char *text)
     *text = '\0';
 }
 
-/* Text stays text; bytes that are not UTF-8 become "data_base64". */
+/* Text stays text; bytes that are not UTF-8 become "NAME_base64". */
+static void set_bytes(json_t *object, const char *name, const void *data, size_t bytes)
+{
+    json_t *text = json_stringn(data, bytes);
+    if (text != NULL) {
+        json_object_set_new(object, name, text);
+        return;
+    }
+    char *encoded = malloc(bytes / 3 * 4 + 5);
+    if (encoded != NULL) {
+        char encoded_name[32];
+        snprintf(encoded_name, sizeof(encoded_name), "%s_base64", name);
+        base64_write(data, bytes, encoded);
+        json_object_set_new(object, encoded_name, json_string(encoded));
+    }
+    free(encoded);
+}
+
+/* In their order; a name may come twice. */
+static void set_headers(json_t *object, const ringside_message_t *message)
+{
+    json_t *list = json_array();
+    ringside_header_t header;
+    size_t cursor = 0;
+    while (ringside_header_next(message, &cursor, &header)) {
+        json_t *one = json_pack("{s:s}", "name", header.name);
+        if (one != NULL) {
+            set_bytes(one, "value", header.value, header.value_bytes);
+            json_array_append_new(list, one);
+        }
+    }
+    json_object_set_new(object, "headers", list);
+}
+
 static void print_json(const ringside_message_t *message)
 {
     json_t *object =
@@ -206,17 +261,10 @@ static void print_json(const ringside_message_t *message)
                      message->subject);
         return;
     }
-    json_t *text = json_stringn(message->data, message->bytes);
-    if (text != NULL) {
-        json_object_set_new(object, "data", text);
-    } else {
-        char *encoded = malloc(message->bytes / 3 * 4 + 5);
-        if (encoded != NULL) {
-            base64_write(message->data, message->bytes, encoded);
-            json_object_set_new(object, "data_base64", json_string(encoded));
-        }
-        free(encoded);
+    if (message->header_count > 0) {
+        set_headers(object, message);
     }
+    set_bytes(object, "data", message->data, message->bytes);
     json_dumpf(object, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(object);
@@ -241,7 +289,7 @@ static void on_message(void *arg, const ringside_message_t *message)
     }
     switch (sub->options->format) {
     case SUB_FORMAT_TEXT:
-        print_text(message);
+        print_text(message, sub->options->has_headers);
         return;
     case SUB_FORMAT_RAW:
         fwrite(message->data, 1, message->bytes, stdout);

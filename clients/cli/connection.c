@@ -333,20 +333,29 @@ ringside_subscription_t *rsi_connection_subscribe(const struct rsi_connection_op
     return NULL;
 }
 
-static bool publish_slowly(ringside_client_t *client, ringside_publisher_t *publisher,
-                           const void *data, size_t bytes, ringside_status_t status) RSI_COLD;
+/* What is published again and again while there is no room. */
+struct attempt {
+    const ringside_header_t *headers;
+    size_t header_count;
+    const void *data;
+    size_t bytes;
+};
 
 static bool publish_slowly(ringside_client_t *client, ringside_publisher_t *publisher,
-                           const void *data, size_t bytes, ringside_status_t status)
+                           const struct attempt *attempt, ringside_status_t status) RSI_COLD;
+
+static bool publish_slowly(ringside_client_t *client, ringside_publisher_t *publisher,
+                           const struct attempt *attempt, ringside_status_t status)
 {
     while (status == RINGSIDE_WOULD_BLOCK && !rsi_stop_requested()) {
         status = ringside_poll(client, 0, RSI_NS_PER_SECOND / 10, NULL);
         if (status == RINGSIDE_OK) {
-            status = ringside_publish(publisher, data, bytes);
+            status = ringside_publish_with(publisher, attempt->headers, attempt->header_count,
+                                           attempt->data, attempt->bytes);
         }
     }
     if (status < 0) {
-        rsi_cli_fail("publishing %zu bytes to %s: %s (%s)", bytes,
+        rsi_cli_fail("publishing %zu bytes to %s: %s (%s)", attempt->bytes,
                      ringside_publisher_subject(publisher), ringside_error_text(client),
                      ringside_status_name(status));
     }
@@ -360,7 +369,20 @@ bool rsi_connection_publish(ringside_client_t *client, ringside_publisher_t *pub
     if (rsi_likely(status == RINGSIDE_OK)) {
         return true;
     }
-    return publish_slowly(client, publisher, data, bytes, status);
+    const struct attempt attempt = {.data = data, .bytes = bytes};
+    return publish_slowly(client, publisher, &attempt, status);
+}
+
+bool rsi_connection_publish_with(ringside_client_t *client, ringside_publisher_t *publisher,
+                                 const ringside_header_t *headers, size_t header_count,
+                                 const void *data, size_t bytes)
+{
+    ringside_status_t status = ringside_publish_with(publisher, headers, header_count, data, bytes);
+    if (rsi_likely(status == RINGSIDE_OK)) {
+        return true;
+    }
+    const struct attempt attempt = {headers, header_count, data, bytes};
+    return publish_slowly(client, publisher, &attempt, status);
 }
 
 void rsi_tell_ready(int fd, bool on_stdout)

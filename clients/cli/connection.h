@@ -61,6 +61,10 @@ ringside_subscription_t *rsi_connection_subscribe(const struct rsi_connection_op
  */
 bool rsi_connection_publish(ringside_client_t *client, ringside_publisher_t *publisher,
                             const void *data, size_t bytes);
+/* The same with headers. */
+bool rsi_connection_publish_with(ringside_client_t *client, ringside_publisher_t *publisher,
+                                 const ringside_header_t *headers, size_t header_count,
+                                 const void *data, size_t bytes);
 
 /* Writes "ready" to standard output or, when it is not negative, to `fd`. */
 void rsi_tell_ready(int fd, bool on_stdout);

@@ -84,6 +84,11 @@ void attack_frames(struct siege *siege)
         CHANGE(type, RSI_FRAME_ANNOUNCE),
         CHANGE(type, RSI_FRAME_GAP),
         CHANGE(headers_bytes, UINT16_MAX),
+        /* As long as it says, with 16 and 64 bytes of headers that are none. */
+        {offsetof(struct rsi_frame_header, payload_bytes),
+         48 | (uint64_t)RSI_FRAME_MESSAGE << 32 | UINT64_C(16) << 48, sizeof(uint64_t)},
+        {offsetof(struct rsi_frame_header, payload_bytes),
+         (uint64_t)RSI_FRAME_MESSAGE << 32 | UINT64_C(64) << 48, sizeof(uint64_t)},
         CHANGE(publication, 0),
         CHANGE(publication, RAW_ALIAS + 1),
         CHANGE(publication, UINT32_MAX),

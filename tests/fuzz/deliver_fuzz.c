@@ -26,6 +26,17 @@ static void on_message(void *arg, const ringside_message_t *message)
     for (size_t i = 0; i < message->bytes; i++) {
         sum = (uint8_t)(sum + data[i]);
     }
+    size_t cursor = 0;
+    size_t header_count = 0;
+    ringside_header_t header;
+    while (ringside_header_next(message, &cursor, &header)) {
+        const uint8_t *value = header.value;
+        rsi_assert(value >= base && value + header.value_bytes <= data);
+        rsi_assert(strlen(header.name) <= RINGSIDE_HEADER_NAME_BYTES_MAX);
+        rsi_assert(ringside_header_find(message, header.name, NULL) != NULL);
+        header_count++;
+    }
+    rsi_assert(header_count == message->header_count);
     message_count++;
 }
 

@@ -1,16 +1,34 @@
 /*
  * Design notes: the bytes of a ring as a peer could leave them, and the frame reader over all of
- * it. What must hold: a frame that is taken lies within what has arrived, and its parts within the
- * frame.
+ * it, and of the headers in it. What must hold: a frame that is taken lies within what has arrived,
+ * and its parts within the frame, and headers within their block.
  */
 #include "tests/fuzz/fuzz_main.h"
 
 #include "core/assert.h"
+#include "proto/headers.h"
 #include "transport/frame.h"
 
 #include <string.h>
 
 #define RING_BYTES 65536u
+
+/* Whatever the check says of them, walking along them stays within the block. */
+static void read_headers(const uint8_t *block, uint32_t block_bytes)
+{
+    struct rsi_header entry;
+    uint32_t at = 0;
+    uint32_t told_count = 0;
+    uint32_t count = 0;
+    bool is_well_formed = rsi_headers_check(block, block_bytes, &told_count) == NULL;
+    while (rsi_headers_next(block, block_bytes, &at, &entry)) {
+        rsi_assert(at <= block_bytes && (const uint8_t *)entry.name > block);
+        rsi_assert(entry.value + entry.value_bytes == block + at);
+        rsi_assert(strlen(entry.name) <= entry.name_bytes);
+        count++;
+    }
+    rsi_assert(!is_well_formed || count == told_count);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
@@ -49,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         rsi_assert(frame.frame_bytes <= end_pos - position);
         rsi_assert(rsi_frame_bytes(frame.header.headers_bytes, frame.header.payload_bytes) <=
                    frame.frame_bytes);
+        read_headers(frame.headers, frame.header.headers_bytes);
         uint8_t sum = 0;
         for (uint32_t i = 0; i < frame.header.payload_bytes; i++) {
             sum = (uint8_t)(sum + frame.payload[i]);

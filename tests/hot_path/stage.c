@@ -110,7 +110,7 @@ static void on_message(void *arg, const ringside_message_t *message)
 static void on_message_too(void *arg, const ringside_message_t *message)
 {
     struct stage_reader *reader = arg;
-    reader->sum += message->bytes;
+    reader->sum += message->bytes + (ringside_header_find(message, "H", NULL) != NULL);
 }
 
 static void on_event(void *arg, const ringside_event_t *event)
@@ -222,6 +222,10 @@ static ringside_status_t publish_once(struct stage *stage, size_t bytes)
     ringside_publisher_t *publisher =
         stage->publishers[stage->published_count / 2 % STAGE_PUBLISHER_COUNT];
     memcpy(payload, &stage->published_count, sizeof(stage->published_count));
+    if (stage->published_count % 4 == 2) { /* as many bytes in all: a header takes 8 */
+        const ringside_header_t header = {"h", "v", 1};
+        return ringside_publish_with(publisher, &header, 1, payload, bytes - 8);
+    }
     if (stage->published_count % 2 == 0) {
         return ringside_publish(publisher, payload, bytes);
     }

@@ -50,7 +50,8 @@ struct stage {
 
 /* Each ends the process when something goes wrong, and says what. */
 void stage_open(struct stage *stage, const struct stage_options *options);
-/* Publishes one message of `bytes`, every other one by claim and commit; waits for room. While it
+/* Publishes one message of `bytes`, every other one by claim and commit, every fourth one with a
+ * header, which counts into `bytes`; waits for room. While it
  * waits, readers are polled if `with_readers`. */
 void stage_publish(struct stage *stage, size_t bytes, bool with_readers);
 /* Nobody reads: publishes until there is no room any more, however long one waits. */
