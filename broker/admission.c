@@ -9,6 +9,8 @@
  *   nothing is taken: the ingress ring fills, and the publisher is pushed back by its own ring's
  *   credit. So is one whose next frame a subscriber under policy block needs and has no room for;
  *   the others go on (blocking.h).
+ * - A session whose delivery is at fault, a slow one above all, is still a publisher: what had
+ *   arrived when it was told to leave is admitted. Only one that broke the protocol is not read on.
  * - Each session gets a bounded share of a pass, and the first turn rotates.
  */
 #include "broker/agent_internal.h"
@@ -17,19 +19,15 @@
 
 #include <string.h>
 
-/* Where the ingress bytes end that may be admitted. */
-static uint64_t admit_end_pos(const struct rsi_agent *agent, const struct rsi_session *session)
-{
-    uint64_t end_pos = session->link->arrived_pos;
-    if (agent->is_stopping && session->data.stop_pos < end_pos) {
-        end_pos = session->data.stop_pos;
-    }
-    return end_pos;
-}
-
 static uint64_t lower(uint64_t a_pos, uint64_t b_pos)
 {
     return a_pos < b_pos ? a_pos : b_pos;
+}
+
+/* Where the ingress bytes end that may be admitted. */
+static uint64_t admit_end_pos(const struct rsi_session *session)
+{
+    return lower(session->link->arrived_pos, session->data.stop_pos);
 }
 
 uint64_t rsi_agent_admit_limit_pos(const struct rsi_agent *agent)
@@ -124,7 +122,7 @@ static uint64_t admit_session(struct rsi_agent *agent, struct rsi_session *sessi
                               struct round *round)
 {
     struct rsi_link *link = session->link;
-    uint64_t end_pos = admit_end_pos(agent, session);
+    uint64_t end_pos = admit_end_pos(session);
     uint64_t position = link->consumed_pos;
     uint64_t limit_pos = position + RSI_ADMIT_BYTES_PER_PASS;
     uint64_t message_count = 0;
@@ -172,7 +170,7 @@ static RSI_NOINLINE void check_stall(struct rsi_agent *agent, struct rsi_session
 {
     const struct rsi_session *by = session->data.stall.by;
     if (rsi_load_acquire(&by->blocking->state) == RSI_BLOCKING_OPEN ||
-        admit_end_pos(agent, session) == session->link->consumed_pos) {
+        admit_end_pos(session) == session->link->consumed_pos) {
         rsi_blocking_step_aside(agent, session);
     }
 }
@@ -190,7 +188,8 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
         if (rsi_unlikely(session->data.stall.by != NULL)) {
             check_stall(agent, session);
         }
-        if (session->data.is_failed || session->link->arrived_pos == session->link->consumed_pos) {
+        if (session->data.is_distrusted ||
+            session->link->arrived_pos == session->link->consumed_pos) {
             continue;
         }
         message_count += admit_session(agent, session, &round);
@@ -238,7 +237,7 @@ void rsi_agent_finish_closing(struct rsi_agent *agent)
             struct rsi_publication *publication = session->data.aliases[alias];
             if (publication && publication->is_closing &&
                 (session->link->consumed_pos >= publication->close_pos ||
-                 session->data.is_failed)) {
+                 session->data.is_distrusted)) {
                 close_publication(agent, session, publication);
                 has_closed = true;
             }
@@ -270,10 +269,10 @@ static void let_go(struct rsi_agent *agent, struct rsi_session *session)
 static bool has_left(const struct rsi_agent *agent, const struct rsi_session *session)
 {
     const struct rsi_link *link = session->link;
-    if (session->data.is_failed) {
+    if (session->data.is_distrusted) {
         return true;
     }
-    if (link->consumed_pos != admit_end_pos(agent, session)) {
+    if (link->consumed_pos != admit_end_pos(session)) {
         return false;
     }
     return link->consumed_pos >= session->data.leave_pos || agent->is_stopping ||

@@ -20,7 +20,8 @@
 /* An idle poller whose look costs a system call is polled once in so many passes, beside others. */
 #define RSI_PASSES_PER_COSTLY_POLL 8u
 #define RSI_SKIP_BYTES_PER_PASS    (2u << 20) /* per dropping cursor */
-/* Polls at a stop, until nothing more has arrived: a bound for peers that never fall silent. */
+/* Polls at a stop or a leave, until nothing more has arrived: a bound for peers that never fall
+ * silent. */
 #define RSI_ARRIVAL_ROUNDS_MAX 65536u
 
 struct rsi_agent {

@@ -26,7 +26,7 @@
 
 enum {
     MESSAGES_PER_PASS = 16,
-    LEAVE_TIMEOUT_S = 5, /* for what a client sent before its goodbye to arrive */
+    LEAVE_TIMEOUT_S = 5, /* for what a client sent before its goodbye to arrive, and to be taken */
     FAREWELL_TIMEOUT_S = 1,
 };
 #define SECOND_NS UINT64_C(1000000000)
@@ -208,6 +208,7 @@ void rsi_connection_end(struct rsi_connection *connection, Ringside__Control__Re
     } else if (connection->state >= RSI_CONNECTION_SERVING) {
         rsi_connection_set_state(connection, RSI_CONNECTION_LEAVING, UINT64_MAX);
     } else {
+        rsi_resume_remember_end(connection);
         /* The deadline is set by the first poll in this state, which knows the time. */
         rsi_connection_set_state(connection, RSI_CONNECTION_PARTING, 0);
     }
@@ -349,11 +350,47 @@ static uint32_t poll_serving(struct rsi_connection *connection)
     return rsi_requests_poll(connection);
 }
 
+/* A client that said goodbye named the end of what it sent; else what has arrived is the end. */
+static bool names_its_end(const struct rsi_connection *connection)
+{
+    return connection->end_reason == RINGSIDE__CONTROL__REASON__REASON_GOODBYE;
+}
+
+/* For how long the session may take to leave before something is done about it. What arrived may
+ * wait for a subscriber that blocks, and that one for block_timeout. */
+static uint64_t leave_timeout_ns(const struct rsi_connection *connection)
+{
+    uint64_t timeout_ns = LEAVE_TIMEOUT_S * SECOND_NS;
+    return names_its_end(connection) ? timeout_ns
+                                     : timeout_ns + connection->control->settings->block_timeout_ns;
+}
+
+static void hurry_leaving(struct rsi_connection *connection)
+{
+    if (names_its_end(connection)) {
+        /* Waits for bytes that do not come: it named a wrong end, or its link hangs. */
+        connection->link->transport->link_close(connection->link);
+    } else if (!connection->is_halt_posted) {
+        /* Subscribers that block go on, but slowly. The goodbye tells what was not taken. */
+        uint64_t ticket = 0;
+        const struct rsi_edit edit = {.kind = RSI_EDIT_SESSION_HALT,
+                                      .session = connection->session};
+        connection->is_halt_posted =
+            rsi_data_plane_post(connection->control->plane, &edit, &ticket) == RSI_OK;
+    }
+}
+
 static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
 {
     struct rsi_control_agent *control = connection->control;
     struct rsi_session *session = connection->session;
     if (!connection->is_leave_posted) {
+        /* Its positions are final when it is CLOSED, and not before. */
+        bool is_fencing =
+            connection->resume.since_ns != 0 && connection->resume.step == RSI_RESUME_FENCING;
+        if (is_fencing && rsi_link_state(connection->link) != RSI_LINK_CLOSED) {
+            return 0;
+        }
         const struct rsi_edit edit = {
             .kind = RSI_EDIT_SESSION_LEAVE, .session = session, .position = connection->end_pos};
         connection->is_leave_posted =
@@ -361,13 +398,11 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
         return connection->is_leave_posted;
     }
     if (connection->deadline_ns == UINT64_MAX) {
-        connection->deadline_ns = now_ns + LEAVE_TIMEOUT_S * SECOND_NS;
+        connection->deadline_ns = now_ns + leave_timeout_ns(connection);
     }
-    /* Waits for bytes that do not come: a client that named a wrong end, or whose link hangs. */
     if (now_ns >= connection->deadline_ns) {
-        connection->link->transport->link_close(connection->link);
-        /* What has arrived may still wait for a subscriber that blocks. A deadline that has passed
-         * would keep the loop turning all the while. */
+        hurry_leaving(connection);
+        /* A deadline that has passed would keep the loop turning. */
         connection->deadline_ns = now_ns + LEAVE_TIMEOUT_S * SECOND_NS;
     }
     /* Pairs with the release in let_go(): the home agent is done with session and rings. */
@@ -388,6 +423,7 @@ static uint32_t poll_leaving(struct rsi_connection *connection, uint64_t now_ns)
     rsi_metrics_update_session(session, connection->link, &connection->metrics, now_ns);
     rsi_resume_log_undelivered(connection);
     rsi_requests_release(connection);
+    rsi_resume_remember_end(connection);
     rsi_connection_set_state(connection, RSI_CONNECTION_PARTING, 0);
     return 1;
 }
@@ -414,6 +450,13 @@ static rsi_status_t send_farewell(struct rsi_connection *connection)
         refused.text = connection->end_text;
         refused.version_min = RSI_WIRE_VERSION_MIN;
         refused.version_max = RSI_WIRE_VERSION_MAX;
+        refused.session_ended = connection->is_of_ended;
+        refused.taken_pos = connection->ended_taken_pos;
+        /* Of a broker that stops the client may become another one's, with all that it had. */
+        if (next != NULL && connection->end_reason != RINGSIDE__CONTROL__REASON__REASON_STOPPING) {
+            refused.session_ended = true;
+            refused.taken_pos = connection->session->link->consumed_pos;
+        }
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_REFUSED;
         message.refused = &refused;
     }

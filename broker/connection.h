@@ -132,6 +132,7 @@ struct rsi_connection {
     struct rsi_session_metrics metrics;
     uint64_t leave_ticket;
     bool is_leave_posted;
+    bool is_halt_posted;
     uint64_t forget_ticket;
     bool is_forget_posted;
     bool is_told_to_block; /* the log says that publishers wait for it */
@@ -149,6 +150,9 @@ struct rsi_connection {
     uint64_t end_pos;
     Ringside__Control__Reason end_reason;
     char end_text[RSI_FAREWELL_BYTES];
+    /* It asked for a session that has ended: the reason is that session's. */
+    bool is_of_ended;
+    uint64_t ended_taken_pos;
 };
 
 /* Takes zeroed memory of malloc and an accepted link. */
@@ -203,6 +207,9 @@ bool rsi_resume_is_possible(const struct rsi_connection *connection);
  * Its link goes over to that session's connection, or it is ended. */
 void rsi_resume_take(struct rsi_connection *connection,
                      const Ringside__Control__Authenticate *authenticate);
+/* resume.c: its session, if it has one, is over and its positions are final: why, is kept for its
+ * client. */
+void rsi_resume_remember_end(struct rsi_connection *connection);
 /* resume.c: what can be done now in SUSPENDED and RESUMING. Returns how many steps that were. */
 uint32_t rsi_resume_poll(struct rsi_connection *connection, uint64_t now_ns);
 /* resume.c: the session has left the data plane without a link: says what its client did not get.

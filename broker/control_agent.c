@@ -67,11 +67,15 @@ rsi_status_t rsi_control_agent_init(struct rsi_control_agent *control,
         return status;
     }
     control->catalogue.metrics = control->metrics;
+    status = rsi_ended_init(&control->ended, error);
+    if (rsi_failed(status)) {
+        goto fini_catalogue;
+    }
     control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (control->epoll_fd < 0) {
         status = rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                                 "cannot make an epoll descriptor; raise the limit with ulimit -n");
-        goto fini_catalogue;
+        goto fini_ended;
     }
     status = watch(control, control->waker->fd, error);
     if (!rsi_failed(status)) {
@@ -86,6 +90,8 @@ rsi_status_t rsi_control_agent_init(struct rsi_control_agent *control,
     }
 
     close(control->epoll_fd);
+fini_ended:
+    rsi_ended_fini(&control->ended);
 fini_catalogue:
     rsi_catalogue_fini(&control->catalogue);
     memset(control, 0, sizeof(*control));
@@ -99,6 +105,7 @@ void rsi_control_agent_fini(struct rsi_control_agent *control)
     }
     close(control->epoll_fd);
     free(control->spare);
+    rsi_ended_fini(&control->ended);
     rsi_catalogue_fini(&control->catalogue);
     memset(control, 0, sizeof(*control));
 }
@@ -264,6 +271,7 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
         return;
     }
     control->next_update_ns = now_ns + HOUSEKEEPING_NS;
+    rsi_ended_forget_old(&control->ended, now_ns);
     control->counts.publications = control->catalogue.publication_count;
     control->counts.topics = control->catalogue.topic_count;
     control->counts.subscriptions = 0;

@@ -7,6 +7,7 @@
 
 #include "broker/catalogue.h"
 #include "broker/connection.h"
+#include "broker/ended.h"
 #include "broker/endpoints.h"
 #include "broker/metrics.h"
 
@@ -36,7 +37,8 @@ struct rsi_control_agent {
     /* Zeroed memory for the next connection, there before a link is accepted: a link cannot be let
      * go of without somebody who waits for its end. NULL: to be made. */
     struct rsi_connection *spare;
-    uint32_t next_agent; /* home of the next link */
+    struct rsi_ended ended; /* sessions that are over, and why */
+    uint32_t next_agent;    /* home of the next link */
     uint64_t last_session_id;
     struct rsi_broker_counts counts;
     uint64_t next_update_ns; /* of the metrics */

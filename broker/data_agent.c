@@ -34,6 +34,10 @@
 void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_status_t status,
                      const char *format, ...)
 {
+    if (status == RSI_E_PROTOCOL) {
+        session->data.is_distrusted = true;
+        rsi_blocking_step_aside(agent, session);
+    }
     if (session->data.is_failed) {
         return;
     }
@@ -41,7 +45,6 @@ void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_s
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
     rsi_agent_end_block(agent, session);
-    rsi_blocking_step_aside(agent, session);
     char text[RSI_ERROR_TEXT_BYTES];
     va_list arguments;
     va_start(arguments, format);
@@ -63,7 +66,30 @@ static void apply_join(struct rsi_agent *agent, struct rsi_session *session)
     agent->sessions[agent->session_count++] = session;
 }
 
-/* Delivers no more; what arrives up to leave_pos is still admitted, and then it is let go. */
+/*
+ * What has arrived is what the transports have found when they find no more: a poll takes a share
+ * only. Nothing is consumed meanwhile, so full rings end it at the latest.
+ */
+static void take_all_arrivals(struct rsi_agent *agent)
+{
+    uint64_t event_count = 1;
+    for (uint32_t round = 0; round < RSI_ARRIVAL_ROUNDS_MAX && event_count > 0; round++) {
+        event_count = 0;
+        for (uint32_t i = 0; i < agent->poller_count; i++) {
+            event_count += rsi_poller_poll(agent->pollers[i], agent->now_ns);
+        }
+    }
+}
+
+static void admit_no_more_than(struct rsi_session *session, uint64_t stop_pos)
+{
+    if (stop_pos < session->data.stop_pos) {
+        session->data.stop_pos = stop_pos;
+    }
+}
+
+/* Delivers no more. What arrives up to leave_pos is still admitted, or, if the client named none,
+ * what has arrived, and then it is let go. */
 static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, uint64_t leave_pos)
 {
     rsi_assert(!session->data.is_leaving);
@@ -71,6 +97,12 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
     rsi_agent_end_block(agent, session);
+    if (leave_pos == 0) {
+        if (rsi_link_state(session->link) == RSI_LINK_ATTACHED) {
+            take_all_arrivals(agent); /* what a flush vouched for may lie in the ring unnoticed */
+        }
+        admit_no_more_than(session, session->link->arrived_pos);
+    }
     session->data.leave_pos = leave_pos;
     session->data.is_leaving = true;
     agent->leaving_count++;
@@ -206,27 +238,12 @@ static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *ed
     resolve_policy(agent, session);
 }
 
-/*
- * What has arrived is what the transports have found when they find no more: a poll takes a share
- * only. Nothing is consumed meanwhile, so full rings end it at the latest.
- */
-static void take_all_arrivals(struct rsi_agent *agent)
-{
-    uint64_t event_count = 1;
-    for (uint32_t round = 0; round < RSI_ARRIVAL_ROUNDS_MAX && event_count > 0; round++) {
-        event_count = 0;
-        for (uint32_t i = 0; i < agent->poller_count; i++) {
-            event_count += rsi_poller_poll(agent->pollers[i], agent->now_ns);
-        }
-    }
-}
-
 static void apply_stop(struct rsi_agent *agent)
 {
     agent->is_stopping = true;
     take_all_arrivals(agent);
     for (uint32_t i = 0; i < agent->session_count; i++) {
-        agent->sessions[i]->data.stop_pos = agent->sessions[i]->link->arrived_pos;
+        admit_no_more_than(agent->sessions[i], agent->sessions[i]->link->arrived_pos);
     }
 }
 
@@ -241,6 +258,11 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
     case RSI_EDIT_SESSION_LEAVE:
         if (edit->session->agent == agent->index) {
             apply_leave(agent, edit->session, edit->position);
+        }
+        break;
+    case RSI_EDIT_SESSION_HALT:
+        if (edit->session->agent == agent->index) {
+            admit_no_more_than(edit->session, edit->session->link->consumed_pos);
         }
         break;
     case RSI_EDIT_SESSION_FORGET:
@@ -319,13 +341,11 @@ static void report_drained(struct rsi_agent *agent)
     for (uint32_t i = 0; i < agent->session_count; i++) {
         const struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
-        if (session->data.is_failed) {
-            continue;
-        }
-        if (link->consumed_pos < link->arrived_pos && link->consumed_pos < session->data.stop_pos) {
+        if (!session->data.is_distrusted && link->consumed_pos < link->arrived_pos &&
+            link->consumed_pos < session->data.stop_pos) {
             has_admitted = false;
         }
-        if (link->peer_arrived_pos < link->staged_pos &&
+        if (!session->data.is_failed && link->peer_arrived_pos < link->staged_pos &&
             rsi_link_state(link) == RSI_LINK_ATTACHED) {
             has_delivered = false;
             rsi_link_request_wake(link, UINT64_MAX, link->staged_pos, UINT64_MAX);

@@ -91,7 +91,8 @@ struct rsi_session_data {
     bool needs_care;       /* frames go to its spill, or its promise to block is not settled */
     bool is_dirty;         /* staged frames wait for place and flush */
     bool is_leaving;       /* LEAVE was applied: admit what has arrived, then let go */
-    bool is_failed;        /* a protocol fault was reported: nothing more is read or written */
+    bool is_failed;        /* a fault was reported: nothing more is delivered to it */
+    bool is_distrusted;    /* it broke the protocol: nothing more is admitted from it either */
     uint32_t slot;         /* in the agent's session table */
     uint32_t staged_count; /* messages staged since its last batch was placed */
     uint64_t oldest_publish_time_ns; /* of these; valid when there are any */
@@ -106,7 +107,7 @@ struct rsi_session_data {
     struct rsi_publication **aliases; /* this client's publications by alias; control agent sizes */
     uint32_t alias_count_max;
     uint32_t closing_count;        /* of its publications that wait for their close_pos */
-    uint64_t stop_pos;             /* after STOP: nothing beyond is admitted */
+    uint64_t stop_pos;             /* nothing beyond is admitted; UINT64_MAX: no such end */
     uint64_t leave_pos;            /* leaving: more may arrive up to here */
     struct rsi_blocking *blocking; /* the session's; NULL before its first SUBSCRIBE with block */
     struct rsi_stall stall;
@@ -202,7 +203,9 @@ uint32_t rsi_session_stalled_publication(const struct rsi_session *session);
 enum rsi_edit_kind {
     RSI_EDIT_SESSION_JOIN = 1, /* session: its link is ATTACHED; serve it from here on */
     RSI_EDIT_SESSION_LEAVE, /* session; position: admit all that has arrived, and what arrives up to
-                               here while the link is attached, then set `left` and forget it */
+                               here while the link is attached, then set `left` and forget it; 0:
+                               nothing that arrives from now on */
+    RSI_EDIT_SESSION_HALT,  /* session, which leaves: what is not admitted by now never is */
     RSI_EDIT_SESSION_FORGET, /* session: `left` was seen; when all have applied it nothing refers to
                                 the session, and it may be freed */
     RSI_EDIT_SESSION_SUSPEND,  /* session: its link is CLOSED; say what it has consumed so far */

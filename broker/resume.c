@@ -19,6 +19,9 @@
  *   does not know what it sent.
  * - A next link that fails on the way is dropped, and the session waits on. The two sides may then
  *   be on different links; each tells the positions of the one it is on.
+ * - A client whose link was torn when its session ended did not hear why. So the reason, and how
+ * far its messages were taken, are kept for a while (ended.h), and told to whoever proves the
+ * session.
  * - The grace begins anew with each loss. It ends at once when the client's process is known to be
  *   dead, when the peer broke the protocol, and when the broker stops.
  */
@@ -27,12 +30,14 @@
 #include "broker/control_agent.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "transport/frame.h"
 
 #include <string.h>
 
 #define SECOND_NS         UINT64_C(1000000000)
 #define ATTACH_TIMEOUT_NS (30 * SECOND_NS) /* registering memory takes as long as it takes */
+#define KEPT_NS_MIN       (10 * SECOND_NS) /* why a session ended, for a client that was away */
 
 static double seconds_since(uint64_t then_ns, uint64_t now_ns)
 {
@@ -75,41 +80,50 @@ void rsi_resume_suspend(struct rsi_connection *connection, const char *why)
 /* ---- asking for a session -----------------------------------------------------------------------
  */
 
-/* The session's connection, if it is one that can be resumed; NULL: none of this id. */
+/* The session's connection while its end is not known; NULL: none of this id. */
 static struct rsi_connection *find_session(const struct rsi_control_agent *control, uint64_t id)
 {
     struct rsi_connection *at = control->connections;
     while (at != NULL &&
            (at->session == NULL || at->session->id != id || at->state < RSI_CONNECTION_ATTACHING ||
-            at->state > RSI_CONNECTION_RESUMING)) {
+            at->state > RSI_CONNECTION_LEAVING)) {
         at = at->next;
     }
     return at;
 }
 
-/* Why `connection` may not have the session of `owner`, for the log; NULL: it is its client. */
+/* What the client of a session has, to be compared with what another connection shows. */
+struct claimed {
+    const char *name;
+    const char *token_name;
+    uint64_t incarnation;
+    const uint8_t *secret;
+};
+
+/* Why `connection` may not have the session, for the log; NULL: it is its client. `claimed` NULL:
+ * there is no such session. */
 static const char *proof_fault(const struct rsi_connection *connection,
-                               const struct rsi_connection *owner,
+                               const struct claimed *claimed,
                                const ProtobufCBinaryData *session_proof)
 {
     /* For a session that is not there, so that it takes as long as one that is. */
     static const uint8_t nobody[RSI_AUTH_NONCE_BYTES];
-    const uint8_t *secret = owner != NULL ? owner->session_secret : nobody;
+    const uint8_t *secret = claimed != NULL ? claimed->secret : nobody;
     uint8_t expected[RSI_AUTH_PROOF_BYTES];
     bool is_made = rsi_handshake_proof(connection, RSI_AUTH_RESUME, secret, RSI_AUTH_NONCE_BYTES,
                                        expected) == RSI_OK;
     bool is_equal = rsi_auth_equal(session_proof->data, session_proof->len, expected);
-    if (owner == NULL) {
+    if (claimed == NULL) {
         return "there is no such session";
     }
     if (!is_made || !is_equal) {
         return "the proof is wrong";
     }
-    if (strcmp(owner->name, connection->name) != 0 ||
-        strcmp(owner->token_name, connection->token_name) != 0) {
+    if (strcmp(claimed->name, connection->name) != 0 ||
+        strcmp(claimed->token_name, connection->token_name) != 0) {
         return "it is another client's";
     }
-    if (owner->incarnation != connection->incarnation) {
+    if (claimed->incarnation != connection->incarnation) {
         return "it is of another run of the client's process";
     }
     return NULL;
@@ -151,19 +165,22 @@ static bool make_ready(struct rsi_connection *owner)
     return owner->resume.step != RSI_RESUME_SWAPPING;
 }
 
-void rsi_resume_take(struct rsi_connection *connection,
-                     const Ringside__Control__Authenticate *authenticate)
+/* Its client learns of an end what the goodbye would have told it over its link. */
+static void tell_ended(struct rsi_connection *connection, const struct rsi_ended_session *ended)
+{
+    connection->is_of_ended = true;
+    connection->ended_taken_pos = ended->taken_pos;
+    rsi_connection_end(connection, ended->reason, "%s", ended->text);
+}
+
+/* It has proved that the session is its own. */
+static void take_proved(struct rsi_connection *connection, struct rsi_connection *owner,
+                        const Ringside__Control__Authenticate *authenticate)
 {
     unsigned long long id = authenticate->session;
-    struct rsi_connection *owner = find_session(connection->control, id);
-    const char *fault = proof_fault(connection, owner, &authenticate->session_proof);
-    if (fault != NULL) {
-        rsi_log_distinct(RSI_LOG_WARNING, "broker", "client %s asks for a session in vain: %s",
-                         connection->name, fault);
-        rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_SESSION,
-                           "session %llu is not known here: it has ended, or it never was this "
-                           "client's; connect anew",
-                           id);
+    if (owner->state == RSI_CONNECTION_LEAVING) {
+        rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_ELSEWHERE,
+                           "session %llu is just ending: dial again to hear why", id);
         return;
     }
     if (authenticate->attempt <= owner->resume.attempt) {
@@ -187,6 +204,59 @@ void rsi_resume_take(struct rsi_connection *connection,
     owner->resume.arrived_pos = authenticate->arrived_pos;
     owner->resume.consumed_pos = authenticate->consumed_pos;
     hand_over(connection, owner);
+}
+
+void rsi_resume_take(struct rsi_connection *connection,
+                     const Ringside__Control__Authenticate *authenticate)
+{
+    unsigned long long id = authenticate->session;
+    struct rsi_control_agent *control = connection->control;
+    struct rsi_connection *owner = find_session(control, id);
+    const struct rsi_ended_session *ended = rsi_ended_find(&control->ended, id, rsi_clock_now_ns());
+    struct claimed claimed = {0};
+    if (owner != NULL) {
+        claimed = (struct claimed){owner->name, owner->token_name, owner->incarnation,
+                                   owner->session_secret};
+    } else if (ended != NULL) {
+        claimed =
+            (struct claimed){ended->name, ended->token_name, ended->incarnation, ended->secret};
+    }
+    const char *fault = proof_fault(connection, claimed.secret != NULL ? &claimed : NULL,
+                                    &authenticate->session_proof);
+    if (fault != NULL) {
+        rsi_log_distinct(RSI_LOG_WARNING, "broker", "client %s asks for a session in vain: %s",
+                         connection->name, fault);
+        rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_SESSION,
+                           "session %llu is not known here: it ended a while ago, or it never was "
+                           "this client's; connect anew",
+                           id);
+    } else if (owner != NULL) {
+        take_proved(connection, owner, authenticate);
+    } else {
+        tell_ended(connection, ended);
+    }
+}
+
+void rsi_resume_remember_end(struct rsi_connection *connection)
+{
+    const struct rsi_control_agent *control = connection->control;
+    uint64_t kept_ns = control->settings->session_grace_ns;
+    if (connection->session == NULL || !connection->is_authenticated) {
+        return;
+    }
+    struct rsi_ended_session ended = {
+        .id = connection->session->id,
+        .until_ns = rsi_clock_now_ns() + (kept_ns > KEPT_NS_MIN ? kept_ns : KEPT_NS_MIN),
+        .incarnation = connection->incarnation,
+        .reason = connection->end_reason,
+        .taken_pos = connection->session->link->consumed_pos,
+    };
+    rsi_text_copy(ended.name, sizeof(ended.name), connection->name);
+    rsi_text_copy(ended.token_name, sizeof(ended.token_name), connection->token_name);
+    rsi_text_copy(ended.text, sizeof(ended.text), connection->end_text);
+    memcpy(ended.secret, connection->session_secret, sizeof(ended.secret));
+    rsi_ended_add(&connection->control->ended, &ended);
+    explicit_bzero(&ended, sizeof(ended));
 }
 
 /* ---- from link to link --------------------------------------------------------------------------

@@ -171,6 +171,61 @@ static void dial_home(struct state *state, struct rsi_testing_client *client)
     rsi_testing_client_redial(client, &state->broker, 0, client->home_agent + 1);
 }
 
+/* ---- why it ended -------------------------------------------------------------------------- */
+
+/* As a client that asks for its session is told of it. */
+struct end {
+    bool is_told; /* the broker knows the session, and that it is over */
+    Ringside__Control__Reason reason;
+    uint64_t taken_pos;
+    char text[512];
+};
+
+/* Asks for the session until it has ended, and lets go of the link again: why it ended. How soon
+ * that is, is the broker's business; meanwhile the asking touches nothing. */
+static struct end ask_until_ended(struct state *state, struct rsi_testing_client *client)
+{
+    struct end end = {.reason = RINGSIDE__CONTROL__REASON__REASON_TIMED_OUT};
+    uint64_t until_ns = rsi_clock_now_ns() + RSI_TESTING_DEADLINE_NS;
+    while (!end.is_told && end.reason != RINGSIDE__CONTROL__REASON__REASON_SESSION) {
+        assert_true(rsi_clock_now_ns() < until_ns);
+        struct rsi_testing_claim claim = rsi_testing_client_truth(client);
+        claim.attempt = 0;
+        dial_home(state, client);
+        rsi_testing_client_claim(client, &claim);
+        Ringside__Control__Control *answer = rsi_testing_client_receive(client);
+        assert_non_null(answer);
+        assert_int_equal(answer->body_case, RINGSIDE__CONTROL__CONTROL__BODY_REFUSED);
+        end.reason = answer->refused->reason;
+        end.is_told = answer->refused->session_ended;
+        end.taken_pos = answer->refused->taken_pos;
+        rsi_text_copy(end.text, sizeof(end.text), answer->refused->text);
+        rsi_control_free(answer);
+        rsi_testing_client_give_up(client);
+    }
+    return end;
+}
+
+static void expect_ended(struct state *state, struct rsi_testing_client *client,
+                         Ringside__Control__Reason reason, const char *part)
+{
+    struct end end = ask_until_ended(state, client);
+    if (!end.is_told || end.reason != reason || strstr(end.text, part) == NULL) {
+        fail_msg("it ended for reason %d and is %stold: %s", (int)end.reason,
+                 end.is_told ? "" : "not ", end.text);
+    }
+}
+
+static void expect_refused(struct state *state, struct rsi_testing_client *client,
+                           const struct rsi_testing_claim *claim, Ringside__Control__Reason reason)
+{
+    dial_home(state, client);
+    rsi_testing_client_claim(client, claim);
+    rsi_testing_client_expect_refused(client, reason, "session");
+    rsi_testing_client_expect_end(client);
+    rsi_testing_client_give_up(client);
+}
+
 /* ---- every message once --------------------------------------------------------------------- */
 
 /* Dials and gives up again, at some step of the way. */
@@ -282,17 +337,40 @@ static void test_disconnect_while_away(void **arg)
     while (state->sent < 20000) {
         rsi_testing_wait(&state->publisher, NULL, publish(state, 200));
     }
-    Ringside__Control__Control *answer = NULL;
-    dial_home(state, &state->subscriber);
+    expect_ended(state, &state->subscriber, RINGSIDE__CONTROL__REASON__REASON_SLOW,
+                 "its policy is disconnect");
+    /* Who cannot prove that it is its client hears what it would of a session that never was. */
     struct rsi_testing_claim claim = rsi_testing_client_truth(&state->subscriber);
-    rsi_testing_client_claim(&state->subscriber, &claim);
-    answer = rsi_testing_client_receive(&state->subscriber);
-    assert_int_equal(answer->body_case, RINGSIDE__CONTROL__CONTROL__BODY_REFUSED);
-    assert_true(answer->refused->reason == RINGSIDE__CONTROL__REASON__REASON_SESSION ||
-                answer->refused->reason == RINGSIDE__CONTROL__REASON__REASON_SLOW);
-    rsi_control_free(answer);
+    claim.secret[7] ^= 1;
+    expect_refused(state, &state->subscriber, &claim, RINGSIDE__CONTROL__REASON__REASON_SESSION);
+    rsi_text_copy(state->subscriber.name, sizeof(state->subscriber.name), "thief");
+    claim = rsi_testing_client_truth(&state->subscriber);
+    expect_refused(state, &state->subscriber, &claim, RINGSIDE__CONTROL__REASON__REASON_SESSION);
+    rsi_text_copy(state->subscriber.name, sizeof(state->subscriber.name), "reader");
+    expect_ended(state, &state->subscriber, RINGSIDE__CONTROL__REASON__REASON_SLOW,
+                 "its policy is disconnect");
     rsi_testing_client_close(&state->subscriber);
     say_goodbye(&state->publisher);
+}
+
+/* The goodbye was taken, and its answer was lost with the link. */
+static void test_goodbye_is_told_again(void **arg)
+{
+    struct state *state = *arg;
+    start(state, RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
+    while (state->sent < 50) {
+        assert_true(publish(state, 100));
+    }
+    until_read(state);
+    rsi_testing_client_say_bye(&state->publisher);
+    rsi_testing_client_expect_bye(&state->publisher, RINGSIDE__CONTROL__REASON__REASON_GOODBYE);
+    rsi_testing_client_cut(&state->publisher);
+    struct end end = ask_until_ended(state, &state->publisher);
+    assert_true(end.is_told);
+    assert_int_equal(end.reason, RINGSIDE__CONTROL__REASON__REASON_GOODBYE);
+    assert_int_equal(end.taken_pos, link_of(&state->publisher)->placed_pos);
+    rsi_testing_client_close(&state->publisher);
+    say_goodbye(&state->subscriber);
 }
 
 static void test_another_transport(void **arg)
@@ -317,16 +395,6 @@ static void test_another_transport(void **arg)
 }
 
 /* ---- who may, and who may not --------------------------------------------------------------- */
-
-static void expect_refused(struct state *state, struct rsi_testing_client *client,
-                           const struct rsi_testing_claim *claim, Ringside__Control__Reason reason)
-{
-    dial_home(state, client);
-    rsi_testing_client_claim(client, claim);
-    rsi_testing_client_expect_refused(client, reason, "session");
-    rsi_testing_client_expect_end(client);
-    rsi_testing_client_give_up(client);
-}
 
 /* None of these hurts the session that it asks for: it serves on meanwhile, over its link. */
 static void test_forged_claims_cost_only_the_forger(void **arg)
@@ -436,8 +504,7 @@ static void test_impossible_positions_end_the_session(void **arg)
     struct rsi_testing_claim claim = rsi_testing_client_truth(&state->subscriber);
     claim.arrived_pos += 4096;
     expect_refused(state, &state->subscriber, &claim, RINGSIDE__CONTROL__REASON__REASON_SESSION);
-    claim = rsi_testing_client_truth(&state->subscriber);
-    expect_refused(state, &state->subscriber, &claim, RINGSIDE__CONTROL__REASON__REASON_SESSION);
+    expect_ended(state, &state->subscriber, RINGSIDE__CONTROL__REASON__REASON_SESSION, "");
     rsi_testing_client_close(&state->subscriber);
     say_goodbye(&state->publisher);
 }
@@ -465,33 +532,14 @@ static void test_home_agent(void **arg)
 
 /* ---- how long it waits ---------------------------------------------------------------------- */
 
-/* Asks until the session is gone: how soon that is, is the broker's business. */
-static void until_gone(struct state *state, struct rsi_testing_client *client)
-{
-    bool is_gone = false;
-    uint64_t until_ns = rsi_clock_now_ns() + RSI_TESTING_DEADLINE_NS;
-    while (!is_gone) {
-        assert_true(rsi_clock_now_ns() < until_ns);
-        struct rsi_testing_claim claim = rsi_testing_client_truth(client);
-        dial_home(state, client);
-        claim.attempt = 0; /* touches nothing while the session is there */
-        rsi_testing_client_claim(client, &claim);
-        Ringside__Control__Control *answer = rsi_testing_client_receive(client);
-        assert_non_null(answer);
-        assert_int_equal(answer->body_case, RINGSIDE__CONTROL__CONTROL__BODY_REFUSED);
-        is_gone = answer->refused->reason == RINGSIDE__CONTROL__REASON__REASON_SESSION;
-        rsi_control_free(answer);
-        rsi_testing_client_give_up(client);
-    }
-}
-
 static void test_grace_passes(void **arg)
 {
     struct state *state = *arg;
     set(state, "session_grace", "100ms");
     start(state, RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
     cut(&state->subscriber);
-    until_gone(state, &state->subscriber);
+    expect_ended(state, &state->subscriber, RINGSIDE__CONTROL__REASON__REASON_NONE,
+                 "session_grace");
     rsi_testing_client_close(&state->subscriber);
     say_goodbye(&state->publisher);
 }
@@ -502,7 +550,7 @@ static void test_no_grace(void **arg)
     set(state, "session_grace", "0");
     start(state, RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
     cut(&state->subscriber);
-    until_gone(state, &state->subscriber);
+    expect_ended(state, &state->subscriber, RINGSIDE__CONTROL__REASON__REASON_NONE, "lost");
     rsi_testing_client_close(&state->subscriber);
     say_goodbye(&state->publisher);
 }
@@ -539,7 +587,7 @@ static void test_dead_process_ends_at_once(void **arg)
     }
     rsi_sim_die(state->subscriber.link);
     rsi_testing_client_cut(&state->subscriber);
-    until_gone(state, &state->subscriber);
+    expect_ended(state, &state->subscriber, RINGSIDE__CONTROL__REASON__REASON_NONE, "lost");
     rsi_testing_client_close(&state->subscriber);
     say_goodbye(&state->publisher);
 }
@@ -669,6 +717,7 @@ int main(int argc, char **argv)
         CASE(test_full_rings),
         CASE(test_drop_while_away),
         CASE(test_disconnect_while_away),
+        CASE(test_goodbye_is_told_again),
         CASE(test_another_transport),
         CASE(test_forged_claims_cost_only_the_forger),
         CASE(test_old_try_does_not_cut_the_new_link),

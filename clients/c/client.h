@@ -395,6 +395,13 @@ RSI_MUST_CHECK rsi_status_t rsi_client_wait_object(struct ringside_client *clien
                                                    enum rsi_object_state state,
                                                    uint64_t deadline_ns, struct rsi_error *error);
 rsi_status_t rsi_client_reason_status(Ringside__Control__Reason reason);
+/* Puts into `error` why the broker ended the session. */
+void rsi_client_note_end(Ringside__Control__Reason reason, const char *text,
+                         struct rsi_error *error);
+/* The broker has ended the session: what it sent up to end_pos is still handed over. Up to
+ * taken_pos it took what was published. */
+void rsi_client_end_by_broker(struct ringside_client *client, const struct rsi_error *why,
+                              uint64_t end_pos, uint64_t taken_pos);
 /* Says goodbye to the broker, once. WOULD_BLOCK: no room yet. */
 rsi_status_t rsi_client_send_bye(struct ringside_client *client);
 

@@ -160,10 +160,7 @@ static void take_message(struct rsi_dial *dial, const Ringside__Control__Control
 {
     dial->is_answered = true;
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_REFUSED) {
-        const Ringside__Control__Refused *refused = message->refused;
-        dial->is_refused = true;
-        dial->is_session_refused = refused->reason == RINGSIDE__CONTROL__REASON__REASON_SESSION;
-        rsi_handshake_take_refused(refused, &dial->error);
+        rsi_handshake_take_refused(dial, message->refused);
         fail(dial);
         return;
     }

@@ -70,6 +70,8 @@ struct rsi_dial {
     bool is_refused;         /* it said no */
     bool is_challenged;      /* it got that far */
     bool is_session_refused; /* RESUME: the session is gone, or its positions cannot be true */
+    bool is_session_ended;   /* RESUME: it has ended, and `error` says why as its Bye would have */
+    uint64_t taken_pos;      /* then: as in that Bye */
     struct rsi_error error;  /* FAILED */
 };
 
@@ -109,6 +111,6 @@ RSI_MUST_CHECK rsi_status_t rsi_handshake_take_welcome(struct rsi_dial *dial,
                                                        struct rsi_link_rings *rings,
                                                        struct rsi_error *error);
 /* Notes why the broker said no. */
-void rsi_handshake_take_refused(const Ringside__Control__Refused *refused, struct rsi_error *error);
+void rsi_handshake_take_refused(struct rsi_dial *dial, const Ringside__Control__Refused *refused);
 
 #endif

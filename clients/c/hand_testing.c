@@ -51,6 +51,19 @@ static void send_refused(struct rsi_link *link, uint64_t request, Ringside__Cont
     say(link, &message);
 }
 
+static void send_ended(const struct hand_broker *broker, struct rsi_link *link)
+{
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__Refused refused = RINGSIDE__CONTROL__REFUSED__INIT;
+    refused.reason = broker->ended_reason;
+    refused.text = (char *)(uintptr_t) "it ended while you were away";
+    refused.session_ended = true;
+    refused.taken_pos = broker->carrier->arrived_pos - broker->ended_untaken_bytes;
+    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_REFUSED;
+    message.refused = &refused;
+    say(link, &message);
+}
+
 static void take_hello(struct hand_broker *broker, struct hand_link *hand,
                        const Ringside__Control__Hello *hello)
 {
@@ -164,6 +177,11 @@ static void take_authenticate(struct hand_broker *broker, struct hand_link *hand
         return;
     }
     rsi_assert(is_proved);
+    if (broker->has_ended) {
+        send_ended(broker, hand->link);
+        sim()->link_close(hand->link);
+        return;
+    }
     rsi_assert(wanted->attempt > broker->last_attempt);
     broker->last_attempt = wanted->attempt;
     hand->wants_session = true;

@@ -49,8 +49,11 @@ struct hand_broker {
     bool answers_twice;                /* each request */
     Ringside__Control__Reason refuses; /* every Authenticate, as long as it is not NONE */
     Ringside__Control__Reason refuses_once;
-    bool lies_about_positions;  /* in a Welcome that resumes */
-    uint64_t publish_bytes_max; /* of rings; 0: what is asked for */
+    bool has_ended; /* says of the session to be resumed: for `ended_reason` */
+    Ringside__Control__Reason ended_reason;
+    uint64_t ended_untaken_bytes; /* of what had arrived, when it ended */
+    bool lies_about_positions;    /* in a Welcome that resumes */
+    uint64_t publish_bytes_max;   /* of rings; 0: what is asked for */
     bool refuses_publishers;
 
     /* The one session. */

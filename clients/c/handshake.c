@@ -33,8 +33,18 @@ static rsi_status_t send_message(struct rsi_dial *dial, const Ringside__Control_
     return RSI_OK;
 }
 
-void rsi_handshake_take_refused(const Ringside__Control__Refused *refused, struct rsi_error *error)
+void rsi_handshake_take_refused(struct rsi_dial *dial, const Ringside__Control__Refused *refused)
 {
+    struct rsi_error *error = &dial->error;
+    bool has_asked = dial->state == RSI_DIAL_AUTHENTICATING && dial->purpose == RSI_DIAL_RESUME;
+    dial->is_refused = true;
+    if (refused->session_ended && has_asked) {
+        dial->is_session_ended = true;
+        dial->taken_pos = refused->taken_pos;
+        rsi_client_note_end(refused->reason, refused->text, error);
+        return;
+    }
+    dial->is_session_refused = refused->reason == RINGSIDE__CONTROL__REASON__REASON_SESSION;
     if (refused->reason == RINGSIDE__CONTROL__REASON__REASON_VERSION) {
         (void)rsi_fail(error, RSI_E_VERSION,
                        "the broker refused: %s (it speaks versions %u to %u, this library %u to "

@@ -135,15 +135,31 @@ static void take_refused(struct ringside_client *client, const Ringside__Control
     take_answer(client, refused->request, false);
 }
 
-static void take_bye(struct ringside_client *client, const Ringside__Control__Bye *bye)
+void rsi_client_note_end(Ringside__Control__Reason reason, const char *text,
+                         struct rsi_error *error)
+{
+    /* Without a reason the broker lost the client, not the other way round. */
+    rsi_status_t status = reason == RINGSIDE__CONTROL__REASON__REASON_NONE
+                              ? RSI_E_LINK_LOST
+                              : rsi_client_reason_status(reason);
+    (void)rsi_fail(error, status, "%s", text[0] != 0 ? text : "the broker said goodbye");
+}
+
+void rsi_client_end_by_broker(struct ringside_client *client, const struct rsi_error *why,
+                              uint64_t end_pos, uint64_t taken_pos)
 {
     client->is_bye_received = true;
-    client->bye_end_pos = bye->end_pos;
-    client->bye_taken_pos = bye->taken_pos;
-    struct rsi_error error = {0};
-    (void)rsi_fail(&error, rsi_client_reason_status(bye->reason), "%s",
-                   bye->text[0] != 0 ? bye->text : "the broker said goodbye");
-    rsi_client_end(client, RSI_E_LINK_CLOSED, &error);
+    client->bye_end_pos = end_pos;
+    client->bye_taken_pos = taken_pos;
+    rsi_client_end(client, why->status == RSI_E_LINK_LOST ? RSI_E_LINK_LOST : RSI_E_LINK_CLOSED,
+                   why);
+}
+
+static void take_bye(struct ringside_client *client, const Ringside__Control__Bye *bye)
+{
+    struct rsi_error why = {0};
+    rsi_client_note_end(bye->reason, bye->text, &why);
+    rsi_client_end_by_broker(client, &why, bye->end_pos, bye->taken_pos);
 }
 
 static void take_message(struct ringside_client *client, const Ringside__Control__Control *message)

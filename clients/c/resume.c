@@ -12,8 +12,9 @@
  * - An open claim points into the old out ring. It does not hold the session back: the old rings
  *   stay until it is committed, and the commit fetches what was filled in.
  * - Which run of the broker answered stands in its greeting. The one that made the session is asked
- *   to go on with it; if it says that the session is gone, it is. Another one is told all of what
- *   the session consists of (renew.c).
+ *   to go on with it; if it says that the session is gone, it is, and if it also says why, that is
+ *   taken as if it had come over the old link. Another one is told all of what the session consists
+ *   of (renew.c).
  * - Tries go through the candidates in their order, as connecting does; after each round they pause
  *   for longer, up to half a second, with some jitter, so that the clients of a broker that comes
  *   back do not all come at once.
@@ -151,6 +152,10 @@ static void note_failure(struct ringside_client *client, uint64_t now_ns)
         resume->last_failure = dial->error;
     }
     rsi_client_renew_forget(client);
+    if (dial->is_session_ended) {
+        rsi_client_end_by_broker(client, &dial->error, client->link->arrived_pos, dial->taken_pos);
+        return;
+    }
     if (dial->is_session_refused) {
         rsi_client_give_up(client, dial->error.text);
         return;

@@ -31,6 +31,7 @@ struct fixture {
     ringside_event_type_t events[EVENT_COUNT_MAX];
     uint64_t event_got[EVENT_COUNT_MAX]; /* got_number when it came */
     uint64_t event_counts[EVENT_COUNT_MAX];
+    ringside_status_t statuses[EVENT_COUNT_MAX];
     char text[1024]; /* of the last event */
     bool publishes_in_events;
 };
@@ -73,6 +74,7 @@ static void on_event(void *arg, const ringside_event_t *event)
     assert_true(fixture->event_count < EVENT_COUNT_MAX);
     fixture->events[fixture->event_count] = event->type;
     fixture->event_got[fixture->event_count] = fixture->got_number;
+    fixture->statuses[fixture->event_count] = event->status;
     fixture->event_counts[fixture->event_count++] = event->count;
     snprintf(fixture->text, sizeof(fixture->text), "%s", event->text);
     fixture->may_repeat |= event->type == RINGSIDE_EVENT_RENEWED;
@@ -335,6 +337,47 @@ static void test_session_gone(void **state)
     expect_lost(fixture, "never heard of it");
     assert_true(has_event(fixture, RINGSIDE_EVENT_SUSPENDED));
     assert_false(has_event(fixture, RINGSIDE_EVENT_RESUMED));
+}
+
+/* The broker says why, as its goodbye would have: the same status, and the same events. */
+static void test_session_ended(void **state)
+{
+    static const struct {
+        Ringside__Control__Reason reason;
+        ringside_status_t status;
+        ringside_event_type_t event; /* the last one */
+    } cases[] = {
+        {RINGSIDE__CONTROL__REASON__REASON_SLOW, RINGSIDE_E_SLOW, RINGSIDE_EVENT_CLOSED},
+        {RINGSIDE__CONTROL__REASON__REASON_LIMIT, RINGSIDE_E_LIMIT, RINGSIDE_EVENT_CLOSED},
+        {RINGSIDE__CONTROL__REASON__REASON_PROTOCOL, RINGSIDE_E_PROTOCOL, RINGSIDE_EVENT_CLOSED},
+        {RINGSIDE__CONTROL__REASON__REASON_NONE, RINGSIDE_E_LOST, RINGSIDE_EVENT_LOST},
+    };
+    for (size_t index = 0; index < sizeof(cases) / sizeof(cases[0]); index++) {
+        struct fixture *fixture = *state;
+        bool is_slow = cases[index].reason == RINGSIDE__CONTROL__REASON__REASON_SLOW;
+        connect_with(fixture, 0);
+        for (uint32_t count = 0; count < 5; count++) {
+            assert_int_equal(publish_next(fixture, 0), RINGSIDE_OK);
+        }
+        poll_until(fixture, fixture->got_count == 5);
+        hand_broker_set(&fixture->broker, ended_reason, cases[index].reason);
+        hand_broker_set(&fixture->broker, has_ended, true);
+        /* The last one arrived there, and was not taken. */
+        hand_broker_set(&fixture->broker, ended_untaken_bytes, rsi_frame_bytes(0, 8));
+        hand_broker_cut(&fixture->broker);
+        (void)poll_to_the_end(fixture);
+        uint32_t last = fixture->event_count - 1;
+        assert_int_equal(fixture->events[last], cases[index].event);
+        assert_int_equal(fixture->events[last - 1],
+                         is_slow ? RINGSIDE_EVENT_SLOW : RINGSIDE_EVENT_SUSPENDED);
+        assert_int_equal(fixture->statuses[last], cases[index].status);
+        assert_non_null(strstr(fixture->text, "it ended while you were away"));
+        assert_int_equal(fixture->event_counts[last], 1);
+        assert_int_equal(ringside_close(fixture->client, 0), RINGSIDE_E_LOST);
+        fixture->client = NULL;
+        assert_int_equal(teardown(state), 0);
+        assert_int_equal(setup(state), 0);
+    }
 }
 
 static void test_impossible_positions(void **state)
@@ -655,6 +698,7 @@ int main(void)
         TEST(test_descriptor),
         TEST(test_elsewhere),
         TEST(test_session_gone),
+        TEST(test_session_ended),
         TEST(test_impossible_positions),
         TEST(test_no_grace),
         TEST(test_never_resume),

@@ -51,24 +51,6 @@ bool oracle_policy_may_be(const struct oracle_session *session, ringside_policy_
     return (session->policy_mask & 1u << policy) != 0;
 }
 
-/* Ended as slow it loses what had arrived and was not admitted. */
-static bool may_be_slow(const struct oracle_session *session)
-{
-    return oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT) ||
-           oracle_policy_may_be(session, RINGSIDE_POLICY_BLOCK);
-}
-
-/* Nothing more is known of what the broker took of the session's messages. */
-static void forget_arrivals(const struct oracle_session *session)
-{
-    for (uint32_t i = 0; i < oracle.publication_count; i++) {
-        if (oracle.publications[i].session == session) {
-            oracle.publications[i].arrived_count = 0;
-        }
-    }
-    oracle.was_disturbed = true;
-}
-
 void oracle_excuse(struct oracle_session *session, uint32_t excuses)
 {
     session->excuses |= excuses;
@@ -82,8 +64,7 @@ void oracle_excuse_cut(uint32_t process)
         if (session->process != process || session->is_over) {
             continue;
         }
-        /* Without a link it may also become too slow for its policy, and is not told in time. */
-        if (!session->resumes || simulation.is_grace_short || may_be_slow(session)) {
+        if (!session->resumes || simulation.is_grace_short) {
             oracle_excuse(session, ORACLE_CUT);
         }
     }
@@ -104,13 +85,44 @@ void oracle_process_killed(uint32_t process)
         if (oracle.sessions[i].process == process && !oracle.sessions[i].is_over) {
             oracle.sessions[i].gone_ns = world_now_ns();
             oracle.sessions[i].is_over = true;
-            if (may_be_slow(&oracle.sessions[i])) {
-                forget_arrivals(&oracle.sessions[i]);
-            }
             oracle.sessions[i].is_listening = false;
         }
     }
     oracle.was_disturbed = true;
+}
+
+static void note_being_ended(struct oracle_session *session)
+{
+    if (session->is_being_ended) {
+        return; /* what arrived since then need not be taken */
+    }
+    session->is_being_ended = true;
+    for (uint32_t i = 0; i < oracle.publication_count; i++) {
+        struct oracle_publication *publication = &oracle.publications[i];
+        if (publication->session == session) {
+            publication->due_count = publication->arrived_count;
+        }
+    }
+}
+
+void oracle_hear_of_end(uint64_t id)
+{
+    for (uint32_t i = 0; i < oracle.session_count; i++) {
+        struct oracle_session *session = &oracle.sessions[i];
+        if (session->broker == oracle.broker && (id == 0 || session->id == id)) {
+            note_being_ended(session);
+        }
+    }
+}
+
+void oracle_hear_of_halt(uint64_t id)
+{
+    for (uint32_t i = 0; i < oracle.publication_count; i++) {
+        struct oracle_publication *publication = &oracle.publications[i];
+        if (publication->session->broker == oracle.broker && publication->session->id == id) {
+            publication->due_count = publication->base;
+        }
+    }
 }
 
 void oracle_hear_of_broker(uint64_t incarnation)
@@ -155,16 +167,18 @@ bool oracle_session_is_over(const struct oracle_session *session)
 void oracle_session_closed(struct oracle_session *session, ringside_status_t status)
 {
     bool may_be = session->is_over || session->excuses != 0 ||
-                  oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT);
-    bool has_ended_slow = session->is_over && may_be_slow(session);
-    if (!has_ended_slow && status == RINGSIDE_OK) {
+                  oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT) ||
+                  oracle_policy_may_be(session, RINGSIDE_POLICY_BLOCK);
+    if (status == RINGSIDE_OK) {
         oracle_flushed(session);
+        session->is_being_ended &= session->is_over || session->excuses != 0; /* all was taken */
     } else if (!may_be) {
         world_violation("%s's close says %s: %s", session->name, ringside_status_name(status),
                         ringside_last_error());
-    } else if (has_ended_slow || !session->is_over) {
-        /* A broker that ended the session meanwhile took only a part; the text says how much. */
-        forget_arrivals(session);
+    } else {
+        /* A broker that ended the session meanwhile took what a flush had vouched for; how much
+         * more, only the text says. */
+        oracle.was_disturbed = true;
     }
     session->is_over = true;
     session->gone_ns = session->excuses != 0 ? world_now_ns() : 0;
@@ -314,6 +328,13 @@ void oracle_flushed(struct oracle_session *session)
             publication->arrived_count = publication->published_count;
         }
     }
+}
+
+uint64_t oracle_certain_number(const struct oracle_publication *publication)
+{
+    bool is_bounded =
+        publication->session->is_being_ended && publication->due_count < publication->arrived_count;
+    return is_bounded ? publication->due_count : publication->arrived_count;
 }
 
 /* The last number that anybody can have seen. */

@@ -82,6 +82,10 @@ void oracle_session_listens(struct oracle_session *session, bool is_listening);
 
 /* The client goes over to another broker; `link` is its new one, with what is published again. */
 void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_link *link);
+/* The broker begins to end a session for a reason of its own (0: all, because it stops): what has
+ * arrived by now is taken. It gives up taking even that. */
+void oracle_hear_of_end(uint64_t session);
+void oracle_hear_of_halt(uint64_t session);
 /* What the broker counted for a session when it was done with it. */
 void oracle_hear_of_counts(uint64_t session, uint64_t delivered, uint64_t dropped);
 

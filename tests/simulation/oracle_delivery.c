@@ -221,9 +221,18 @@ static void take_goodbye(struct oracle_session *session, uint64_t untaken)
     }
     for (uint32_t i = 0; i < oracle.publication_count; i++) {
         struct oracle_publication *publication = &oracle.publications[i];
-        if (publication->session == session) {
-            publication->arrived_count = taken[i];
+        if (publication->session != session) {
+            continue;
         }
+        uint64_t certain = oracle_certain_number(publication);
+        if (taken[i] < certain) {
+            world_violation("%s is told that its broker took %" PRIu64
+                            " of its messages on %s, but %" PRIu64
+                            " had arrived for certain when it began to end the session",
+                            session->name, taken[i], publication->subject, certain);
+        }
+        publication->due_count = taken[i];
+        publication->arrived_count = taken[i];
     }
 }
 
@@ -268,22 +277,9 @@ static uint64_t missing_count(const struct oracle_subscription *subscription, ui
     if (index < subscription->stream_count) {
         stream = subscription->streams[index];
     }
-    uint64_t last = publication->arrived_count;
+    uint64_t last = oracle_certain_number(publication);
     uint64_t first = stream.has_begun ? stream.next : stream.owed_from + stream.gap_ahead;
     return first <= last ? last - first + 1 : 0;
-}
-
-/*
- * Whether what arrived of a publisher may still be on its way although nothing moves: a subscriber
- * with policy block holds it back, or the publisher itself was disconnected as slow: then it loses
- * what the broker had not taken of its own messages, and hears of it when it looks.
- */
-static bool may_be_late(const struct oracle_session *session)
-{
-    bool may_lose_it = !session->is_over && !session->is_listening &&
-                       (oracle_policy_may_be(session, RINGSIDE_POLICY_DISCONNECT) ||
-                        oracle_policy_may_be(session, RINGSIDE_POLICY_BLOCK));
-    return may_lose_it || session->is_held_back;
 }
 
 static bool is_satisfied(const struct oracle_session *session, bool is_for_certain, char *text,
@@ -297,7 +293,7 @@ static bool is_satisfied(const struct oracle_session *session, bool is_for_certa
         for (uint32_t at = 0; at < oracle.publication_count; at++) {
             const struct oracle_publication *publication = &oracle.publications[at];
             if (missing_count(subscription, at) == 0 || !oracle_wants(subscription, publication) ||
-                (is_for_certain && may_be_late(publication->session))) {
+                (is_for_certain && publication->session->is_held_back)) {
                 continue;
             }
             snprintf(text, text_bytes,
@@ -344,7 +340,8 @@ static bool may_block(const struct oracle_session *session)
 }
 
 /* Whether the session waits for anything that this one publishes: then all of that waits, because
- * it comes through one ring. */
+ * it comes through one ring. A client on its way to another broker may have its subscriptions there
+ * already. */
 static bool may_hold_back(const struct oracle_session *subscriber,
                           const struct oracle_session *publisher)
 {
@@ -352,8 +349,11 @@ static bool may_hold_back(const struct oracle_session *subscriber,
         const struct oracle_subscription *subscription = &oracle.subscriptions[i];
         for (uint32_t at = 0; at < oracle.publication_count && subscription->session == subscriber;
              at++) {
-            if (oracle.publications[at].session == publisher &&
-                oracle_wants(subscription, &oracle.publications[at])) {
+            const struct oracle_publication *publication = &oracle.publications[at];
+            bool is_away = subscriber->broker != oracle.broker;
+            if (publication->session == publisher &&
+                (is_away ? oracle_matches(subscription, publication)
+                         : oracle_wants(subscription, publication))) {
                 return true;
             }
         }
@@ -405,9 +405,8 @@ void oracle_check_admitted(uint64_t admitted)
         if (oracle.publications[i].broker == oracle.broker) {
             const struct oracle_publication *publication = &oracle.publications[i];
             published += oracle_last_number(publication) - publication->base;
-            if (publication->arrived_count > publication->base) {
-                arrived += publication->arrived_count - publication->base;
-            }
+            uint64_t certain = oracle_certain_number(publication);
+            arrived += certain > publication->base ? certain - publication->base : 0;
         }
     }
     if (admitted < arrived || admitted > published ||

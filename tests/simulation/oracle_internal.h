@@ -31,8 +31,9 @@ struct oracle_session {
     bool resumes;    /* it looks for another link when it lost its own */
     bool was_renewed;
     bool is_over;
-    uint64_t gone_ns;  /* it went without a goodbye: the broker may keep it for a while */
-    bool is_held_back; /* a subscriber may hold back what it publishes */
+    bool is_being_ended; /* by its broker */
+    uint64_t gone_ns;    /* it went without a goodbye: the broker may keep it for a while */
+    bool is_held_back;   /* a subscriber may hold back what it publishes */
     bool is_listening;
     bool has_seen_slow;
     bool was_told_goodbye; /* by a broker that stops */
@@ -58,6 +59,7 @@ struct oracle_publication {
     char subject[64];
     uint64_t published_count;
     uint64_t arrived_count; /* for certain */
+    uint64_t due_count;     /* had arrived when the broker began to end its session */
     bool is_publishing;     /* one more may be on its way */
     uint16_t *sizes;        /* by number */
     uint64_t size_slots;
@@ -136,6 +138,8 @@ void oracle_note_identity(const struct oracle_publication *publication);
 void oracle_fill_bytes(uint64_t key, uint64_t number, void *data, uint32_t bytes);
 /* The last number that anybody can have seen. */
 uint64_t oracle_last_number(const struct oracle_publication *publication);
+/* The last number that the broker took or is to take. */
+uint64_t oracle_certain_number(const struct oracle_publication *publication);
 
 /* ---- oracle_delivery.c ------------------------------------------------------------------------
  */

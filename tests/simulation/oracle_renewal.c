@@ -113,6 +113,7 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
     session->broker = oracle_broker_of(client);
     session->id = client->session.id;
     session->was_renewed = true;
+    session->is_being_ended = false;
     session->has_unsubscribed = true; /* its counts begin anew, too */
     session->frames = 0;
     session->frame_publication = NULL; /* the last message may come once more */

@@ -8,6 +8,7 @@
 
 #include "broker/agent_internal.h"
 #include "broker/blocking.h"
+#include "broker/ended.h"
 #include "broker/endpoints.h"
 #include "clients/c/client.h"
 #include "tests/simulation/oracle.h"
@@ -35,6 +36,9 @@ const struct mutant_info mutants[MUTANT_COUNT] = {
                                     "a resume loses what had arrived and was not read"},
     [MUTANT_CARRIES_NO_STAGED] = {"carries-no-staged", "a resume loses what was not sent yet"},
     [MUTANT_EARLY_DRAINED] = {"early-drained", "a stopping broker does not wait for deliveries"},
+    [MUTANT_SLOW_IS_NOT_READ] = {"slow-is-not-read",
+                                 "what a slow session had published is not taken any more"},
+    [MUTANT_FORGETS_ENDS] = {"forgets-ends", "why a session ended is not kept for its client"},
 };
 
 static enum mutant active;
@@ -195,6 +199,13 @@ WRAP(rsi_status_t, rsi_endpoints_init, struct rsi_endpoints *endpoints,
     return __real_rsi_endpoints_init(endpoints, settings, plane, control_waker, incarnation, error);
 }
 
+WRAP(void, rsi_ended_add, struct rsi_ended *ended, const struct rsi_ended_session *session)
+{
+    if (active != MUTANT_FORGETS_ENDS) {
+        __real_rsi_ended_add(ended, session);
+    }
+}
+
 /* ---- data agents ------------------------------------------------------------------------------
  */
 
@@ -215,6 +226,13 @@ WRAP(rsi_status_t, rsi_data_plane_post, struct rsi_data_plane *plane, const stru
     if (edit->kind == RSI_EDIT_SUBSCRIBE && acts(MUTANT_IGNORED_EDIT, 8)) {
         *ticket = 0;
         return RSI_OK;
+    }
+    if (edit->kind == RSI_EDIT_STOP) {
+        oracle_hear_of_end(0);
+    } else if (edit->kind == RSI_EDIT_SESSION_LEAVE && edit->position == 0) {
+        oracle_hear_of_end(edit->session->id);
+    } else if (edit->kind == RSI_EDIT_SESSION_HALT) {
+        oracle_hear_of_halt(edit->session->id);
     }
     rsi_status_t status = __real_rsi_data_plane_post(plane, edit, ticket);
     if (status == RSI_OK && edit->kind == RSI_EDIT_PUBLICATION_OPEN) {
@@ -272,6 +290,13 @@ WRAP(bool, rsi_blocking_admits, struct rsi_agent *agent, struct rsi_session *pub
 {
     return __real_rsi_blocking_admits(agent, publisher, publication) &&
            active != MUTANT_HOLDS_EVERYBODY;
+}
+
+/* Only what ends a session. */
+WRAP(void, rsi_agent_end_block, struct rsi_agent *agent, struct rsi_session *session)
+{
+    __real_rsi_agent_end_block(agent, session);
+    session->data.is_distrusted |= active == MUTANT_SLOW_IS_NOT_READ && session->data.is_failed;
 }
 
 WRAP(void, rsi_blocking_relieve, struct rsi_agent *agent, struct rsi_session *session)
