@@ -11,6 +11,11 @@ if(RINGSIDE_HAVE_RDMA)
     list(APPEND RINGSIDE_REQUIRES libibverbs librdmacm)
 endif()
 list(JOIN RINGSIDE_REQUIRES " " RINGSIDE_REQUIRES_TEXT)
+# As flags, not as other packages: pkg-config would ask for those of everybody, the shared library's users too.
+set(RINGSIDE_LIBS_PRIVATE ${RINGSIDE_REQUIRES})
+list(TRANSFORM RINGSIDE_LIBS_PRIVATE REPLACE "^lib" "")
+list(TRANSFORM RINGSIDE_LIBS_PRIVATE PREPEND "-l")
+list(JOIN RINGSIDE_LIBS_PRIVATE " " RINGSIDE_LIBS_PRIVATE)
 
 set(archive "${PROJECT_BINARY_DIR}/lib/libringside.a")
 set(parts ringside_static ringside_transport ringside_core ringside_proto)
@@ -45,6 +50,8 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/ringsideConfigVersion.cm
 install(FILES "${PROJECT_BINARY_DIR}/ringsideConfig.cmake"
     "${PROJECT_BINARY_DIR}/ringsideConfigVersion.cmake" DESTINATION "${package_folder}")
 
+# From where the file is: a package may be unpacked anywhere.
+file(RELATIVE_PATH RINGSIDE_PC_TO_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/ringside.pc.in "${PROJECT_BINARY_DIR}/ringside.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/ringside.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 
