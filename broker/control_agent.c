@@ -274,6 +274,7 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
     rsi_ended_forget_old(&control->ended, now_ns);
     control->counts.publications = control->catalogue.publication_count;
     control->counts.topics = control->catalogue.topic_count;
+    control->counts.refreshed_ns = now_ns;
     control->counts.subscriptions = 0;
     for (const struct rsi_connection *connection = control->connections; connection != NULL;
          connection = connection->next) {

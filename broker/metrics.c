@@ -40,6 +40,7 @@ static const struct metric broker_metrics[] = {
     {"broker.publications", GAUGE, offsetof(struct rsi_broker_counts, publications)},
     {"broker.topics", GAUGE, offsetof(struct rsi_broker_counts, topics)},
     {"broker.subscriptions", GAUGE, offsetof(struct rsi_broker_counts, subscriptions)},
+    {"broker.refreshed_ns", COUNTER, offsetof(struct rsi_broker_counts, refreshed_ns)},
 };
 
 static const struct metric agent_metrics[] = {

@@ -37,6 +37,7 @@ struct rsi_broker_counts {
     uint64_t publications;
     uint64_t topics;
     uint64_t subscriptions;
+    uint64_t refreshed_ns; /* CLOCK_MONOTONIC: when the file was last brought up to date */
 };
 
 struct rsi_metrics;

@@ -37,7 +37,8 @@ if(HELP2MAN)
     ringside_man_page(ringside 1 "publish, subscribe and measure" ringside_cli)
     foreach(command IN ITEMS "pub:publish messages" "sub:print messages" "ping:measure the round trip"
             "bench:measure latency, throughput and fan-out" "replay:publish a recording"
-            "feed:write a generated market-data feed" "verify:compare what arrives with a recording")
+            "feed:write a generated market-data feed" "verify:compare what arrives with a recording"
+            "top:show live what every session does" "info:tell what a broker serves")
         string(REGEX REPLACE ":.*" "" word "${command}")
         string(REGEX REPLACE "^[a-z]*:" "" name "${command}")
         ringside_man_page(ringside-${word} 1 "${name}" ringside_cli ${word})

@@ -269,6 +269,24 @@ struct rsi_figure rsi_figure_ns(double ns)
     return scaled(ns, units, rsi_array_count(units), 1000);
 }
 
+struct rsi_figure rsi_figure_age(uint64_t ns)
+{
+    struct rsi_figure figure;
+    uint64_t s = ns / RSI_NS_PER_SECOND;
+    if (s >= 86400) {
+        snprintf(figure.text, sizeof(figure.text), "%" PRIu64 "d%02" PRIu64 "h", s / 86400,
+                 s / 3600 % 24);
+    } else if (s >= 3600) {
+        snprintf(figure.text, sizeof(figure.text), "%" PRIu64 "h%02" PRIu64 "m", s / 3600,
+                 s / 60 % 60);
+    } else if (s >= 60) {
+        snprintf(figure.text, sizeof(figure.text), "%" PRIu64 "m%02" PRIu64 "s", s / 60, s % 60);
+    } else {
+        snprintf(figure.text, sizeof(figure.text), "%" PRIu64 "s", s);
+    }
+    return figure;
+}
+
 double rsi_per_second(uint64_t count, uint64_t elapsed_ns)
 {
     return elapsed_ns == 0 ? 0 : (double)count * 1e9 / (double)elapsed_ns;

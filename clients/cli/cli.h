@@ -42,6 +42,8 @@ int rsi_command_bench(int argc, char **argv);
 int rsi_command_replay(int argc, char **argv);
 int rsi_command_feed(int argc, char **argv);
 int rsi_command_verify(int argc, char **argv);
+int rsi_command_top(int argc, char **argv);
+int rsi_command_info(int argc, char **argv);
 
 /* The whole program: finds the command and runs it. */
 int rsi_cli_main(int argc, char **argv);
@@ -115,6 +117,7 @@ struct rsi_figure {
 struct rsi_figure rsi_figure_count(double count);           /* "1.54M", "820" */
 struct rsi_figure rsi_figure_bytes(double bytes);           /* "12.3 MB" (10^6) */
 struct rsi_figure rsi_figure_ns(double ns);                 /* "31.2 us" */
+struct rsi_figure rsi_figure_age(uint64_t ns);              /* "1d02h", "3h04m", "5m06s", "7s" */
 double rsi_per_second(uint64_t count, uint64_t elapsed_ns); /* 0 when no time has passed */
 
 /* "p50 31.2 us  p90 ...  max ...": one line without its end. */

@@ -20,6 +20,8 @@ const struct rsi_command rsi_commands[] = {
      rsi_command_bench},
     {"replay", "publish a pcap file or a recorded feed at its pace", rsi_command_replay},
     {"feed", "write a generated market-data feed", rsi_command_feed},
+    {"top", "show live what every session of a broker does", rsi_command_top},
+    {"info", "tell what a broker serves: listeners, sessions, topics", rsi_command_info},
     {"verify", "compare what arrives with a recording, message by message", rsi_command_verify},
 };
 const size_t rsi_command_count = rsi_array_count(rsi_commands);
