@@ -189,6 +189,25 @@ void rsi_flag_subject(struct argp_state *state, const char *what, const char *su
     }
 }
 
+rsi_framing_t rsi_flag_framing(struct argp_state *state, const char *text, bool may_be_none)
+{
+    static const char *const names[] = {
+        [RSI_FRAMING_NEWLINE] = "newline",
+        [RSI_FRAMING_NUL] = "nul",
+        [RSI_FRAMING_LENGTH] = "length",
+        [RSI_FRAMING_NONE] = "none",
+    };
+    size_t count = rsi_array_count(names) - (may_be_none ? 0 : 1);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], text) == 0) {
+            return (rsi_framing_t)i;
+        }
+    }
+    argp_error(state, "--separator: '%s' is not known; use newline, nul%s", text,
+               may_be_none ? ", length or none" : " or length");
+    return RSI_FRAMING_NEWLINE;
+}
+
 /* ---- progress
  * ------------------------------------------------------------------------------------ */
 

@@ -84,6 +84,15 @@ double rsi_flag_factor(struct argp_state *state, const char *flag, const char *t
 void rsi_flag_subject(struct argp_state *state, const char *what, const char *subject,
                       bool is_pattern);
 
+/* How messages stand one after the other in a stream of bytes. */
+typedef enum rsi_framing {
+    RSI_FRAMING_NEWLINE,
+    RSI_FRAMING_NUL,
+    RSI_FRAMING_LENGTH, /* 4 bytes before each, its length, most significant byte first */
+    RSI_FRAMING_NONE,   /* nothing between them: to write only */
+} rsi_framing_t;
+rsi_framing_t rsi_flag_framing(struct argp_state *state, const char *text, bool may_be_none);
+
 /* ---- progress
  * ------------------------------------------------------------------------------------ */
 

@@ -11,14 +11,24 @@
 #include "core/clock.h"
 #include "proto/headers.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { KEY_RATE = 0x4000, KEY_SIZE, KEY_HEADER, HEADER_COUNT_MAX = 64 };
+enum {
+    KEY_RATE = 0x4000,
+    KEY_SIZE,
+    KEY_HEADER,
+    KEY_LINES,
+    KEY_FILE,
+    KEY_SEPARATOR,
+    HEADER_COUNT_MAX = 64
+};
 
 #define AWAKE_NS         UINT64_C(100000)
 #define MESSAGE_SIZE_MAX (UINT64_C(128) << 20)
@@ -34,8 +44,18 @@ struct pub_options {
     double rate_per_second; /* 0: as fast as it goes */
     uint64_t size_bytes;
     bool is_generated;
+    char **files; /* has room for as many as there are arguments */
+    size_t file_count;
+    rsi_framing_t separator;
+    bool has_separator;
     ringside_header_t headers[HEADER_COUNT_MAX]; /* of every message */
     size_t header_count;
+};
+
+/* A whole file, read before the first message goes out. */
+struct pub_file {
+    char *data;
+    size_t bytes;
 };
 
 struct pub {
@@ -45,7 +65,9 @@ struct pub {
     FILE *lines;
     char *line;
     size_t line_room_bytes;
+    bool is_input_wrong; /* and that was told */
     uint8_t *generated;
+    struct pub_file *files;
     struct rsi_progress progress;
     uint64_t start_ns;
     uint64_t published_count;
@@ -57,7 +79,15 @@ static const struct argp_option flags[] = {
      "Publish each line of FILE; - is standard input. Default without "
      "MESSAGE: -",
      0},
-    {"count", 'n', "N", 0, "Publish the messages, or the generated one, N times. Default: 1", 0},
+    {"lines", KEY_LINES, NULL, OPTION_ALIAS, NULL, 0},
+    {"separator", KEY_SEPARATOR, "HOW", 0,
+     "What stands between the messages of --input: newline (default), nul, or length: before each "
+     "its length in 4 bytes, most significant first",
+     0},
+    {"file", KEY_FILE, "FILE", 0,
+     "Publish the whole of FILE as one message; may be given several times", 0},
+    {"count", 'n', "N", 0,
+     "Publish the messages, the files, or the generated one, N times. Default: 1", 0},
     {"rate", KEY_RATE, "N/s", 0, "Messages per second, such as 10, 5k or 1M. Default: no limit", 0},
     {"size", KEY_SIZE, "SIZE", 0, "Publish generated messages of this size, such as 64 or 4KiB", 0},
     {"header", KEY_HEADER, "NAME:VALUE", 0,
@@ -96,17 +126,33 @@ static void finish_options(struct argp_state *state, struct pub_options *options
     if (options->subject == NULL) {
         argp_error(state, "SUBJECT is missing, such as md.XNAS.AAPL");
     }
-    int source_count =
-        (options->message_count > 0) + (options->input != NULL) + options->is_generated;
+    int source_count = (options->message_count > 0) + (options->input != NULL) +
+                       options->is_generated + (options->file_count > 0);
     if (source_count > 1) {
-        argp_error(state, "MESSAGE, --input and --size exclude each other");
+        argp_error(state, "MESSAGE, --input, --file and --size exclude each other");
     }
     if (source_count == 0) {
         options->input = "-";
     }
     if (options->input != NULL && options->has_repeat_count) {
-        argp_error(state, "--count repeats MESSAGE or --size; lines of --input are published once");
+        argp_error(state, "--count repeats MESSAGE, --file or --size; lines of --input are "
+                          "published once");
     }
+    if (options->input == NULL && options->has_separator) {
+        argp_error(state, "--separator is for --input");
+    }
+}
+
+static void add_file(struct argp_state *state, struct pub_options *options, char *path)
+{
+    if (options->files == NULL) {
+        options->files = calloc((size_t)state->argc, sizeof(*options->files));
+    }
+    if (options->files == NULL) {
+        argp_failure(state, RSI_EXIT_FAILURE, 0, "--file: no memory for %d names", state->argc);
+        return;
+    }
+    options->files[options->file_count++] = path;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -118,7 +164,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &options->connection;
         return 0;
     case 'i':
+    case KEY_LINES:
         options->input = arg;
+        return 0;
+    case KEY_FILE:
+        add_file(state, options, arg);
+        return 0;
+    case KEY_SEPARATOR:
+        options->separator = rsi_flag_framing(state, arg, false);
+        options->has_separator = true;
         return 0;
     case 'n':
         options->repeat_count = rsi_flag_number(state, "--count", arg, 1, UINT64_MAX);
@@ -158,11 +212,15 @@ static const struct argp parser = {
     .parser = parse,
     .children = rsi_connection_children,
     .args_doc = "SUBJECT [MESSAGE...]",
-    .doc = "Publishes on SUBJECT: each MESSAGE, or the lines of standard input.\v"
+    .doc = "Publishes on SUBJECT: each MESSAGE, the lines of standard input, or whole files. A "
+           "subscriber under policy block that is slow slows this down; nothing is left out.\v"
            "Examples:\n"
            "  ringside pub md.XNAS.AAPL '{\"price\": 187.2}'\n"
            "  ringside pub orders.new --header trace-id:4711 'buy 100'\n"
            "  tail -f prices.txt | ringside pub md.prices\n"
+           "  ringside pub images.new --file first.jpg --file second.jpg\n"
+           "  ringside sub a.b --raw --separator length | ringside pub c.d --separator length "
+           "--input -\n"
            "  ringside pub load.test --size 64 --count 1000000 --rate 100k",
 };
 
@@ -180,6 +238,67 @@ static void flush_before_waiting(struct pub *pub)
     }
 }
 
+/* Room in pub->line for a message of that length; false: there is no memory. */
+static bool make_room(struct pub *pub, size_t bytes)
+{
+    if (bytes + 1 <= pub->line_room_bytes) {
+        return true;
+    }
+    char *room = realloc(pub->line, bytes + 1);
+    if (room == NULL) {
+        return false;
+    }
+    pub->line = room;
+    pub->line_room_bytes = bytes + 1;
+    return true;
+}
+
+/* A message behind its length. False at the end, and when what follows is no message: then the
+ * fault was told. */
+static bool read_by_length(struct pub *pub, size_t *bytes)
+{
+    uint32_t length = 0;
+    size_t got = fread(&length, 1, sizeof(length), pub->lines);
+    if (got == 0 || ferror(pub->lines) != 0) {
+        return false;
+    }
+    *bytes = ntohl(length);
+    if (got == sizeof(length) && *bytes > MESSAGE_SIZE_MAX) {
+        rsi_cli_note("--separator length: message %" PRIu64 " of %s would have %zu bytes, more "
+                     "than %" PRIu64 "; is it written with sub --raw --separator length?",
+                     pub->published_count + 1, pub->options->input, *bytes, MESSAGE_SIZE_MAX);
+        pub->is_input_wrong = true;
+        return false;
+    }
+    if (got == sizeof(length) && !make_room(pub, *bytes)) {
+        rsi_cli_note("no memory for a message of %zu bytes", *bytes);
+        pub->is_input_wrong = true;
+        return false;
+    }
+    if (got < sizeof(length) || fread(pub->line, 1, *bytes, pub->lines) < *bytes) {
+        rsi_cli_note("--separator length: %s ends within message %" PRIu64, pub->options->input,
+                     pub->published_count + 1);
+        pub->is_input_wrong = !rsi_stop_requested();
+        return false;
+    }
+    return true;
+}
+
+/* A message up to its separator. False at the end. */
+static bool read_by_separator(struct pub *pub, size_t *bytes)
+{
+    int end = pub->options->separator == RSI_FRAMING_NUL ? '\0' : '\n';
+    ssize_t line_bytes = getdelim(&pub->line, &pub->line_room_bytes, end, pub->lines);
+    if (line_bytes < 0) {
+        return false;
+    }
+    if (line_bytes > 0 && pub->line[line_bytes - 1] == end) {
+        line_bytes--;
+    }
+    *bytes = (size_t)line_bytes;
+    return true;
+}
+
 /* False at the end. */
 static bool next_message(struct pub *pub, const void **data, size_t *bytes)
 {
@@ -195,17 +314,17 @@ static bool next_message(struct pub *pub, const void **data, size_t *bytes)
         *bytes = strlen(message);
         return pub->published_count / options->message_count < options->repeat_count;
     }
+    if (options->file_count > 0) {
+        const struct pub_file *file = &pub->files[pub->published_count % options->file_count];
+        *data = file->data;
+        *bytes = file->bytes;
+        return pub->published_count / options->file_count < options->repeat_count;
+    }
     flush_before_waiting(pub);
-    ssize_t line_bytes = getline(&pub->line, &pub->line_room_bytes, pub->lines);
-    if (line_bytes < 0) {
-        return false;
-    }
-    if (line_bytes > 0 && pub->line[line_bytes - 1] == '\n') {
-        line_bytes--;
-    }
+    bool is_there = options->separator == RSI_FRAMING_LENGTH ? read_by_length(pub, bytes)
+                                                             : read_by_separator(pub, bytes);
     *data = pub->line;
-    *bytes = (size_t)line_bytes;
-    return true;
+    return is_there;
 }
 
 /* Waits until it is time for the next message. False: the connection is gone. */
@@ -258,7 +377,7 @@ static int publish_all(struct pub *pub)
     if (pub->lines != NULL && ferror(pub->lines) != 0 && !rsi_stop_requested()) {
         return rsi_cli_fail("cannot read %s: %s", pub->options->input, strerror(errno));
     }
-    return RSI_EXIT_OK;
+    return pub->is_input_wrong ? RSI_EXIT_FAILURE : RSI_EXIT_OK;
 }
 
 static void print_totals(struct pub *pub)
@@ -292,6 +411,51 @@ static int publish_over_client(struct pub *pub)
     return code;
 }
 
+static int read_file(struct pub_file *file, const char *path)
+{
+    struct stat about;
+    FILE *stream = fopen(path, "re");
+    if (stream == NULL || fstat(fileno(stream), &about) != 0) {
+        int code = rsi_cli_fail("--file: cannot open %s: %s", path, strerror(errno));
+        if (stream != NULL) {
+            fclose(stream);
+        }
+        return code;
+    }
+    size_t room_bytes = S_ISREG(about.st_mode) ? (size_t)about.st_size : MESSAGE_SIZE_MAX;
+    int code = RSI_EXIT_OK;
+    if (S_ISDIR(about.st_mode)) {
+        code = rsi_cli_fail("--file: %s is a directory", path);
+    } else if (room_bytes > MESSAGE_SIZE_MAX) {
+        code = rsi_cli_fail("--file: %s has %zu bytes, more than the largest message of any "
+                            "broker, %" PRIu64,
+                            path, room_bytes, MESSAGE_SIZE_MAX);
+    } else if ((file->data = malloc(room_bytes + 1)) == NULL) {
+        code = rsi_cli_fail("--file: no memory for the %zu bytes of %s", room_bytes, path);
+    } else {
+        file->bytes = fread(file->data, 1, room_bytes, stream);
+        if (ferror(stream) != 0) {
+            code = rsi_cli_fail("--file: cannot read %s: %s", path, strerror(errno));
+        }
+    }
+    fclose(stream);
+    return code;
+}
+
+static int read_files(struct pub *pub)
+{
+    const struct pub_options *options = pub->options;
+    pub->files = calloc(options->file_count, sizeof(*pub->files));
+    if (pub->files == NULL) {
+        return rsi_cli_fail("--file: no memory for %zu files", options->file_count);
+    }
+    int code = RSI_EXIT_OK;
+    for (size_t i = 0; i < options->file_count && code == RSI_EXIT_OK; i++) {
+        code = read_file(&pub->files[i], options->files[i]);
+    }
+    return code;
+}
+
 static int open_source(struct pub *pub)
 {
     const struct pub_options *options = pub->options;
@@ -300,6 +464,9 @@ static int open_source(struct pub *pub)
         if (pub->lines == NULL) {
             return rsi_cli_fail("--input: cannot open %s: %s", options->input, strerror(errno));
         }
+    }
+    if (options->file_count > 0) {
+        return read_files(pub);
     }
     if (options->is_generated) {
         pub->generated = malloc(options->size_bytes + 1);
@@ -331,6 +498,11 @@ int rsi_command_pub(int argc, char **argv)
     if (pub.lines != NULL && pub.lines != stdin) {
         fclose(pub.lines);
     }
+    for (size_t i = 0; pub.files != NULL && i < options.file_count; i++) {
+        free(pub.files[i].data);
+    }
+    free(pub.files);
+    free(options.files);
     free(pub.line);
     free(pub.generated);
     return code;

@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/text.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -26,6 +27,7 @@ enum {
     KEY_POLICY,
     KEY_READY_FD,
     KEY_HEADERS,
+    KEY_SEPARATOR,
     PATTERN_COUNT_MAX = 64,
 };
 
@@ -43,7 +45,9 @@ struct sub_options {
     bool is_quiet;
     bool has_stats;
     bool has_headers;
-    uint64_t count_limit; /* UINT64_MAX: none */
+    bool has_separator;
+    rsi_framing_t separator; /* after each payload of --raw */
+    uint64_t count_limit;    /* UINT64_MAX: none */
     ringside_policy_t policy;
     int ready_fd;
 };
@@ -64,7 +68,11 @@ struct sub {
 };
 
 static const struct argp_option flags[] = {
-    {"raw", KEY_RAW, NULL, 0, "Print the payload alone, as it is, and a newline", 0},
+    {"raw", KEY_RAW, NULL, 0, "Print the payload alone, as it is, and a separator", 0},
+    {"separator", KEY_SEPARATOR, "HOW", 0,
+     "With --raw: newline (default), nul, none, or length: before each payload its length in 4 "
+     "bytes, most significant first",
+     0},
     {"json", KEY_JSON, NULL, 0, "Print a JSON object per message, and figures as JSON", 0},
     {"quiet", 'q', NULL, 0, "Print no messages, only the totals", 0},
     {"count", 'n', "N", 0, "End after N messages. Default: no limit", 0},
@@ -138,6 +146,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_HEADERS:
         options->has_headers = true;
         return 0;
+    case KEY_SEPARATOR:
+        options->separator = rsi_flag_framing(state, arg, true);
+        options->has_separator = true;
+        return 0;
     case ARGP_KEY_ARG:
         rsi_flag_subject(state, "PATTERN", arg, true);
         if (options->pattern_count == PATTERN_COUNT_MAX) {
@@ -151,6 +163,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         if (options->has_headers && options->format == SUB_FORMAT_RAW) {
             argp_error(state, "--raw and --headers exclude each other");
+        }
+        if (options->has_separator && options->format != SUB_FORMAT_RAW) {
+            argp_error(state, "--separator is for --raw");
         }
         return 0;
     default:
@@ -170,6 +185,7 @@ static const struct argp parser = {
            "Examples:\n"
            "  ringside sub 'md.>'\n"
            "  ringside sub 'md.*.AAPL' --json --count 10\n"
+           "  ringside sub orders.new --raw --separator nul | xargs -0 -n1 echo\n"
            "  ringside sub 'md.>' --quiet --stats --policy block",
 };
 
@@ -270,6 +286,20 @@ static void print_json(const ringside_message_t *message)
     json_decref(object);
 }
 
+static void print_raw(const ringside_message_t *message, rsi_framing_t separator)
+{
+    if (separator == RSI_FRAMING_LENGTH) {
+        uint32_t length = htonl((uint32_t)message->bytes);
+        fwrite(&length, sizeof(length), 1, stdout);
+    }
+    fwrite(message->data, 1, message->bytes, stdout);
+    if (separator == RSI_FRAMING_NEWLINE) {
+        putchar('\n');
+    } else if (separator == RSI_FRAMING_NUL) {
+        putchar('\0');
+    }
+}
+
 static void on_message(void *arg, const ringside_message_t *message)
 {
     struct sub *sub = arg;
@@ -292,8 +322,7 @@ static void on_message(void *arg, const ringside_message_t *message)
         print_text(message, sub->options->has_headers);
         return;
     case SUB_FORMAT_RAW:
-        fwrite(message->data, 1, message->bytes, stdout);
-        putchar('\n');
+        print_raw(message, sub->options->separator);
         return;
     case SUB_FORMAT_JSON:
         print_json(message);

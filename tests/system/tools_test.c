@@ -389,6 +389,214 @@ static void test_files(void)
     expect_no_look(broker.counters_path, "left behind", "start the broker again");
 }
 
+/* ---- streams -----------------------------------------------------------------------------------
+ */
+
+/* Bytes of a file. */
+struct bytes {
+    uint8_t data[4096];
+    size_t count;
+};
+
+static void read_bytes(struct bytes *bytes, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = read(fd, bytes->data, sizeof(bytes->data));
+    check(fd >= 0 && count >= 0, "%s: %s", path, strerror(errno));
+    bytes->count = (size_t)count;
+    close(fd);
+}
+
+static void write_bytes(const char *path, const void *data, size_t count)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    check(fd >= 0 && write(fd, data, count) == (ssize_t)count, "%s: %s", path, strerror(errno));
+    close(fd);
+}
+
+static void check_bytes(const char *path, const void *data, size_t count)
+{
+    static struct bytes got;
+    read_bytes(&got, path);
+    check(got.count == count && memcmp(got.data, data, count) == 0,
+          "%s has %zu bytes, not these %zu", path, got.count, count);
+}
+
+/*
+ * Runs `ringside sub SUB` with its standard output in the file "stdout" of the test's folder and
+ * the rest in "stderr", then `ringside pub PUB`, and waits for both. The code of pub.
+ */
+static int pass(const struct broker *broker, const char *sub, const char *pub)
+{
+    char program[PATH_BYTES];
+    char line[4 * PATH_BYTES];
+    char ready[64];
+    struct program subscriber;
+    check(test_library(program, "ringside"), "no program");
+    setenv("RINGSIDE", program, 1);
+    setenv("RINGSIDE_URL", broker->url, 1);
+    setenv("FOLDER", test_folder(), 1);
+    snprintf(line, sizeof(line),
+             "exec \"$RINGSIDE\" sub %s \"$0\" a.b >\"$FOLDER/stdout\" 2>\"$FOLDER/stderr\"", sub);
+    program_start(&subscriber, "sub", LIST("/bin/bash", "-c", line), true);
+    program_await_ready(&subscriber, ready, sizeof(ready));
+    snprintf(line, sizeof(line), "cd \"$FOLDER\" && exec \"$RINGSIDE\" pub a.b %s", pub);
+    int code = run_command(LIST("/bin/bash", "-c", line), output, sizeof(output));
+    check(code == 0, "pub %s ended with %d: %s", pub, code, output);
+    check_text(output, "published ");
+    code = program_wait(&subscriber);
+    char path[PATH_BYTES];
+    check(code == 0, "sub %s ended with %d: %s", sub, code, read_file(test_path(path, "stderr")));
+    return code;
+}
+
+static const uint8_t odd_bytes[] = {'x', '\n', 0, 0xff, 0xfe, '\n', 'y'};
+
+static void test_streams(void)
+{
+    struct broker broker;
+    char path[PATH_BYTES];
+    char printed[PATH_BYTES];
+    broker_start(&broker, NULL);
+    test_path(printed, "stdout");
+    write_bytes(test_path(path, "odd"), odd_bytes, sizeof(odd_bytes));
+    write_bytes(test_path(path, "empty"), "", 0);
+
+    /* Whole files, twice, and their lengths; back again from what that wrote. */
+    static const char lengths[] = "\0\0\0\7x\n\0\xff\xfe\ny\0\0\0\0\0\0\0\7x\n\0\xff\xfe\ny\0\0\0";
+    pass(&broker, "--raw --separator length --count 4", "--file odd --file empty --count 2");
+    check_bytes(printed, lengths, sizeof(lengths));
+    check(rename(printed, test_path(path, "lengths")) == 0, "rename: %s", strerror(errno));
+    pass(&broker, "--raw --separator none --count 4", "--input lengths --separator length");
+    check_bytes(printed, "x\n\0\xff\xfe\nyx\n\0\xff\xfe\ny", 14);
+
+    /* Lines and what has a zero between. */
+    write_bytes(test_path(path, "lines"), "one\n\ntwo", 8);
+    pass(&broker, "--raw --count 3", "--lines lines --rate 1k");
+    check_bytes(printed, "one\n\ntwo\n", 9);
+    write_bytes(test_path(path, "zeros"), "one\nmore\0two\0", 13);
+    pass(&broker, "--raw --separator nul --count 2", "--separator nul --input - <zeros");
+    check_bytes(printed, "one\nmore\0two\0", 13);
+    pass(&broker, "--raw --separator newline --count 2", "first second");
+    check_bytes(printed, "first\nsecond\n", 13);
+    check(broker_stop(&broker) == 0, "the broker did not stop cleanly");
+}
+
+static void test_broken_streams(void)
+{
+    struct broker broker;
+    char path[PATH_BYTES];
+    broker_start(&broker, NULL);
+    write_bytes(test_path(path, "cut"), "\0\0\0\3one\0\0\0\5two", 14);
+    expect_failure(
+        LIST("ringside", "pub", "--url", broker.url, "a", "--separator", "length", "--input", path),
+        "ends within message 2", "published 1 messages");
+    write_bytes(path, "\0\0\0", 3);
+    expect_failure(
+        LIST("ringside", "pub", "--url", broker.url, "a", "--separator", "length", "--input", path),
+        "ends within message 1", path);
+    write_bytes(path, "hello", 5);
+    expect_failure(
+        LIST("ringside", "pub", "--url", broker.url, "a", "--separator", "length", "--input", path),
+        "1751477356 bytes", "sub --raw --separator length");
+    expect_failure(LIST("ringside", "pub", "--url", broker.url, "a", "--file", test_folder()),
+                   test_folder(), "is a directory");
+    expect_failure(LIST("ringside", "pub", "--url", broker.url, "a", "--file", "/nowhere"),
+                   "/nowhere", "No such file");
+    expect_failure(LIST("ringside", "pub", "--url", broker.url, "a", "--lines", test_folder()),
+                   test_folder(), "s a directory");
+    check(broker_stop(&broker) == 0, "the broker did not stop cleanly");
+}
+
+/* Each line of a file, parsed; `use` is called with it and its number. */
+static unsigned parse_lines(const char *path, void (*use)(json_t *object, unsigned number))
+{
+    unsigned count = 0;
+    static char lines[TEXT_BYTES];
+    snprintf(lines, sizeof(lines), "%s", read_file(path));
+    for (char *line = strtok(lines, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        if (line[0] == '{') {
+            json_t *object = parse(line);
+            use(object, count++);
+            json_decref(object);
+        }
+    }
+    return count;
+}
+
+static void check_message(json_t *object, unsigned index)
+{
+    check(strcmp(text(object, "subject"), "a.b") == 0, "another subject");
+    check(number(object, "sequence") == index + 1, "sequence %g", number(object, "sequence"));
+    check(number(object, "time_ns") > 1.6e18, "no time");
+    check(strlen(text(object, "publisher")) > 0, "no publisher");
+    if (index % 2 == 0) {
+        check(strcmp(text(object, "data_base64"), "eAoA//4KeQ==") == 0, "other bytes: %s",
+              text(object, "data_base64"));
+    } else {
+        check(strcmp(text(object, "data"), "\"text\" \xc3\xa9\n") == 0, "other text");
+    }
+}
+
+static void check_figures(json_t *object, unsigned index)
+{
+    const json_t *latency = member(object, "latency_ns");
+    (void)index;
+    check(number(object, "gap_messages") == 0, "messages were left out");
+    check(number(object, "bytes") == number(object, "messages") * 7, "other sizes");
+    check(number(latency, "p50") <= number(latency, "max"), "p50 is above the largest");
+}
+
+static void test_json(void)
+{
+    struct broker broker;
+    char path[PATH_BYTES];
+    broker_start(&broker, NULL);
+    write_bytes(test_path(path, "odd"), odd_bytes, sizeof(odd_bytes));
+    write_bytes(test_path(path, "text"), "\"text\" \xc3\xa9\n", 10);
+    pass(&broker, "--json --count 6", "--file odd --file text --count 3");
+    unsigned count = parse_lines(test_path(path, "stdout"), check_message);
+    check(count == 6, "%u messages as JSON", count);
+
+    /* Two seconds and more: figures each second, and the totals. */
+    pass(&broker, "--json --stats --quiet --count 300", "--file odd --count 300 --rate 100");
+    count = parse_lines(test_path(path, "stderr"), check_figures);
+    check(count >= 2, "figures only %u times", count);
+    count = parse_lines(test_path(path, "stdout"), check_figures);
+    check(count == 1, "%u totals", count);
+
+    pass(&broker, "--stats --raw --count 300", "--file odd --count 300 --rate 100");
+    check_text(read_file(test_path(path, "stderr")), "received 300 messages, 2100 bytes");
+    check_text(read_file(path), "p99.9");
+    check(broker_stop(&broker) == 0, "the broker did not stop cleanly");
+}
+
+/* An interrupt is a way to end: with a summary, and well. */
+static void test_interrupt(void)
+{
+    struct broker broker;
+    struct program subscriber;
+    struct program publisher;
+    char ready[64];
+    broker_start(&broker, NULL);
+    program_start(&subscriber, "sub", LIST("ringside", "sub", "--url", broker.url, "--quiet", "a"),
+                  true);
+    program_await_ready(&subscriber, ready, sizeof(ready));
+    program_start(&publisher, "pub",
+                  LIST("ringside", "pub", "--url", broker.url, "a", "--size", "100", "--rate", "1k",
+                       "--count", "100000000"),
+                  false);
+    broker_await_counter(&broker, "agent.delivered_messages", NULL, 100);
+    program_signal(&publisher, SIGINT);
+    check(program_wait(&publisher) == 0, "pub did not end well");
+    check_text(read_file(publisher.output_path), "published ");
+    program_signal(&subscriber, SIGINT);
+    check(program_wait(&subscriber) == 0, "sub did not end well");
+    check_text(read_file(subscriber.output_path), "received ");
+    check_text(read_file(subscriber.output_path), "latency: p50");
+    check(broker_stop(&broker) == 0, "the broker did not stop cleanly");
+}
+
 int main(int argc, char **argv)
 {
     static const struct system_test tests[] = {
@@ -397,6 +605,10 @@ int main(int argc, char **argv)
         {"info", test_info, NULL},
         {"info of many topics", test_many_topics, "shm"},
         {"counters files that are none", test_files, "tcp"},
+        {"streams", test_streams, "tcp"},
+        {"broken streams", test_broken_streams, "tcp"},
+        {"JSON", test_json, "shm"},
+        {"interrupt", test_interrupt, "shm"},
     };
     return system_tests_main(argc, argv, tests, rsi_array_count(tests));
 }
