@@ -38,6 +38,11 @@ install(TARGETS ringside EXPORT ringside
 install(FILES "${archive}" DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(FILES clients/c/ringside.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(FILES LICENSE README.md DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+# bash-completion looks for a file of the command's name.
+foreach(program IN ITEMS ringside ringsided)
+    install(FILES deploy/completion/ringside.bash
+        DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" RENAME "${program}")
+endforeach()
 
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/ringside")
 install(EXPORT ringside NAMESPACE ringside:: FILE ringsideTargets.cmake DESTINATION "${package_folder}")

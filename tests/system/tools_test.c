@@ -514,7 +514,8 @@ static unsigned parse_lines(const char *path, void (*use)(json_t *object, unsign
     unsigned count = 0;
     static char lines[TEXT_BYTES];
     snprintf(lines, sizeof(lines), "%s", read_file(path));
-    for (char *line = strtok(lines, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    char *rest = lines;
+    for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         if (line[0] == '{') {
             json_t *object = parse(line);
             use(object, count++);
