@@ -429,6 +429,12 @@ void rsi_testing_client_claim(struct rsi_testing_client *client,
     authenticate.arrived_pos = claim->arrived_pos;
     authenticate.consumed_pos = claim->consumed_pos;
     authenticate.attempt = claim->attempt;
+    if (claim->begins_anew) {
+        authenticate.begins_anew = true;
+        authenticate.publish_ring_bytes = RING_BYTES;
+        authenticate.deliver_ring_bytes = RING_BYTES;
+        authenticate.message_bytes_max = MESSAGE_BYTES_MAX;
+    }
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE;
     message.authenticate = &authenticate;
     rsi_testing_client_send(client, &message);

@@ -45,6 +45,7 @@ struct rsi_testing_claim {
     uint64_t arrived_pos;
     uint64_t consumed_pos;
     uint32_t attempt;
+    bool begins_anew; /* in place of it, with rings of 256 KiB */
 };
 
 struct rsi_testing_client {

@@ -210,6 +210,10 @@ void rsi_resume_take(struct rsi_connection *connection,
 /* resume.c: its session, if it has one, is over and its positions are final: why, is kept for its
  * client. */
 void rsi_resume_remember_end(struct rsi_connection *connection);
+/* resume.c: the same, but for one that its client never took over, and that ends in favour of the
+ * one which begins now. Nothing happens if it is not there any more. */
+void rsi_resume_supersede(struct rsi_connection *connection,
+                          const Ringside__Control__Authenticate *authenticate);
 /* resume.c: what can be done now in SUSPENDED and RESUMING. Returns how many steps that were. */
 uint32_t rsi_resume_poll(struct rsi_connection *connection, uint64_t now_ns);
 /* resume.c: the session has left the data plane without a link: says what its client did not get.

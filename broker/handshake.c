@@ -319,9 +319,12 @@ static void take_authenticate(struct rsi_connection *connection,
     if (!check_proof(connection, &authenticate->proof)) {
         return;
     }
-    if (authenticate->session != 0) {
+    if (authenticate->session != 0 && !authenticate->begins_anew) {
         rsi_resume_take(connection, authenticate);
         return;
+    }
+    if (authenticate->session != 0) {
+        rsi_resume_supersede(connection, authenticate);
     }
     if (rsi_failed(decide_sizes(connection->control->settings, authenticate, &sizes, &error))) {
         rsi_connection_end(connection, RINGSIDE__CONTROL__REASON__REASON_INVALID, "%s", error.text);

@@ -17,6 +17,9 @@
  * - Whoever cannot prove the session learns nothing, not even whether it exists, and loses its own
  *   link only. The right client with positions that cannot be true has lost the session: one side
  *   does not know what it sent.
+ * - A client that went to this broker from one that died, and lost the link before it took its new
+ *   session over, begins another one and names the one that it left: that one ends at once, so that
+ *   it holds nobody back, and nobody has to guess which of the two is meant.
  * - A next link that fails on the way is dropped, and the session waits on. The two sides may then
  *   be on different links; each tells the positions of the one it is on.
  * - A client whose link was torn when its session ended did not hear why. So the reason, and how
@@ -99,6 +102,12 @@ struct claimed {
     uint64_t incarnation;
     const uint8_t *secret;
 };
+
+static struct claimed claimed_of(const struct rsi_connection *owner)
+{
+    return (struct claimed){owner->name, owner->token_name, owner->incarnation,
+                            owner->session_secret};
+}
 
 /* Why `connection` may not have the session, for the log; NULL: it is its client. `claimed` NULL:
  * there is no such session. */
@@ -215,8 +224,7 @@ void rsi_resume_take(struct rsi_connection *connection,
     const struct rsi_ended_session *ended = rsi_ended_find(&control->ended, id, rsi_clock_now_ns());
     struct claimed claimed = {0};
     if (owner != NULL) {
-        claimed = (struct claimed){owner->name, owner->token_name, owner->incarnation,
-                                   owner->session_secret};
+        claimed = claimed_of(owner);
     } else if (ended != NULL) {
         claimed =
             (struct claimed){ended->name, ended->token_name, ended->incarnation, ended->secret};
@@ -257,6 +265,26 @@ void rsi_resume_remember_end(struct rsi_connection *connection)
     memcpy(ended.secret, connection->session_secret, sizeof(ended.secret));
     rsi_ended_add(&connection->control->ended, &ended);
     explicit_bzero(&ended, sizeof(ended));
+}
+
+void rsi_resume_supersede(struct rsi_connection *connection,
+                          const Ringside__Control__Authenticate *authenticate)
+{
+    struct rsi_connection *owner = find_session(connection->control, authenticate->session);
+    struct claimed claimed = {0};
+    if (owner != NULL) {
+        claimed = claimed_of(owner);
+    }
+    const char *fault =
+        proof_fault(connection, owner != NULL ? &claimed : NULL, &authenticate->session_proof);
+    if (fault != NULL) {
+        rsi_log_debug("broker", "client %s begins anew, not in place of session %llu: %s",
+                      connection->name, (unsigned long long)authenticate->session, fault);
+        return;
+    }
+    rsi_connection_end(
+        owner, RINGSIDE__CONTROL__REASON__REASON_GOODBYE,
+        "its client begins anew: the link was lost before it took this session over");
 }
 
 /* ---- from link to link --------------------------------------------------------------------------

@@ -592,6 +592,60 @@ static void test_dead_process_ends_at_once(void **arg)
     say_goodbye(&state->publisher);
 }
 
+/* ---- begun and never taken over ---------------------------------------------------------------
+ */
+
+/* As a client does whose renewal was cut: another session, and an end of the one it names. */
+static void begin_anew(struct state *state, struct rsi_testing_client *client,
+                       const struct rsi_testing_claim *claim)
+{
+    rsi_testing_client_open(client, &state->broker, "reader");
+    rsi_testing_client_claim(client, claim);
+    rsi_testing_client_attach(client);
+    assert_int_not_equal(client->session, claim->session);
+}
+
+/* Nothing but the word of its client ends it within the test, and it holds the publisher back. */
+static void test_begun_anew(void **arg)
+{
+    struct state *state = *arg;
+    set(state, "session_grace", "1h");
+    set(state, "block_timeout", "1h");
+    start(state, RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
+    bool is_away = chance(2) == 0;
+    if (is_away) {
+        cut(&state->subscriber);
+    }
+    while (state->sent < 300) {
+        rsi_testing_wait(&state->publisher, NULL, publish(state, 1000));
+    }
+    struct rsi_testing_claim claim = {.session = state->subscriber.session, .begins_anew = true};
+    struct rsi_testing_client forger;
+    begin_anew(state, &forger, &claim); /* with another secret: a session, and nothing ends */
+    say_goodbye(&forger);
+    if (is_away) {
+        rsi_testing_client_resume(&state->subscriber, &state->broker, 0);
+        cut(&state->subscriber);
+    }
+    memcpy(claim.secret, state->subscriber.secret, sizeof(claim.secret));
+    struct rsi_testing_client successor;
+    begin_anew(state, &successor, &claim);
+    if (!is_away) {
+        rsi_testing_client_expect_bye(&state->subscriber,
+                                      RINGSIDE__CONTROL__REASON__REASON_GOODBYE);
+        rsi_testing_client_expect_end(&state->subscriber);
+    }
+    rsi_testing_client_close(&state->subscriber);
+    while (state->sent < 3000) { /* more than all that the broker could keep for it */
+        rsi_testing_wait(&state->publisher, NULL, publish(state, 1000));
+    }
+    struct rsi_testing_client again;
+    begin_anew(state, &again, &claim); /* it is gone already: fine */
+    say_goodbye(&again);
+    say_goodbye(&successor);
+    say_goodbye(&state->publisher);
+}
+
 /* ---- requests ------------------------------------------------------------------------------- */
 
 static void send_close(struct rsi_testing_client *client, uint64_t request, uint32_t alias)
@@ -728,6 +782,7 @@ int main(int argc, char **argv)
         CASE(test_no_grace),
         CASE(test_suspended_sessions_count),
         CASE(test_dead_process_ends_at_once),
+        CASE(test_begun_anew),
         CASE(test_requests_are_asked_again),
         CASE(test_stop_while_away),
     };

@@ -23,6 +23,7 @@
 #include "clients/c/announced.h"
 #include "clients/c/dial.h"
 #include "clients/c/path.h"
+#include "clients/c/remnant.h"
 #include "clients/c/ringside.h"
 #include "core/error.h"
 #include "core/idle.h"
@@ -182,7 +183,8 @@ struct rsi_client_resume {
     bool is_fenced;   /* the old link is CLOSED, its descriptors wake nobody */
     bool is_dialling; /* the client's dial is ours and its end is not noted yet */
     struct rsi_client_round round;
-    struct rsi_error loss; /* why there is no link */
+    struct rsi_client_session half_made; /* begun at another broker and not taken; id 0: none */
+    struct rsi_error loss;               /* why there is no link */
     struct rsi_error last_failure;
 };
 
@@ -195,12 +197,12 @@ struct rsi_client_better {
     struct rsi_client_round round;
 };
 
-/* What the application was not told yet of its session; told by the next delivery. */
+/* What the application was not told yet of its session; told by the next delivery. That it was
+ * renewed stands in the remnants. */
 struct rsi_client_news {
-    bool is_any; /* one of: */
+    bool is_any; /* one of these, or a remnant: */
     bool is_connected;
     bool is_suspended;
-    bool is_renewed;
     bool is_resumed; /* and not suspended again since */
     char resumed_text[RSI_CLIENT_TRANSPORT_WHY_MAX];
 };
@@ -262,9 +264,10 @@ struct ringside_client {
     bool is_in_callback;
     bool is_told_suspended; /* the application knows of no link */
     struct rsi_client_news news;
-    bool is_deliver_stopped;        /* a frame was malformed: nothing after it is read */
-    uint64_t deliver_pos;           /* next frame to read; consumed_pos follows in steps */
-    uint64_t subscriptions_version; /* moves when the set of active subscriptions changes */
+    bool is_deliver_stopped;             /* a frame was malformed: nothing after it is read */
+    uint64_t deliver_pos;                /* next frame to read; consumed_pos follows in steps */
+    struct rsi_client_remnant *remnants; /* of brokers that died, the oldest first: come before */
+    uint64_t subscriptions_version;      /* moves when the set of active subscriptions changes */
     struct rsi_announced_table announced;
 
     /* The end. */

@@ -172,6 +172,7 @@ void rsi_client_free(struct ringside_client *client)
 {
     rsi_client_counters_destroy(client->counters);
     rsi_announced_table_fini(&client->announced);
+    rsi_client_remnants_discard(client);
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
         free(client->publishers[slot]);
     }
@@ -191,6 +192,7 @@ void rsi_client_free(struct ringside_client *client)
     }
     explicit_bzero(&client->options, sizeof(client->options)); /* the token */
     explicit_bzero(&client->session, sizeof(client->session));
+    explicit_bzero(&client->resume.half_made, sizeof(client->resume.half_made));
     free(client);
 }
 

@@ -12,6 +12,9 @@
  *   subscriptions changes. The set cannot change under a callback: subscribing and unsubscribing
  * are refused there.
  * - The ring is given back in steps, after the callbacks that looked into it have returned.
+ * - What a broker that died has left (remnant.c) goes first, then the news that the session was
+ *   renewed and the gaps, then what the next one sent. A limit may stop all of this between two
+ *   messages; the next delivery goes on there.
  */
 #include "clients/c/client.h"
 
@@ -26,22 +29,34 @@
 
 /* One delivery under way. */
 struct delivery {
+    /* Where the frames come from: the link, or what a broker that died has left. */
+    const struct rsi_ring *ring;
+    struct rsi_announced_table *announced;
+    uint64_t *deliver_pos;
+    uint64_t session_id;  /* that this client had or has there */
+    size_t limit;         /* of messages; 0: none */
     size_t message_count; /* handed to at least one callback */
     size_t event_count;
 };
 
+static inline bool is_at_limit(const struct delivery *delivery)
+{
+    return delivery->message_count == delivery->limit && delivery->limit != 0;
+}
+
 /* ---- ends of delivery --------------------------------------------------------------------------
  */
 
-static RSI_COLD void stop(struct ringside_client *client, rsi_status_t status, const char *why)
+static RSI_COLD void stop(struct ringside_client *client, const struct delivery *delivery,
+                          rsi_status_t status, const char *why)
 {
     client->is_deliver_stopped = true;
     rsi_link_fail(client->link, status, "delivery stopped at position %" PRIu64 ": %s",
-                  client->deliver_pos, why);
+                  *delivery->deliver_pos, why);
     if (client->phase == RSI_CLIENT_RESUMING) { /* the link has failed before, for another reason */
         struct rsi_error error = {0};
         (void)rsi_fail(&error, status, "delivery stopped at position %" PRIu64 ": %s",
-                       client->deliver_pos, why);
+                       *delivery->deliver_pos, why);
         rsi_client_end(client, RSI_E_LINK_LOST, &error);
     }
 }
@@ -53,13 +68,14 @@ static void consume(struct ringside_client *client)
 
 bool rsi_client_has_frames(const struct ringside_client *client)
 {
-    return !client->is_deliver_stopped && client->deliver_pos < client->link->arrived_pos;
+    return !client->is_deliver_stopped &&
+           (client->deliver_pos < client->link->arrived_pos || client->remnants != NULL);
 }
 
 void rsi_client_discard_frames(struct ringside_client *client)
 {
     client->deliver_pos = client->link->arrived_pos;
-    client->news.is_renewed = false;
+    rsi_client_remnants_discard(client);
     consume(client);
 }
 
@@ -101,12 +117,12 @@ static void tell_gap(struct ringside_client *client, const struct rsi_announced 
  */
 
 static bool is_wanted_by(const struct ringside_subscription *subscription,
-                         const struct rsi_announced *entry)
+                         const struct rsi_announced *entry, uint64_t session_id)
 {
     if (!subscription->is_active) {
         return false;
     }
-    if (subscription->no_echo && entry->publisher_session == subscription->client->session.id) {
+    if (subscription->no_echo && entry->publisher_session == session_id) {
         return false;
     }
     return rsi_subject_matches(subscription->subject, subscription->subject_bytes, entry->subject,
@@ -114,14 +130,16 @@ static bool is_wanted_by(const struct ringside_subscription *subscription,
 }
 
 static RSI_NOINLINE bool find_subscriptions(struct ringside_client *client,
-                                            struct rsi_announced *entry)
+                                            struct rsi_announced *entry,
+                                            const struct delivery *delivery)
 {
     if (entry->subscription_slot_count < client->subscription_count) {
         struct ringside_subscription **list =
             realloc(entry->subscriptions,
                     client->subscription_slot_count * sizeof(struct ringside_subscription *));
         if (list == NULL) {
-            stop(client, RSI_E_NO_MEMORY, "no memory for a publication's list of subscriptions");
+            stop(client, delivery, RSI_E_NO_MEMORY,
+                 "no memory for a publication's list of subscriptions");
             return false;
         }
         entry->subscriptions = list;
@@ -129,7 +147,7 @@ static RSI_NOINLINE bool find_subscriptions(struct ringside_client *client,
     }
     entry->subscription_count = 0;
     for (uint32_t index = 0; index < client->subscription_count; index++) {
-        if (is_wanted_by(client->subscriptions[index], entry)) {
+        if (is_wanted_by(client->subscriptions[index], entry, delivery->session_id)) {
             entry->subscriptions[entry->subscription_count++] = client->subscriptions[index];
         }
     }
@@ -137,10 +155,11 @@ static RSI_NOINLINE bool find_subscriptions(struct ringside_client *client,
     return true;
 }
 
-static inline bool has_subscriptions(struct ringside_client *client, struct rsi_announced *entry)
+static inline bool has_subscriptions(struct ringside_client *client, struct rsi_announced *entry,
+                                     const struct delivery *delivery)
 {
     if (rsi_unlikely(entry->subscriptions_version != client->subscriptions_version) &&
-        !find_subscriptions(client, entry)) {
+        !find_subscriptions(client, entry, delivery)) {
         return false;
     }
     return entry->subscription_count > 0;
@@ -156,7 +175,7 @@ static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_anno
 {
     uint64_t count = next_sequence - entry->next_sequence;
     entry->next_sequence = next_sequence;
-    if (has_subscriptions(client, entry)) {
+    if (has_subscriptions(client, entry, delivery)) {
         tell_gap(client, entry, is_count_known ? count : UINT64_MAX, delivery);
     }
 }
@@ -164,21 +183,22 @@ static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_anno
 static inline void take_message(struct ringside_client *client, const struct rsi_frame *frame,
                                 struct delivery *delivery)
 {
-    struct rsi_announced *entry = rsi_announced_find(&client->announced, frame->header.publication);
+    struct rsi_announced *entry =
+        rsi_announced_find(delivery->announced, frame->header.publication);
     if (rsi_unlikely(entry == NULL)) {
-        stop(client, RSI_E_PROTOCOL, "a message of a publication that was not announced");
+        stop(client, delivery, RSI_E_PROTOCOL, "a message of a publication that was not announced");
         return;
     }
     uint64_t sequence = frame->header.sequence;
     if (rsi_unlikely(sequence != entry->next_sequence)) {
         if (sequence < entry->next_sequence) {
-            stop(client, RSI_E_PROTOCOL, "a message whose sequence was passed already");
+            stop(client, delivery, RSI_E_PROTOCOL, "a message whose sequence was passed already");
             return;
         }
         skip_to(client, entry, sequence, true, delivery);
     }
     entry->next_sequence = sequence + 1;
-    if (rsi_unlikely(!has_subscriptions(client, entry))) {
+    if (rsi_unlikely(!has_subscriptions(client, entry, delivery))) {
         client->totals.unwanted_messages++;
         return;
     }
@@ -188,7 +208,7 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         const char *why =
             rsi_headers_check(frame->headers, frame->header.headers_bytes, &header_count);
         if (why != NULL) {
-            stop(client, RSI_E_PROTOCOL, why);
+            stop(client, delivery, RSI_E_PROTOCOL, why);
             return;
         }
     }
@@ -217,27 +237,28 @@ static inline void take_message(struct ringside_client *client, const struct rsi
 }
 
 static RSI_NOINLINE void take_announce(struct ringside_client *client,
-                                       const struct rsi_frame *frame)
+                                       const struct rsi_frame *frame,
+                                       const struct delivery *delivery)
 {
     struct rsi_announced *entry = NULL;
     const char *why = NULL;
-    rsi_status_t status = rsi_announced_put(&client->announced, frame->payload,
+    rsi_status_t status = rsi_announced_put(delivery->announced, frame->payload,
                                             frame->header.payload_bytes, &entry, &why);
     if (status != RSI_OK) {
-        stop(client, status, why);
+        stop(client, delivery, status, why);
     }
 }
 
 static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_entry *gap,
                            bool is_count_known, struct delivery *delivery)
 {
-    struct rsi_announced *entry = rsi_announced_find(&client->announced, gap->publication);
+    struct rsi_announced *entry = rsi_announced_find(delivery->announced, gap->publication);
     if (entry == NULL) {
-        stop(client, RSI_E_PROTOCOL, "a gap in a publication that was not announced");
+        stop(client, delivery, RSI_E_PROTOCOL, "a gap in a publication that was not announced");
         return;
     }
     if (gap->next_sequence < entry->next_sequence) {
-        stop(client, RSI_E_PROTOCOL, "a gap that ends before what was delivered");
+        stop(client, delivery, RSI_E_PROTOCOL, "a gap that ends before what was delivered");
         return;
     }
     if (gap->next_sequence > entry->next_sequence || !is_count_known) {
@@ -251,12 +272,12 @@ static RSI_NOINLINE void take_gap(struct ringside_client *client, const struct r
     struct rsi_gap gap;
     uint64_t payload_bytes = frame->header.payload_bytes;
     if (payload_bytes < sizeof(gap)) {
-        stop(client, RSI_E_PROTOCOL, "a gap record that is shorter than its fixed part");
+        stop(client, delivery, RSI_E_PROTOCOL, "a gap record that is shorter than its fixed part");
         return;
     }
     memcpy(&gap, frame->payload, sizeof(gap));
     if (payload_bytes != sizeof(gap) + gap.entry_count * (uint64_t)sizeof(struct rsi_gap_entry)) {
-        stop(client, RSI_E_PROTOCOL, "a gap record that is not as long as its entries");
+        stop(client, delivery, RSI_E_PROTOCOL, "a gap record that is not as long as its entries");
         return;
     }
     for (uint32_t index = 0; index < gap.entry_count && !client->is_deliver_stopped; index++) {
@@ -272,22 +293,22 @@ static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
 {
     struct rsi_frame frame;
     const char *why = NULL;
-    if (rsi_unlikely(rsi_frame_read(&client->link->in, client->deliver_pos, end_pos, &frame,
+    if (rsi_unlikely(rsi_frame_read(delivery->ring, *delivery->deliver_pos, end_pos, &frame,
                                     &why) != RSI_OK)) {
-        stop(client, RSI_E_PROTOCOL, why);
+        stop(client, delivery, RSI_E_PROTOCOL, why);
         return false;
     }
     if (rsi_likely(frame.header.type == RSI_FRAME_MESSAGE)) {
         take_message(client, &frame, delivery);
     } else if (frame.header.type == RSI_FRAME_ANNOUNCE) {
-        take_announce(client, &frame);
+        take_announce(client, &frame, delivery);
     } else {
         take_gap(client, &frame, delivery);
     }
     if (rsi_unlikely(client->is_deliver_stopped)) {
         return false;
     }
-    client->deliver_pos += frame.frame_bytes;
+    *delivery->deliver_pos += frame.frame_bytes;
     return true;
 }
 
@@ -302,18 +323,6 @@ static void tell_news(struct ringside_client *client, ringside_event_type_t type
     rsi_client_tell_event(client, &event);
 }
 
-/* The broker that announced these is gone, and nobody knows what it still held. */
-static void tell_unknown_gaps(struct ringside_client *client, struct delivery *delivery)
-{
-    for (uint32_t slot = 0; slot < client->announced.slot_count; slot++) {
-        struct rsi_announced *entry = client->announced.slots[slot];
-        if (entry != NULL && has_subscriptions(client, entry)) {
-            tell_gap(client, entry, UINT64_MAX, delivery);
-        }
-    }
-    rsi_announced_table_fini(&client->announced);
-}
-
 static void tell_suspended(struct ringside_client *client, struct delivery *delivery)
 {
     client->news.is_suspended = false;
@@ -321,15 +330,57 @@ static void tell_suspended(struct ringside_client *client, struct delivery *deli
     tell_news(client, RINGSIDE_EVENT_SUSPENDED, client->resume.loss.text, delivery);
 }
 
+/* The broker that announced these is gone, and nobody knows what it still held. */
+static void tell_unknown_gaps(struct ringside_client *client, struct delivery *delivery)
+{
+    const struct rsi_announced_table *announced = delivery->announced;
+    for (uint32_t slot = 0; slot < announced->slot_count; slot++) {
+        struct rsi_announced *entry = announced->slots[slot];
+        if (entry != NULL && has_subscriptions(client, entry, delivery)) {
+            tell_gap(client, entry, UINT64_MAX, delivery);
+        }
+    }
+}
+
+/* The oldest remnant, and that the session went on from there. False: the limit came before its
+ * end, or a frame in it was malformed. */
+static bool hand_over_remnant(struct ringside_client *client, struct delivery *delivery)
+{
+    struct rsi_client_remnant *remnant = client->remnants;
+    struct delivery own = {.ring = &remnant->frames,
+                           .announced = &remnant->announced,
+                           .deliver_pos = &remnant->deliver_pos,
+                           .session_id = remnant->session_id,
+                           .limit = delivery->limit,
+                           .message_count = delivery->message_count};
+    bool is_complete = true;
+    while (is_complete && remnant->deliver_pos < remnant->end_pos) {
+        is_complete = !is_at_limit(&own) && take_frame(client, remnant->end_pos, &own);
+    }
+    if (is_complete) {
+        (void)rsi_client_remnant_take(client);
+        if (!client->is_told_suspended) {
+            tell_suspended(client, &own);
+        }
+        client->news.is_suspended = false;
+        client->is_told_suspended = false;
+        tell_news(client, RINGSIDE_EVENT_RENEWED, remnant->renewed_text, &own);
+        tell_unknown_gaps(client, &own);
+        rsi_client_remnant_free(remnant);
+    }
+    delivery->message_count = own.message_count;
+    delivery->event_count += own.event_count;
+    return is_complete;
+}
+
 /*
  * What happened to the session since the last delivery, in an order that makes sense to whoever
  * reads only this: it was suspended, it goes on, it is suspended again. Several losses in a row are
- * one.
+ * one. False: the limit came before the end.
  */
-static RSI_COLD void tell_all_news(struct ringside_client *client, struct delivery *delivery)
+static RSI_COLD bool tell_all_news(struct ringside_client *client, struct delivery *delivery)
 {
     struct rsi_client_news *news = &client->news;
-    news->is_any = false;
     if (news->is_connected) {
         news->is_connected = false;
         tell_news(client, RINGSIDE_EVENT_CONNECTED, client->transport_why, delivery);
@@ -337,12 +388,10 @@ static RSI_COLD void tell_all_news(struct ringside_client *client, struct delive
     if (news->is_suspended && !client->is_told_suspended) {
         tell_suspended(client, delivery);
     }
-    if (news->is_renewed) {
-        news->is_renewed = false;
-        news->is_suspended = false;
-        client->is_told_suspended = false;
-        tell_news(client, RINGSIDE_EVENT_RENEWED, news->resumed_text, delivery);
-        tell_unknown_gaps(client, delivery);
+    while (client->remnants != NULL) {
+        if (client->is_deliver_stopped || !hand_over_remnant(client, delivery)) {
+            return false;
+        }
     }
     if (news->is_resumed) {
         news->is_resumed = false;
@@ -353,6 +402,8 @@ static RSI_COLD void tell_all_news(struct ringside_client *client, struct delive
     if (client->phase == RSI_CLIENT_RESUMING && !client->is_told_suspended) {
         tell_suspended(client, delivery);
     }
+    news->is_any = false;
+    return true;
 }
 
 /* Whether everything was handed over that will ever come. */
@@ -408,12 +459,16 @@ static RSI_COLD void tell_end(struct ringside_client *client, struct delivery *d
 
 size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
 {
-    struct delivery delivery = {0};
     struct rsi_link *link = client->link;
+    struct delivery delivery = {.ring = &link->in,
+                                .announced = &client->announced,
+                                .deliver_pos = &client->deliver_pos,
+                                .session_id = client->session.id,
+                                .limit = limit};
     uint64_t end_pos = link->arrived_pos;
 
-    if (rsi_unlikely(client->news.is_any)) {
-        tell_all_news(client, &delivery);
+    if (rsi_unlikely(client->news.is_any) && !tell_all_news(client, &delivery)) {
+        end_pos = client->deliver_pos;
     }
     while (client->deliver_pos < end_pos && !client->is_deliver_stopped) {
         if (!take_frame(client, end_pos, &delivery)) {
@@ -422,7 +477,7 @@ size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
         if (client->deliver_pos - link->consumed_pos >= RSI_CLIENT_CONSUME_BYTES) {
             consume(client);
         }
-        if (delivery.message_count == limit && limit != 0) {
+        if (is_at_limit(&delivery)) {
             break;
         }
     }

@@ -65,6 +65,9 @@ void rsi_dial_cancel(struct rsi_dial *dial, const char *why)
         return;
     }
     (void)rsi_fail(&dial->error, RSI_E_CANCELLED, "%s", why);
+    if (dial->state == RSI_DIAL_READY && dial->purpose == RSI_DIAL_RENEW) {
+        rsi_handshake_say_bye(dial); /* else the broker keeps what nobody will use */
+    }
     fail(dial);
 }
 

@@ -110,6 +110,8 @@ RSI_MUST_CHECK rsi_status_t rsi_handshake_take_welcome(struct rsi_dial *dial,
                                                        const Ringside__Control__Welcome *welcome,
                                                        struct rsi_link_rings *rings,
                                                        struct rsi_error *error);
+/* READY: the session that was begun will not be used. As far as the link still takes it. */
+void rsi_handshake_say_bye(struct rsi_dial *dial);
 /* Notes why the broker said no. */
 void rsi_handshake_take_refused(struct rsi_dial *dial, const Ringside__Control__Refused *refused);
 

@@ -142,6 +142,34 @@ static void begin_session(struct hand_broker *broker, struct hand_link *hand,
     attach(hand, &rings);
 }
 
+static bool is_proved(const struct hand_broker *broker, const struct hand_link *hand,
+                      const Ringside__Control__Authenticate *wanted)
+{
+    const struct rsi_auth_input input = {
+        .secret = broker->secret,
+        .secret_bytes = sizeof(broker->secret),
+        .client_nonce = hand->client_nonce,
+        .client_nonce_bytes = sizeof(hand->client_nonce),
+        .broker_nonce = hand->broker_nonce,
+        .broker_nonce_bytes = sizeof(hand->broker_nonce),
+        .client_name = hand->client_name,
+    };
+    uint8_t proof[RSI_AUTH_PROOF_BYTES];
+    rsi_assert(rsi_auth_proof(RSI_AUTH_RESUME, &input, proof, NULL) == RSI_OK);
+    return rsi_auth_equal(wanted->session_proof.data, wanted->session_proof.len, proof);
+}
+
+/* The client begins another session in place of the one that it never took over. */
+static void supersede(struct hand_broker *broker, const struct hand_link *hand,
+                      const Ringside__Control__Authenticate *wanted)
+{
+    if (wanted->session == broker->session) {
+        rsi_assert(is_proved(broker, hand, wanted));
+        sim()->link_close(broker->carrier);
+        broker->superseded_count++;
+    }
+}
+
 static void take_authenticate(struct hand_broker *broker, struct hand_link *hand,
                               const Ringside__Control__Authenticate *wanted)
 {
@@ -155,28 +183,19 @@ static void take_authenticate(struct hand_broker *broker, struct hand_link *hand
         sim()->link_close(hand->link);
         return;
     }
-    if (wanted->session == 0) {
+    if (wanted->begins_anew) {
+        supersede(broker, hand, wanted);
+    }
+    if (wanted->session == 0 || wanted->begins_anew) {
         begin_session(broker, hand, wanted);
         return;
     }
-    const struct rsi_auth_input input = {
-        .secret = broker->secret,
-        .secret_bytes = sizeof(broker->secret),
-        .client_nonce = hand->client_nonce,
-        .client_nonce_bytes = sizeof(hand->client_nonce),
-        .broker_nonce = hand->broker_nonce,
-        .broker_nonce_bytes = sizeof(hand->broker_nonce),
-        .client_name = hand->client_name,
-    };
-    uint8_t proof[RSI_AUTH_PROOF_BYTES];
-    rsi_assert(rsi_auth_proof(RSI_AUTH_RESUME, &input, proof, NULL) == RSI_OK);
-    bool is_proved = rsi_auth_equal(wanted->session_proof.data, wanted->session_proof.len, proof);
     if (wanted->session != broker->session || broker->session == 0) {
         send_refused(hand->link, 0, RINGSIDE__CONTROL__REASON__REASON_SESSION, "never heard of it");
         sim()->link_close(hand->link);
         return;
     }
-    rsi_assert(is_proved);
+    rsi_assert(is_proved(broker, hand, wanted));
     if (broker->has_ended) {
         send_ended(broker, hand->link);
         sim()->link_close(hand->link);

@@ -81,7 +81,8 @@ struct hand_broker {
     /* Over all sessions. */
     uint32_t hello_count;
     uint32_t resume_count;
-    uint32_t hint_seen; /* agent hint of the last greeting */
+    uint32_t superseded_count; /* sessions that their client left for another one */
+    uint32_t hint_seen;        /* agent hint of the last greeting */
 };
 
 /* `name`: of its sim:// URL. */

@@ -145,14 +145,13 @@ rsi_status_t rsi_handshake_take_challenge(struct rsi_dial *dial,
  */
 
 static rsi_status_t make_proof(const struct rsi_dial *dial, enum rsi_auth_side side,
+                               const void *secret, size_t secret_bytes,
                                uint8_t proof[RSI_AUTH_PROOF_BYTES], struct rsi_error *error)
 {
     const struct ringside_client *client = dial->client;
-    bool is_of_session = side == RSI_AUTH_RESUME;
     const struct rsi_auth_input input = {
-        .secret = is_of_session ? (const void *)client->session.secret : client->options.token,
-        .secret_bytes =
-            is_of_session ? client->session.secret_bytes : strlen(client->options.token),
+        .secret = secret,
+        .secret_bytes = secret_bytes,
         .client_nonce = dial->handshake.nonce,
         .client_nonce_bytes = sizeof(dial->handshake.nonce),
         .broker_nonce = dial->handshake.broker_nonce,
@@ -160,6 +159,29 @@ static rsi_status_t make_proof(const struct rsi_dial *dial, enum rsi_auth_side s
         .client_name = client->options.client_name,
     };
     return rsi_auth_proof(side, &input, proof, error);
+}
+
+/* With the token's secret. */
+static rsi_status_t make_token_proof(const struct rsi_dial *dial, enum rsi_auth_side side,
+                                     uint8_t proof[RSI_AUTH_PROOF_BYTES], struct rsi_error *error)
+{
+    const char *token = dial->client->options.token;
+    return make_proof(dial, side, token, strlen(token), proof, error);
+}
+
+/* The session that this Authenticate is about: the one to resume, or the one that an earlier try to
+ * renew has begun at the same broker and that a new one takes the place of. NULL: none. */
+static const struct rsi_client_session *session_named(const struct rsi_dial *dial)
+{
+    const struct ringside_client *client = dial->client;
+    const struct rsi_client_session *half_made = &client->resume.half_made;
+    if (dial->purpose == RSI_DIAL_RESUME) {
+        return &client->session;
+    }
+    bool is_left_there =
+        dial->purpose == RSI_DIAL_RENEW && half_made->id != 0 && half_made->secret_bytes != 0 &&
+        half_made->broker_incarnation == dial->path.link->peer_greeting.incarnation;
+    return is_left_there ? half_made : NULL;
 }
 
 /* The sizes to ask for: as the options say, or as the session has had them so far. */
@@ -183,7 +205,7 @@ rsi_status_t rsi_handshake_authenticate(struct rsi_dial *dial, struct rsi_error 
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
     Ringside__Control__Authenticate answer = RINGSIDE__CONTROL__AUTHENTICATE__INIT;
     if (client->options.token[0] != 0) {
-        rsi_status_t status = make_proof(dial, RSI_AUTH_CLIENT, proof, error);
+        rsi_status_t status = make_token_proof(dial, RSI_AUTH_CLIENT, proof, error);
         if (status != RSI_OK) {
             return status;
         }
@@ -195,14 +217,19 @@ rsi_status_t rsi_handshake_authenticate(struct rsi_dial *dial, struct rsi_error 
     answer.publish_ring_bytes = wanted.publish_ring_bytes;
     answer.deliver_ring_bytes = wanted.deliver_ring_bytes;
     answer.message_bytes_max = wanted.message_bytes_max;
-    if (dial->purpose == RSI_DIAL_RESUME) {
-        rsi_status_t status = make_proof(dial, RSI_AUTH_RESUME, session_proof, error);
+    const struct rsi_client_session *named = session_named(dial);
+    if (named != NULL) {
+        rsi_status_t status = make_proof(dial, RSI_AUTH_RESUME, named->secret, named->secret_bytes,
+                                         session_proof, error);
         if (status != RSI_OK) {
             return status;
         }
-        answer.session = client->session.id;
+        answer.session = named->id;
         answer.session_proof.data = session_proof;
         answer.session_proof.len = sizeof(session_proof);
+        answer.begins_anew = dial->purpose != RSI_DIAL_RESUME;
+    }
+    if (dial->purpose == RSI_DIAL_RESUME) {
         dial->told_consumed_pos = client->link->consumed_pos;
         answer.arrived_pos = client->link->arrived_pos;
         answer.consumed_pos = dial->told_consumed_pos;
@@ -211,6 +238,16 @@ rsi_status_t rsi_handshake_authenticate(struct rsi_dial *dial, struct rsi_error 
     message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_AUTHENTICATE;
     message.authenticate = &answer;
     return send_message(dial, &message, error);
+}
+
+void rsi_handshake_say_bye(struct rsi_dial *dial)
+{
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__Bye bye = RINGSIDE__CONTROL__BYE__INIT;
+    bye.reason = RINGSIDE__CONTROL__REASON__REASON_GOODBYE;
+    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_BYE;
+    message.bye = &bye;
+    (void)!rsi_control_send(dial->path.link, &message); /* without it the grace ends it */
 }
 
 /* ---- Welcome ------------------------------------------------------------------------------------
@@ -225,7 +262,7 @@ static rsi_status_t check_broker_proof(const struct rsi_dial *dial,
         return RSI_OK;
     }
     uint8_t proof[RSI_AUTH_PROOF_BYTES];
-    rsi_status_t status = make_proof(dial, RSI_AUTH_BROKER, proof, error);
+    rsi_status_t status = make_token_proof(dial, RSI_AUTH_BROKER, proof, error);
     if (status != RSI_OK) {
         return status;
     }

@@ -10,8 +10,14 @@
  *   word holds a position. "Got" is arrived, where the old ring was in another process's memory or
  *   behind a wire, and consumed, where the peer is on this host: there arrived says only that it
  *   was visible. So a message under way when a broker dies may be lost or come twice.
- * - The old link's last frames are handed over before the session goes over, because afterwards
- *   publications have other numbers. A client that is not polled waits with that.
+ * - The session goes over without waiting for the application to take the old link's last frames,
+ *   because it may be at a call that waits for the new broker. They are put aside (remnant.c).
+ * - A try that is cut after the new broker has begun a session leaves it there, with subscriptions,
+ *   and under policy block it holds publishers back like any session that has no link. The client
+ *   knows its secret, and the next try ends it. Not otherwise: a broker that forgets a session
+ *   until its client says that it took it would have to forget one, when that word is lost, in
+ *   which the client has published already; and one that is resumed half-made would have to be
+ *   compared with what the client consists of meanwhile.
  * - Frames of publishers that are gone are left out: the old broker had answered their close, so it
  *   had taken them, whatever was heard of its positions.
  * - If the new broker refuses any of it, the session would go on as something else than it was: it
@@ -265,20 +271,27 @@ bool rsi_client_renew_poll(struct ringside_client *client)
     for (uint32_t index = 0; index < client->subscription_count; index++) {
         tell(client, &client->subscriptions[index]->object, &progress);
     }
-    bool is_told = progress.is_all_done && client->dial.state == RSI_DIAL_READY;
-    if (!is_told || client->news.is_renewed || rsi_client_has_frames(client)) {
+    if (!progress.is_all_done || client->dial.state != RSI_DIAL_READY) {
         return false;
     }
     if (!is_ring_whole(client->link)) {
         rsi_client_give_up(client, "the broker that died has overwritten what was published");
         return false;
     }
+    if (!rsi_client_remnant_keep(client)) {
+        return false; /* again in the next pass */
+    }
+    client->resume.half_made.id = 0;
     rsi_client_go_over(client, carry_anew);
     return true;
 }
 
 void rsi_client_renew_forget(struct ringside_client *client)
 {
+    const struct rsi_dial *dial = &client->dial;
+    if (dial->purpose == RSI_DIAL_RENEW && dial->agreed.id != 0) {
+        client->resume.half_made = dial->agreed;
+    }
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
         if (client->publishers[slot] != NULL) {
             client->publishers[slot]->object.renewal = RSI_RENEWAL_NONE;

@@ -189,7 +189,8 @@ static void retire(struct ringside_client *client, struct rsi_client_path *path)
     client->is_claim_left_behind = true;
 }
 
-static void note_success(struct ringside_client *client, const char *how, uint64_t now_ns)
+static void note_success(struct ringside_client *client, const char *how, char *told,
+                         size_t told_bytes, uint64_t now_ns)
 {
     struct rsi_text text;
     client->news.is_any = true;
@@ -197,7 +198,7 @@ static void note_success(struct ringside_client *client, const char *how, uint64
     rsi_client_note_chosen(client, &client->resume.round);
     rsi_client_better_begin(client, &client->resume.round.candidates, now_ns);
     rsi_client_counters_show_transport(client);
-    rsi_text_init(&text, client->news.resumed_text, sizeof(client->news.resumed_text));
+    rsi_text_init(&text, told, told_bytes);
     rsi_text_append(&text, "%s by %s after %" PRIu64 " ms without a link (%.300s): %s", how,
                     client->transport->name, (now_ns - client->resume.begun_ns) / NS_PER_MS,
                     client->resume.loss.text, client->transport_why);
@@ -233,7 +234,15 @@ static void go_on_resumed(struct ringside_client *client, uint64_t now_ns)
     rsi_client_go_over(client, carry_on);
     client->totals.resumptions++;
     client->news.is_resumed = true;
-    note_success(client, "resumed", now_ns);
+    note_success(client, "resumed", client->news.resumed_text, sizeof(client->news.resumed_text),
+                 now_ns);
+}
+
+static void note_renewed(struct ringside_client *client, uint64_t now_ns)
+{
+    struct rsi_client_remnant *last = rsi_client_remnant_last(client);
+    client->totals.renewals++;
+    note_success(client, "renewed", last->renewed_text, sizeof(last->renewed_text), now_ns);
 }
 
 /* The broker has shown itself, and the old link is fenced: the session goes to it. */
@@ -280,9 +289,7 @@ static bool step(struct ringside_client *client, uint64_t now_ns)
         return true;
     }
     if (dial->state == RSI_DIAL_READY && rsi_client_renew_poll(client)) {
-        client->totals.renewals++;
-        client->news.is_renewed = true;
-        note_success(client, "renewed", now_ns);
+        note_renewed(client, now_ns);
         return true;
     }
     return false;

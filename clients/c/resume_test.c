@@ -659,6 +659,177 @@ static void test_flush_across_renew(void **state)
     poll_until(fixture, fixture->got_number == 11);
 }
 
+/* Publishes, and waits without a poll until all of it has come back: nothing is handed over. */
+static void publish_and_leave(struct fixture *fixture, uint32_t count)
+{
+    for (; count > 0; count--) {
+        assert_int_equal(publish_next(fixture, 300), RINGSIDE_OK);
+    }
+    uint64_t got_number = fixture->got_number;
+    uint64_t deadline_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS;
+    do {
+        assert_int_equal(ringside_flush(fixture->client, 20 * SECOND_NS), RINGSIDE_OK);
+        assert_true(rsi_test_now_ns() < deadline_ns);
+    } while (hand_broker_get(&fixture->broker, taken_count) == 0 ||
+             fixture->client->link->arrived_pos == 0 ||
+             fixture->client->link->arrived_pos !=
+                 hand_broker_get(&fixture->broker, carrier->staged_pos) ||
+             hand_broker_get(&fixture->broker, carrier->in.capacity_bytes) == 0 ||
+             hand_broker_get(&fixture->broker, carrier->consumed_pos) !=
+                 fixture->client->link->staged_pos);
+    assert_int_equal(fixture->got_number, got_number);
+}
+
+/* Nobody polls while calls wait for the broker that comes after; what the dead one sent is handed
+ * over later, in its turn. */
+static void test_wait_across_renew(void **state)
+{
+    struct fixture *fixture = *state;
+    struct meanwhile meanwhile;
+    connect_with(fixture, 0);
+    poll_until(fixture, has_event(fixture, RINGSIDE_EVENT_CONNECTED));
+    publish_and_leave(fixture, 10);
+    hand_broker_kill(&fixture->broker);
+    begin_meanwhile(&meanwhile, fixture, restart_meanwhile);
+    ringside_publisher_t *other = NULL;
+    ringside_subscription_t *another = NULL;
+    assert_int_equal(ringside_publisher_create(&other, fixture->client, "s.two", 20 * SECOND_NS),
+                     RINGSIDE_OK);
+    const ringside_subscribe_options_t options = {.struct_bytes = sizeof(options),
+                                                  .timeout_ns = 20 * SECOND_NS};
+    struct fixture unused = {.may_miss = true};
+    assert_int_equal(
+        ringside_subscribe(&another, fixture->client, "nobody.here", &options, on_message, &unused),
+        RINGSIDE_OK);
+    end_meanwhile(&meanwhile);
+    assert_int_equal(ringside_unsubscribe(another, 20 * SECOND_NS), RINGSIDE_OK);
+    publish_and_leave(fixture, 5);
+    assert_int_equal(fixture->event_count, 1);
+
+    for (uint32_t got = 1; got <= 15; got++) {
+        size_t handled = 0;
+        assert_int_equal(ringside_poll(fixture->client, 1, SECOND_NS, &handled), RINGSIDE_OK);
+        assert_true(handled >= 1);
+        assert_int_equal(fixture->got_number, got);
+    }
+    const ringside_event_type_t expected[] = {RINGSIDE_EVENT_CONNECTED, RINGSIDE_EVENT_SUSPENDED,
+                                              RINGSIDE_EVENT_RENEWED, RINGSIDE_EVENT_GAP};
+    assert_int_equal(fixture->event_count, 4);
+    assert_memory_equal(fixture->events, expected, sizeof(expected));
+    assert_int_equal(fixture->event_got[1], 0);
+    assert_int_equal(fixture->event_got[2], 10);
+    assert_int_equal(fixture->event_got[3], 10);
+    assert_null(fixture->client->remnants);
+}
+
+/* Brokers die one after the other, and each left something: as much is put aside as was said. */
+static void test_many_remnants(void **state)
+{
+    struct fixture *fixture = *state;
+    connect_with(fixture, 0);
+    poll_until(fixture, has_event(fixture, RINGSIDE_EVENT_CONNECTED));
+    for (uint32_t round = 0; round < RSI_CLIENT_REMNANT_COUNT_MAX; round++) {
+        publish_and_leave(fixture, 10);
+        hand_broker_restart(&fixture->broker);
+        assert_int_equal(ringside_flush(fixture->client, 20 * SECOND_NS), RINGSIDE_OK);
+        ringside_publisher_t *other = NULL;
+        assert_int_equal(
+            ringside_publisher_create(&other, fixture->client, "s.two", 20 * SECOND_NS),
+            RINGSIDE_OK);
+        ringside_publisher_destroy(other);
+    }
+    /* One that left nothing is none. */
+    hand_broker_restart(&fixture->broker);
+    uint64_t sent_count = fixture->sent_count;
+    publish_and_leave(fixture, 10);
+    hand_broker_restart(&fixture->broker);
+    ringside_publisher_t *other = NULL;
+    assert_int_equal(ringside_publisher_create(&other, fixture->client, "s.two", SECOND_NS / 5),
+                     RINGSIDE_E_TIMED_OUT);
+
+    assert_int_equal(fixture->got_number, 0);
+    poll_until(fixture,
+               fixture->client->phase == RSI_CLIENT_OPEN && fixture->client->remnants == NULL);
+    assert_int_equal(publish_next(fixture, 300), RINGSIDE_OK);
+    poll_until(fixture, fixture->got_number == fixture->sent_count);
+    assert_int_equal(sent_count + 11, fixture->sent_count);
+    assert_int_equal(fixture->client->totals.renewals, RSI_CLIENT_REMNANT_COUNT_MAX + 2);
+    uint32_t renewed_count = 0;
+    for (uint32_t index = 1; index < fixture->event_count; index++) {
+        bool is_renewed = fixture->events[index] == RINGSIDE_EVENT_RENEWED;
+        renewed_count += is_renewed;
+        if (is_renewed) {
+            assert_int_equal(fixture->events[index - 1], RINGSIDE_EVENT_SUSPENDED);
+            assert_int_equal(fixture->events[index + 1], RINGSIDE_EVENT_GAP);
+            assert_int_equal(fixture->event_got[index], 10 * renewed_count);
+            assert_int_equal(fixture->event_got[index + 1], 10 * renewed_count);
+        }
+    }
+    assert_int_equal(renewed_count, RSI_CLIENT_REMNANT_COUNT_MAX + 1);
+}
+
+static void test_close_with_remnants(void **state)
+{
+    struct fixture *fixture = *state;
+    connect_with(fixture, 0);
+    publish_and_leave(fixture, 10);
+    hand_broker_restart(&fixture->broker);
+    assert_int_equal(publish_next(fixture, 300), RINGSIDE_OK);
+    assert_int_equal(ringside_flush(fixture->client, 20 * SECOND_NS), RINGSIDE_OK);
+    assert_int_equal(ringside_close(fixture->client, 20 * SECOND_NS), RINGSIDE_OK);
+    fixture->client = NULL;
+    assert_int_equal(hand_broker_get(&fixture->broker, bye_count), 1);
+    assert_int_equal(fixture->got_number, 0);
+}
+
+/* An open claim and frames that nobody took: each stays as long as it is needed. */
+static void test_claim_and_remnant(void **state)
+{
+    struct fixture *fixture = *state;
+    connect_with(fixture, 0);
+    publish_and_leave(fixture, 10);
+    void *buffer = NULL;
+    uint64_t number = ++fixture->sent_count;
+    assert_int_equal(ringside_claim(fixture->publisher, sizeof(number), &buffer), RINGSIDE_OK);
+    memcpy(buffer, &number, sizeof(number));
+    hand_broker_restart(&fixture->broker);
+    ringside_publisher_t *other = NULL;
+    assert_int_equal(ringside_publisher_create(&other, fixture->client, "s.two", 20 * SECOND_NS),
+                     RINGSIDE_OK);
+    assert_int_equal(ringside_commit(fixture->publisher, sizeof(number)), RINGSIDE_OK);
+    poll_until(fixture, fixture->got_number == number);
+    assert_int_equal(fixture->got_count, 11);
+}
+
+/* Cut when the next broker had begun a session and the client had not taken it: the next try, and
+ * the one after, say so. */
+static void test_renew_cut_half_way(void **state)
+{
+    struct fixture *fixture = *state;
+    connect_with(fixture, 0);
+    uint32_t superseded_count = 0;
+    for (uint32_t round = 0; round < 3; round++) {
+        hand_broker_set(&fixture->broker, forgets_requests, true);
+        hand_broker_restart(&fixture->broker);
+        for (uint32_t cut_count = 0; cut_count < 2; cut_count++) {
+            poll_until(fixture, hand_broker_get(&fixture->broker, session) != 0 &&
+                                    hand_broker_get(&fixture->broker, request_count) > 0);
+            hand_broker_cut(&fixture->broker);
+            superseded_count++;
+            poll_until(fixture,
+                       hand_broker_get(&fixture->broker, superseded_count) == superseded_count);
+        }
+        hand_broker_set(&fixture->broker, forgets_requests, false);
+        hand_broker_cut(&fixture->broker); /* what it forgot to answer is asked anew */
+        poll_until(fixture, fixture->client->phase == RSI_CLIENT_OPEN);
+        superseded_count = (uint32_t)hand_broker_get(&fixture->broker, superseded_count);
+        assert_int_equal(fixture->client->resume.half_made.id, 0);
+        assert_int_equal(publish_next(fixture, 300), RINGSIDE_OK);
+        poll_until(fixture, fixture->got_number == fixture->sent_count);
+    }
+    assert_int_equal(hand_broker_get(&fixture->broker, fault_count), 0);
+}
+
 static void test_renew_refused(void **state)
 {
     struct fixture *fixture = *state;
@@ -711,6 +882,11 @@ int main(void)
         TEST(test_renew),
         TEST(test_renew_in_traffic),
         TEST(test_flush_across_renew),
+        TEST(test_wait_across_renew),
+        TEST(test_many_remnants),
+        TEST(test_close_with_remnants),
+        TEST(test_claim_and_remnant),
+        TEST(test_renew_cut_half_way),
         TEST(test_renew_refused),
         TEST(test_renew_smaller),
     };

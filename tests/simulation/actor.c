@@ -94,12 +94,6 @@ static bool succeeded(struct actor *actor, ringside_status_t status, const char 
         }
         return false;
     }
-    /* A client that has frames of a dead broker goes to the next one when they are handed over. */
-    bool waits_for_poll = actor->client->dial.purpose == RSI_DIAL_RENEW &&
-                          actor->client->phase == RSI_CLIENT_RESUMING;
-    if (status == RINGSIDE_E_TIMED_OUT && waits_for_poll) {
-        return false;
-    }
     world_violation("%s: %s says %s: %s", actor->name, call, ringside_status_name(status),
                     ringside_error_text(actor->client));
 }

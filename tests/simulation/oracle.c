@@ -16,10 +16,10 @@ const struct oracle_totals *oracle_totals(void)
  */
 
 /* Which of the brokers there have been. */
-uint32_t oracle_broker_of(const ringside_client_t *client)
+uint32_t oracle_broker_of(uint64_t incarnation)
 {
     uint32_t number = oracle.broker;
-    while (number > 0 && oracle.incarnations[number] != client->session.broker_incarnation) {
+    while (number > 0 && oracle.incarnations[number] != incarnation) {
         number--;
     }
     if (number == 0) {
@@ -38,7 +38,8 @@ struct oracle_session *oracle_session_opened(const ringside_client_t *client, co
         .process = world_process(),
         .id = client->session.id,
         .policy_mask = policy_mask,
-        .broker = oracle_broker_of(client),
+        .broker = oracle_broker_of(client->session.broker_incarnation),
+        .hears = oracle_broker_of(client->session.broker_incarnation),
         .resumes = client->options.resume_timeout_ns != UINT64_MAX,
     };
     snprintf(session->name, sizeof(session->name), "%s", name);

@@ -31,19 +31,44 @@ bool oracle_wants(const struct oracle_subscription *subscription,
            oracle_matches(subscription, publication);
 }
 
-struct stream *oracle_find_stream(struct oracle_subscription *subscription, uint32_t publication)
+static struct era *find_era(const struct oracle_subscription *subscription, uint32_t broker)
 {
-    if (publication >= subscription->stream_count) {
+    uint32_t at = subscription->era_count;
+    while (at > 0 && subscription->eras[at - 1].broker != broker) {
+        at--;
+    }
+    rsi_assert(at > 0);
+    return &subscription->eras[at - 1];
+}
+
+struct stream *oracle_find_stream(struct oracle_subscription *subscription, uint32_t broker,
+                                  uint32_t publication)
+{
+    struct era *era = find_era(subscription, broker);
+    if (publication >= era->stream_count) {
         uint32_t count = publication + 64;
-        struct stream *streams = realloc(subscription->streams, count * sizeof(*streams));
+        struct stream *streams = realloc(era->streams, count * sizeof(*streams));
         rsi_assert(streams != NULL);
-        for (uint32_t i = subscription->stream_count; i < count; i++) {
+        for (uint32_t i = era->stream_count; i < count; i++) {
             streams[i] = STREAM_OF_NEW;
         }
-        subscription->streams = streams;
-        subscription->stream_count = count;
+        era->streams = streams;
+        era->stream_count = count;
     }
-    return &subscription->streams[publication];
+    return &era->streams[publication];
+}
+
+void oracle_begin_era(struct oracle_subscription *subscription, uint32_t broker)
+{
+    struct era *eras =
+        realloc(subscription->eras, (subscription->era_count + 1) * sizeof(*subscription->eras));
+    rsi_assert(eras != NULL);
+    eras[subscription->era_count++] = (struct era){.broker = broker};
+    subscription->eras = eras;
+    for (uint32_t i = 0; i < oracle.publication_count; i++) {
+        uint64_t owed_from = oracle_last_number(&oracle.publications[i]) + 1;
+        *oracle_find_stream(subscription, broker, i) = (struct stream){.owed_from = owed_from};
+    }
 }
 
 struct oracle_subscription *oracle_subscribed(struct oracle_session *session, const char *pattern,
@@ -57,10 +82,13 @@ struct oracle_subscription *oracle_subscribed(struct oracle_session *session, co
         .no_echo = no_echo,
     };
     snprintf(subscription->pattern, sizeof(subscription->pattern), "%s", pattern);
+    /* What a dead broker left is not owed to it, but it may be handed some of that. */
+    for (uint32_t broker = session->hears; broker <= session->broker; broker++) {
+        oracle_begin_era(subscription, broker);
+    }
     for (uint32_t i = 0; i < oracle.publication_count; i++) {
-        uint64_t owed_from = oracle_last_number(&oracle.publications[i]) + 1;
-        struct stream *stream = oracle_find_stream(subscription, i);
-        *stream = owed_from == 1 ? STREAM_OF_NEW : (struct stream){.owed_from = owed_from};
+        struct stream *stream = oracle_find_stream(subscription, session->broker, i);
+        *stream = stream->owed_from == 1 ? STREAM_OF_NEW : *stream;
     }
     return subscription;
 }
@@ -116,7 +144,7 @@ static void check_callback_order(struct oracle_subscription *subscription,
     if (is_same && subscription->number <= session->frame_subscription) {
         world_violation("%s was called in the wrong order of its subscriptions", session->name);
     }
-    session->frames += !is_same;
+    session->frames += !is_same && session->hears == session->broker;
     session->frame_publication = publication;
     session->frame_number = number;
     session->frame_subscription = subscription->number;
@@ -126,7 +154,7 @@ void oracle_message(struct oracle_subscription *subscription, const ringside_mes
 {
     const char *name = subscription->session->name;
     const struct identity *identity =
-        find_identity(subscription->session->broker, message->publication);
+        find_identity(subscription->session->hears, message->publication);
     if (identity == NULL ||
         !oracle_matches(subscription, &oracle.publications[identity->publication])) {
         world_violation("%s got a message of %s's %s, which its subscription on %s does not want",
@@ -136,7 +164,8 @@ void oracle_message(struct oracle_subscription *subscription, const ringside_mes
     uint64_t number = identity->base + message->sequence;
     check_content(subscription, publication, number, message);
     check_callback_order(subscription, publication, number);
-    struct stream *stream = oracle_find_stream(subscription, identity->publication);
+    struct stream *stream =
+        oracle_find_stream(subscription, subscription->session->hears, identity->publication);
     if (number < stream->next || (stream->has_begun && number > stream->next)) {
         world_violation(
             "%s on %s: message %" PRIu64 " of %s's %s came where %" PRIu64 " was due, %s", name,
@@ -169,7 +198,7 @@ static void take_gap(struct oracle_session *session, const ringside_event_t *eve
         }
         return;
     }
-    const struct identity *identity = find_identity(session->broker, event->publication);
+    const struct identity *identity = find_identity(session->hears, event->publication);
     if (identity == NULL || event->count == 0) {
         world_violation("%s was told of a gap of %" PRIu64 " in an unknown publication",
                         session->name, event->count);
@@ -180,7 +209,7 @@ static void take_gap(struct oracle_session *session, const ringside_event_t *eve
     }
     const struct oracle_publication *publication = &oracle.publications[identity->publication];
     oracle.totals.gap_messages += event->count;
-    session->gaps += event->count;
+    session->gaps += session->hears == session->broker ? event->count : 0;
     bool is_wanted = false;
     for (uint32_t i = 0; i < oracle.subscription_count; i++) {
         struct oracle_subscription *subscription = &oracle.subscriptions[i];
@@ -188,7 +217,8 @@ static void take_gap(struct oracle_session *session, const ringside_event_t *eve
             continue;
         }
         is_wanted = true;
-        struct stream *stream = oracle_find_stream(subscription, identity->publication);
+        struct stream *stream =
+            oracle_find_stream(subscription, session->hears, identity->publication);
         if (stream->has_begun) {
             stream->next += event->count;
         } else {
@@ -253,6 +283,7 @@ void oracle_event(struct oracle_session *session, const ringside_event_t *event)
         break;
     case RINGSIDE_EVENT_RENEWED:
         oracle.totals.renewals++;
+        oracle_renewal_told(session);
         break;
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_LOST:
@@ -273,9 +304,10 @@ void oracle_event(struct oracle_session *session, const ringside_event_t *event)
 static uint64_t missing_count(const struct oracle_subscription *subscription, uint32_t index)
 {
     const struct oracle_publication *publication = &oracle.publications[index];
+    const struct era *era = find_era(subscription, subscription->session->broker);
     struct stream stream = STREAM_OF_NEW;
-    if (index < subscription->stream_count) {
-        stream = subscription->streams[index];
+    if (index < era->stream_count) {
+        stream = era->streams[index];
     }
     uint64_t last = oracle_certain_number(publication);
     uint64_t first = stream.has_begun ? stream.next : stream.owed_from + stream.gap_ahead;

@@ -28,6 +28,7 @@ struct oracle_session {
     uint32_t policy_mask; /* bit per RINGSIDE_POLICY_... */
     uint32_t excuses;
     uint32_t broker; /* which broker it is with, counted */
+    uint32_t hears;  /* whose frames it is handed: that one's, or those that a dead one left */
     bool resumes;    /* it looks for another link when it lost its own */
     bool was_renewed;
     bool is_over;
@@ -39,8 +40,8 @@ struct oracle_session {
     bool was_told_goodbye; /* by a broker that stops */
     bool has_unsubscribed;
     bool has_settled; /* nothing is published any more, and it has everything */
-    uint64_t frames;  /* that it got */
-    uint64_t gaps;    /* messages that it was told were left out */
+    uint64_t frames;  /* that it got of the broker that it is with */
+    uint64_t gaps;    /* messages of that broker that it was told were left out */
     uint16_t *order;  /* publication of each message, in the order of publishing */
     uint64_t order_count, order_slots;
     /* The frame of the last callback: one frame may go to several subscriptions. */
@@ -89,14 +90,21 @@ struct stream {
 /* Of a publication that came after the subscription. */
 #define STREAM_OF_NEW ((struct stream){.owed_from = 1, .has_begun = true, .next = 1})
 
+/* The time that the subscription's session is with one broker. */
+struct era {
+    uint32_t broker;
+    struct stream *streams; /* by publication */
+    uint32_t stream_count;
+};
+
 struct oracle_subscription {
     struct oracle_session *session;
     uint32_t number;
     char pattern[64];
     bool no_echo;
     bool has_ended;
-    struct stream *streams; /* by publication */
-    uint32_t stream_count;
+    struct era *eras; /* the last one is of the broker that the session is with */
+    uint32_t era_count;
 };
 
 struct oracle_state {
@@ -129,7 +137,7 @@ extern struct oracle_state oracle;
 /* Whether the session may have asked for it. */
 bool oracle_policy_may_be(const struct oracle_session *session, ringside_policy_t policy);
 /* Which of the brokers there have been. */
-uint32_t oracle_broker_of(const ringside_client_t *client);
+uint32_t oracle_broker_of(uint64_t incarnation);
 /* The broker's number for a session's alias; 0: it was never told of it. */
 uint32_t oracle_heard_id(const struct oracle_session *session, uint32_t alias);
 /* The publication has another name from here on. */
@@ -149,6 +157,16 @@ bool oracle_matches(const struct oracle_subscription *subscription,
                     const struct oracle_publication *publication);
 bool oracle_wants(const struct oracle_subscription *subscription,
                   const struct oracle_publication *publication);
-struct stream *oracle_find_stream(struct oracle_subscription *subscription, uint32_t publication);
+/* What the subscription has of a publication by a broker. */
+struct stream *oracle_find_stream(struct oracle_subscription *subscription, uint32_t broker,
+                                  uint32_t publication);
+/* The subscription is with this broker now, and owed what is published from here on. */
+void oracle_begin_era(struct oracle_subscription *subscription, uint32_t broker);
+
+/* ---- oracle_renewal.c -------------------------------------------------------------------------
+ */
+
+/* The client was told that it is with another broker: the frames that follow are of that one. */
+void oracle_renewal_told(struct oracle_session *session);
 
 #endif

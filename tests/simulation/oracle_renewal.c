@@ -5,6 +5,9 @@
  * - What the client had not heard to be taken it publishes again, in the fresh out ring of its new
  *   link. The frames there, counted at the moment when it goes over, say which message the new
  *   broker will call the first.
+ * - What the dead broker had sent and the application has not taken comes first, by the old names
+ *   and numbers; the client says RENEWED where that ends. So what a subscription has is kept for
+ *   each broker apart, until then.
  * - A subscriber that was there already is owed all of it. One that comes later is owed what is
  *   published from then on; what comes before that may be new or a repetition.
  */
@@ -79,7 +82,7 @@ static void renew_streams_of(const struct oracle_publication *publication)
         struct oracle_subscription *subscription = &oracle.subscriptions[i];
         if (subscription->session != publication->session && !subscription->session->is_over &&
             oracle_wants(subscription, publication)) {
-            *oracle_find_stream(subscription, index) = (struct stream){
+            *oracle_find_stream(subscription, publication->broker, index) = (struct stream){
                 .owed_from = publication->base + 1,
                 .has_begun = true,
                 .next = publication->base + 1,
@@ -107,16 +110,15 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
             session = &oracle.sessions[i];
         }
     }
-    if (session == NULL || oracle_broker_of(client) == session->broker) {
+    uint32_t broker = oracle_broker_of(client->session.broker_incarnation);
+    if (session == NULL || broker == session->broker) {
         return; /* the same broker, or it is being closed */
     }
-    session->broker = oracle_broker_of(client);
+    session->broker = broker;
     session->id = client->session.id;
-    session->was_renewed = true;
     session->is_being_ended = false;
     session->has_unsubscribed = true; /* its counts begin anew, too */
     session->frames = 0;
-    session->frame_publication = NULL; /* the last message may come once more */
     session->gaps = 0;
     for (uint32_t i = 0; i < oracle.publication_count; i++) {
         struct oracle_publication *publication = &oracle.publications[i];
@@ -133,11 +135,41 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
     }
     /* What is published from here on; what was on its way may come, too. */
     for (uint32_t i = 0; i < oracle.subscription_count; i++) {
-        struct oracle_subscription *subscription = &oracle.subscriptions[i];
-        for (uint32_t at = 0; at < oracle.publication_count && subscription->session == session;
-             at++) {
-            *oracle_find_stream(subscription, at) =
-                (struct stream){.owed_from = oracle_last_number(&oracle.publications[at]) + 1};
+        if (oracle.subscriptions[i].session == session && !oracle.subscriptions[i].has_ended) {
+            oracle_begin_era(&oracle.subscriptions[i], broker);
+        }
+    }
+}
+
+/* ---- the first frame of the new broker ---------------------------------------------------------
+ */
+
+static void forget_eras_before(struct oracle_subscription *subscription, uint32_t broker)
+{
+    uint32_t kept_count = 0;
+    for (uint32_t i = 0; i < subscription->era_count; i++) {
+        if (subscription->eras[i].broker < broker) {
+            free(subscription->eras[i].streams);
+        } else {
+            subscription->eras[kept_count++] = subscription->eras[i];
+        }
+    }
+    subscription->era_count = kept_count;
+}
+
+void oracle_renewal_told(struct oracle_session *session)
+{
+    const struct rsi_client_remnant *left = session->client->remnants;
+    uint32_t hears = left != NULL ? oracle_broker_of(left->broker_incarnation) : session->broker;
+    if (hears <= session->hears) {
+        world_violation("%s is told that it is with another broker, but it is not", session->name);
+    }
+    session->hears = hears;
+    session->was_renewed = true;
+    session->frame_publication = NULL; /* the last message may come once more */
+    for (uint32_t i = 0; i < oracle.subscription_count; i++) {
+        if (oracle.subscriptions[i].session == session && !oracle.subscriptions[i].has_ended) {
+            forget_eras_before(&oracle.subscriptions[i], hears);
         }
     }
 }
