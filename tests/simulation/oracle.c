@@ -84,7 +84,6 @@ void oracle_process_killed(uint32_t process)
 {
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         if (oracle.sessions[i].process == process && !oracle.sessions[i].is_over) {
-            oracle.sessions[i].gone_ns = world_now_ns();
             oracle.sessions[i].is_over = true;
             oracle.sessions[i].is_listening = false;
         }
@@ -145,7 +144,6 @@ void oracle_session_over(struct oracle_session *session, ringside_status_t statu
         return;
     }
     session->is_over = true;
-    session->gone_ns = world_now_ns();
     session->is_listening = false;
     oracle.was_disturbed = true;
     oracle.totals.sessions_ended++;
@@ -182,7 +180,6 @@ void oracle_session_closed(struct oracle_session *session, ringside_status_t sta
         oracle.was_disturbed = true;
     }
     session->is_over = true;
-    session->gone_ns = session->excuses != 0 ? world_now_ns() : 0;
     session->is_listening = false;
 }
 

@@ -86,6 +86,9 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
  * arrived by now is taken. It gives up taking even that. */
 void oracle_hear_of_end(uint64_t session);
 void oracle_hear_of_halt(uint64_t session);
+/* The broker knows a subscription from here on, or knows it no more (0: all of the session's). */
+void oracle_hear_of_subscription(uint64_t session, uint64_t id, const char *pattern, bool is_block);
+void oracle_hear_of_no_subscription(uint64_t session, uint64_t id);
 /* What the broker counted for a session when it was done with it. */
 void oracle_hear_of_counts(uint64_t session, uint64_t delivered, uint64_t dropped);
 

@@ -4,9 +4,6 @@
 #include "proto/subject.h"
 #include "tests/simulation/oracle_internal.h"
 
-/* A killed client's session is gone after that. */
-#define LINGER_NS UINT64_C(20000000000)
-
 /* ---- subscriptions ----------------------------------------------------------------------------
  */
 
@@ -358,69 +355,18 @@ bool oracle_is_satisfied(const struct oracle_session *session, char *text, uint3
     return is_satisfied(session, false, text, text_bytes);
 }
 
-/* A subscriber that may ask for block and that takes nothing at the moment. */
-static bool may_block(const struct oracle_session *session)
-{
-    if (!oracle_policy_may_be(session, RINGSIDE_POLICY_BLOCK)) {
-        return false;
-    }
-    if (session->gone_ns != 0) { /* the broker may keep it for a while */
-        return world_now_ns() < session->gone_ns + LINGER_NS;
-    }
-    return !session->is_over &&
-           (!session->is_listening || session->client->phase != RSI_CLIENT_OPEN);
-}
-
-/* Whether the session waits for anything that this one publishes: then all of that waits, because
- * it comes through one ring. A client on its way to another broker may have its subscriptions there
- * already. */
-static bool may_hold_back(const struct oracle_session *subscriber,
-                          const struct oracle_session *publisher)
-{
-    for (uint32_t i = 0; i < oracle.subscription_count; i++) {
-        const struct oracle_subscription *subscription = &oracle.subscriptions[i];
-        for (uint32_t at = 0; at < oracle.publication_count && subscription->session == subscriber;
-             at++) {
-            const struct oracle_publication *publication = &oracle.publications[at];
-            bool is_away = subscriber->broker != oracle.broker;
-            if (publication->session == publisher &&
-                (is_away ? oracle_matches(subscription, publication)
-                         : oracle_wants(subscription, publication))) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static void note_held_back(void)
-{
-    for (uint32_t i = 0; i < oracle.session_count; i++) {
-        oracle.sessions[i].is_held_back = false;
-    }
-    for (uint32_t i = 0; i < oracle.session_count; i++) {
-        if (!may_block(&oracle.sessions[i])) {
-            continue;
-        }
-        for (uint32_t at = 0; at < oracle.session_count; at++) {
-            oracle.sessions[at].is_held_back |=
-                may_hold_back(&oracle.sessions[i], &oracle.sessions[at]);
-        }
-    }
-}
-
 void oracle_check_quiet(void)
 {
     char text[512];
-    note_held_back();
+    oracle_note_held_back();
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         const struct oracle_session *session = &oracle.sessions[i];
         if (!session->is_listening || session->is_over || (session->excuses & ORACLE_BROKER) != 0 ||
             world_process_was_killed(session->process)) {
             continue;
         }
-        if (session->client->phase != RSI_CLIENT_OPEN) {
-            continue; /* it was told goodbye; that the link ends may take a time-out */
+        if (session->client->phase != RSI_CLIENT_OPEN || session->is_being_ended) {
+            continue; /* it was told goodbye, or will be when what it published was taken */
         }
         oracle.totals.quiet_checks++;
         if (!is_satisfied(session, true, text, sizeof(text))) {

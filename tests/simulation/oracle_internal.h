@@ -33,7 +33,6 @@ struct oracle_session {
     bool was_renewed;
     bool is_over;
     bool is_being_ended; /* by its broker */
-    uint64_t gone_ns;    /* it went without a goodbye: the broker may keep it for a while */
     bool is_held_back;   /* a subscriber may hold back what it publishes */
     bool is_listening;
     bool has_seen_slow;
@@ -148,6 +147,12 @@ void oracle_fill_bytes(uint64_t key, uint64_t number, void *data, uint32_t bytes
 uint64_t oracle_last_number(const struct oracle_publication *publication);
 /* The last number that the broker took or is to take. */
 uint64_t oracle_certain_number(const struct oracle_publication *publication);
+
+/* ---- oracle_blocking.c ------------------------------------------------------------------------
+ */
+
+/* Sets is_held_back in all sessions. */
+void oracle_note_held_back(void);
 
 /* ---- oracle_delivery.c ------------------------------------------------------------------------
  */

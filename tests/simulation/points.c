@@ -219,6 +219,28 @@ WRAP(rsi_status_t, rsi_data_plane_create, struct rsi_data_plane **created,
     return status;
 }
 
+static void hear_of_edit(const struct rsi_edit *edit)
+{
+    switch ((int)edit->kind) {
+    case RSI_EDIT_PUBLICATION_OPEN:
+        oracle_hear_of_publication(edit->session->id, edit->publication->alias,
+                                   edit->publication->id);
+        break;
+    case RSI_EDIT_SUBSCRIBE:
+        oracle_hear_of_subscription(edit->session->id, edit->subscription, edit->subject,
+                                    edit->policy == RSI_POLICY_BLOCK);
+        break;
+    case RSI_EDIT_UNSUBSCRIBE:
+        oracle_hear_of_no_subscription(edit->session->id, edit->subscription);
+        break;
+    case RSI_EDIT_SESSION_LEAVE:
+        oracle_hear_of_no_subscription(edit->session->id, 0);
+        break;
+    default:
+        break;
+    }
+}
+
 WRAP(rsi_status_t, rsi_data_plane_post, struct rsi_data_plane *plane, const struct rsi_edit *edit,
      uint64_t *ticket)
 {
@@ -235,9 +257,8 @@ WRAP(rsi_status_t, rsi_data_plane_post, struct rsi_data_plane *plane, const stru
         oracle_hear_of_halt(edit->session->id);
     }
     rsi_status_t status = __real_rsi_data_plane_post(plane, edit, ticket);
-    if (status == RSI_OK && edit->kind == RSI_EDIT_PUBLICATION_OPEN) {
-        oracle_hear_of_publication(edit->session->id, edit->publication->alias,
-                                   edit->publication->id);
+    if (status == RSI_OK) {
+        hear_of_edit(edit);
     }
     return status;
 }
