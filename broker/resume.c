@@ -40,7 +40,7 @@
 
 #define SECOND_NS         UINT64_C(1000000000)
 #define ATTACH_TIMEOUT_NS (30 * SECOND_NS) /* registering memory takes as long as it takes */
-#define KEPT_NS_MIN       (10 * SECOND_NS) /* why a session ended, for a client that was away */
+#define KEPT_NS_MIN       (60 * SECOND_NS) /* why a session ended, for a client that was away */
 
 static double seconds_since(uint64_t then_ns, uint64_t now_ns)
 {
