@@ -35,6 +35,8 @@
 
 #define RSI_CLIENT_TIMEOUT_NS        UINT64_C(5000000000) /* where a call's time-out is 0 */
 #define RSI_CLIENT_RESUME_TIMEOUT_NS UINT64_C(30000000000)
+#define RSI_CLIENT_HOLD_COUNT        64u
+#define RSI_CLIENT_HOLD_COUNT_MAX    1048576u
 #define RSI_CLIENT_TRANSPORT_WHY_MAX 1024u
 #define RSI_CLIENT_DEVICE_BYTES_MAX  63u
 
@@ -133,6 +135,7 @@ struct rsi_client_options {
     ringside_on_event_t on_event;
     void *event_arg;
     const char *counters_path; /* borrowed while connecting */
+    uint64_t hold_count_max;
 };
 
 /* Messages and events since the connection began; plain words, so that counting costs an add. */
@@ -207,6 +210,36 @@ struct rsi_client_news {
     char resumed_text[RSI_CLIENT_TRANSPORT_WHY_MAX];
 };
 
+/* The path of an earlier link in whose ring messages are held: hold.c. */
+struct rsi_held_path {
+    struct rsi_client_path path;
+    uint32_t hold_count;
+    bool has_claim; /* the open claim lies in its other ring */
+};
+
+struct ringside_hold {
+    struct ringside_client *client;
+    struct ringside_hold *next; /* of the list it is in, also that of free ones */
+    struct ringside_hold *previous;
+    struct rsi_held_path *path;         /* NULL: it lies in the ring of `link`, or in: */
+    struct rsi_client_remnant *remnant; /* likewise */
+    uint64_t position;                  /* of its frame, in the ring of `link` */
+    bool is_held;
+    ringside_message_t message;
+    char subject[RSI_SUBJECT_BYTES_MAX + 1];
+    char publisher[RSI_NAME_BYTES_MAX + 1];
+};
+
+struct rsi_client_holds {
+    struct ringside_hold *pool;  /* options.hold_count_max of them; NULL: nothing was ever held */
+    struct rsi_held_path *paths; /* as many */
+    struct ringside_hold *free;
+    struct ringside_hold *oldest; /* in the ring of `link`, by position */
+    struct ringside_hold *newest;
+    uint32_t path_count;                 /* in use */
+    struct rsi_client_remnant *remnants; /* handed over, and something in them is held */
+};
+
 struct rsi_client_counters;
 
 struct ringside_client {
@@ -269,6 +302,9 @@ struct ringside_client {
     struct rsi_client_remnant *remnants; /* of brokers that died, the oldest first: come before */
     uint64_t subscriptions_version;      /* moves when the set of active subscriptions changes */
     struct rsi_announced_table announced;
+    const ringside_message_t *delivering; /* the message that callbacks look at; NULL: none */
+    struct rsi_client_remnant *delivering_remnant; /* it lies there; NULL: in the in ring */
+    struct rsi_client_holds holds;
 
     /* The end. */
     rsi_status_t end_status;    /* what calls return: LINK_CLOSED or LINK_LOST */
@@ -425,6 +461,25 @@ bool rsi_client_has_frames(const struct ringside_client *client);
 /* Gives frames back unread: a closing client takes nothing more. */
 void rsi_client_discard_frames(struct ringside_client *client);
 void rsi_client_tell_event(struct ringside_client *client, const ringside_event_t *event);
+/* Gives the in ring back as far as it was handed over and is not held. */
+void rsi_client_consume(struct ringside_client *client);
+
+/* ---- hold.c -------------------------------------------------------------------------------------
+ */
+
+/* The end of what may be given back: what was handed over, but nothing from the oldest hold on. */
+uint64_t rsi_client_consumable_pos(const struct ringside_client *client);
+/* The session leaves `path`: false if nothing in its ring is held. Else it is kept as long as that
+ * is so, or the claim in its other ring is open. */
+bool rsi_client_keep_held(struct ringside_client *client, const struct rsi_client_path *path,
+                          bool has_claim);
+/* Destroys kept paths that nobody needs any more. */
+void rsi_client_sweep_held(struct ringside_client *client);
+/* A remnant was handed over: frees it, now or with the last hold in it. */
+void rsi_client_let_go_remnant(struct ringside_client *client, struct rsi_client_remnant *remnant);
+/* All holds are as good as released. */
+void rsi_client_drop_holds(struct ringside_client *client);
+void rsi_client_free_holds(struct ringside_client *client);
 
 /* ---- resume.c -----------------------------------------------------------------------------------
  */

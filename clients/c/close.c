@@ -7,8 +7,8 @@
  *   whatever was reached: the client is gone in every case.
  * - A session that has no link at the moment waits for one within the same time-out: what was
  *   published is worth it. Without the Bye the broker would keep the session for its grace.
- * - What still arrives for a closing client is given back unread, so that no publisher waits for
- * it.
+ * - What still arrives for a closing client is given back unread, and what is held with it, so that
+ *   no publisher waits for it.
  */
 #include "clients/c/client.h"
 
@@ -117,6 +117,7 @@ ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
 
     client->claim = NULL;
     client->is_claim_left_behind = false;
+    rsi_client_drop_holds(client);
     if (client->phase < RSI_CLIENT_ENDING) {
         status = say_goodbye(client, deadline_ns);
     } else if (client->link->peer_arrived_pos != client->link->staged_pos) {

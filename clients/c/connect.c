@@ -65,6 +65,9 @@ void rsi_client_disconnect(struct ringside_client *client)
     }
     rsi_client_set_path(client, &path);
     rsi_path_destroy(&client->retired, client->epoll_fd);
+    rsi_client_drop_holds(client);
+    client->is_claim_left_behind = false;
+    rsi_client_sweep_held(client);
 }
 
 /* ---- one candidate -----------------------------------------------------------------------------
@@ -173,6 +176,7 @@ void rsi_client_free(struct ringside_client *client)
     rsi_client_counters_destroy(client->counters);
     rsi_announced_table_fini(&client->announced);
     rsi_client_remnants_discard(client);
+    rsi_client_free_holds(client);
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
         free(client->publishers[slot]);
     }

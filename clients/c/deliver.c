@@ -11,7 +11,8 @@
  * - Which subscriptions want a publication is worked out once and kept, until the set of
  *   subscriptions changes. The set cannot change under a callback: subscribing and unsubscribing
  * are refused there.
- * - The ring is given back in steps, after the callbacks that looked into it have returned.
+ * - The ring is given back in steps, after the callbacks that looked into it have returned, and not
+ *   beyond the oldest message that is held (hold.c).
  * - What a broker that died has left (remnant.c) goes first, then the news that the session was
  *   renewed and the gaps, then what the next one sent. A limit may stop all of this between two
  *   messages; the next delivery goes on there.
@@ -61,9 +62,12 @@ static RSI_COLD void stop(struct ringside_client *client, const struct delivery 
     }
 }
 
-static void consume(struct ringside_client *client)
+void rsi_client_consume(struct ringside_client *client)
 {
-    rsi_link_consume(client->link, client->deliver_pos - client->link->consumed_pos);
+    uint64_t end_pos = rsi_client_consumable_pos(client);
+    if (end_pos != client->link->consumed_pos) {
+        rsi_link_consume(client->link, end_pos - client->link->consumed_pos);
+    }
 }
 
 bool rsi_client_has_frames(const struct ringside_client *client)
@@ -76,7 +80,7 @@ void rsi_client_discard_frames(struct ringside_client *client)
 {
     client->deliver_pos = client->link->arrived_pos;
     rsi_client_remnants_discard(client);
-    consume(client);
+    rsi_client_consume(client);
 }
 
 /* ---- callbacks ---------------------------------------------------------------------------------
@@ -226,10 +230,12 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         .header_count = header_count,
     };
     client->is_in_callback = true;
+    client->delivering = &message;
     for (uint32_t index = 0; index < entry->subscription_count; index++) {
         struct ringside_subscription *subscription = entry->subscriptions[index];
         subscription->on_message(subscription->arg, &message);
     }
+    client->delivering = NULL;
     client->is_in_callback = false;
     client->totals.delivered_messages++;
     client->totals.delivered_bytes += frame->header.payload_bytes;
@@ -354,9 +360,11 @@ static bool hand_over_remnant(struct ringside_client *client, struct delivery *d
                            .limit = delivery->limit,
                            .message_count = delivery->message_count};
     bool is_complete = true;
+    client->delivering_remnant = remnant;
     while (is_complete && remnant->deliver_pos < remnant->end_pos) {
         is_complete = !is_at_limit(&own) && take_frame(client, remnant->end_pos, &own);
     }
+    client->delivering_remnant = NULL;
     if (is_complete) {
         (void)rsi_client_remnant_take(client);
         if (!client->is_told_suspended) {
@@ -366,7 +374,7 @@ static bool hand_over_remnant(struct ringside_client *client, struct delivery *d
         client->is_told_suspended = false;
         tell_news(client, RINGSIDE_EVENT_RENEWED, remnant->renewed_text, &own);
         tell_unknown_gaps(client, &own);
-        rsi_client_remnant_free(remnant);
+        rsi_client_let_go_remnant(client, remnant);
     }
     delivery->message_count = own.message_count;
     delivery->event_count += own.event_count;
@@ -475,14 +483,14 @@ size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
             break;
         }
         if (client->deliver_pos - link->consumed_pos >= RSI_CLIENT_CONSUME_BYTES) {
-            consume(client);
+            rsi_client_consume(client);
         }
         if (is_at_limit(&delivery)) {
             break;
         }
     }
     if (client->deliver_pos != link->consumed_pos) {
-        consume(client);
+        rsi_client_consume(client);
     }
     if (rsi_unlikely(client->phase == RSI_CLIENT_ENDING) && is_all_delivered(client)) {
         tell_end(client, &delivery);

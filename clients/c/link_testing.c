@@ -83,6 +83,7 @@ void link_testing_init(struct link_testing *testing)
     client->message_bytes_max = LINK_TESTING_RING_BYTES / RSI_RING_PER_MESSAGE;
     client->session.id = 77;
     client->better.due_ns = UINT64_MAX;
+    client->options.hold_count_max = 4;
 }
 
 void link_testing_fini(struct link_testing *testing)
@@ -93,6 +94,7 @@ void link_testing_fini(struct link_testing *testing)
     }
     free(client->subscriptions);
     rsi_announced_table_fini(&client->announced);
+    rsi_client_free_holds(client);
     rsi_ring_fini(&testing->link.in);
     rsi_ring_fini(&testing->link.out);
     rsi_mailbox_fini(&testing->link.inbox);

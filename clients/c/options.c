@@ -204,6 +204,12 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
         given.connect_timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : given.connect_timeout_ns;
     out->resume_timeout_ns =
         given.resume_timeout_ns == 0 ? RSI_CLIENT_RESUME_TIMEOUT_NS : given.resume_timeout_ns;
+    out->hold_count_max = given.hold_count_max == 0 ? RSI_CLIENT_HOLD_COUNT : given.hold_count_max;
+    if (out->hold_count_max > RSI_CLIENT_HOLD_COUNT_MAX) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "hold_count_max is %" PRIu64 ": at most %u messages can be held at a time",
+                        out->hold_count_max, RSI_CLIENT_HOLD_COUNT_MAX);
+    }
     status = read_name(out, given.client_name, error);
     if (status != RSI_OK) {
         return status;

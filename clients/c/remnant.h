@@ -25,6 +25,7 @@ struct rsi_client_remnant {
     struct rsi_ring frames; /* at their positions; empty: none were left */
     uint64_t deliver_pos;   /* next frame to read */
     uint64_t end_pos;
+    uint32_t hold_count; /* of its messages that are held: hold.c */
     struct rsi_announced_table announced;
     char renewed_text[RSI_CLIENT_RENEWED_TEXT_BYTES]; /* what is told when it is handed over */
 };

@@ -175,10 +175,15 @@ static void note_failure(struct ringside_client *client, uint64_t now_ns)
 /* ---- going over --------------------------------------------------------------------------------
  */
 
-/* The old path's rings are of no use any more, but for a claim that is still open in them. */
+/* The old path's rings are of no use any more, but for messages that are held in them and a claim
+ * that is still open. */
 static void retire(struct ringside_client *client, struct rsi_client_path *path)
 {
     bool holds_claim = client->claim != NULL && !client->is_claim_left_behind;
+    if (rsi_client_keep_held(client, path, holds_claim)) {
+        client->is_claim_left_behind |= holds_claim;
+        return;
+    }
     if (!holds_claim) {
         rsi_path_destroy(path, client->epoll_fd);
         return;
@@ -213,6 +218,7 @@ void rsi_client_go_over(struct ringside_client *client, rsi_client_carry_t *carr
     carry(client, path.link, old.link);
     retire(client, &old);
     rsi_client_set_path(client, &path);
+    rsi_client_consume(client); /* what was held back lies in the old ring now */
     client->resume.is_dialling = false;
     client->phase = RSI_CLIENT_OPEN;
     client->is_armed = false;
@@ -299,6 +305,9 @@ uint32_t rsi_client_resume_poll(struct ringside_client *client, uint64_t now_ns)
 {
     if (rsi_unlikely(rsi_path_exists(&client->retired)) && !client->is_claim_left_behind) {
         rsi_path_destroy(&client->retired, client->epoll_fd);
+    }
+    if (rsi_unlikely(client->holds.path_count > 0)) {
+        rsi_client_sweep_held(client);
     }
     uint32_t work = rsi_dial_poll(&client->dial, now_ns);
     if (rsi_likely(client->phase == RSI_CLIENT_OPEN)) {

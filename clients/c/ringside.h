@@ -102,6 +102,7 @@ typedef enum ringside_status {
 typedef struct ringside_client ringside_client_t;
 typedef struct ringside_publisher ringside_publisher_t;
 typedef struct ringside_subscription ringside_subscription_t;
+typedef struct ringside_hold ringside_hold_t;
 
 /* What a slow subscriber means; per session the strictest of its subscriptions counts. */
 typedef enum ringside_policy {
@@ -140,7 +141,8 @@ typedef struct ringside_event {
     uint64_t count;
 } ringside_event_t;
 
-/* Valid inside the callback only, as everything it points to. */
+/* Valid inside the callback only, as everything it points to; ringside_hold and
+ * ringside_message_copy keep it longer. */
 typedef struct ringside_message {
     const char *subject; /* zero-terminated */
     size_t subject_bytes;
@@ -198,6 +200,7 @@ typedef struct ringside_options {
     /* For how long a session that lost its link looks for another one before it ends as lost;
      * default 30 s; UINT64_MAX: it ends with its link. */
     uint64_t resume_timeout_ns;
+    uint64_t hold_count_max; /* messages that can be held at a time; default 64 */
 } ringside_options_t;
 
 typedef struct ringside_subscribe_options {
@@ -286,6 +289,29 @@ RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_subscribe(
  */
 RINGSIDE_API ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription,
                                                     uint64_t timeout_ns);
+
+/*
+ * Keeps a message where it lies, in the deliver ring, beyond its callback: without a copy, until
+ * ringside_release. Legal in the callback that was given the message, and nowhere else.
+ *
+ * What is held holds the ring: nothing behind the oldest held message is given back to the broker.
+ * Who holds for long is a slow subscriber once the ring is full, and its policy acts; for that,
+ * ringside_message_copy is better. Holds outlive the link (the ring of a lost link stays until the
+ * last hold in it is released) and also the session, but not the client: ringside_close ends them
+ * all. RINGSIDE_E_LIMIT: hold_count_max are held. The first hold allocates, later ones do not.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_hold(ringside_client_t *client,
+                                                                 const ringside_message_t *message,
+                                                                 ringside_hold_t **hold);
+/* The held message, good until the release; NULL: it was released. */
+RINGSIDE_API const ringside_message_t *ringside_hold_message(const ringside_hold_t *hold);
+/* In any order, also in callbacks. NULL is fine. RINGSIDE_E_INVALID: it was released already. */
+RINGSIDE_API ringside_status_t ringside_release(ringside_hold_t *hold);
+
+/* A copy of a message with all that it points to, in memory of its own, for ringside_message_free
+ * on any thread at any time. NULL: no memory. */
+RINGSIDE_API ringside_message_t *ringside_message_copy(const ringside_message_t *message);
+RINGSIDE_API void ringside_message_free(ringside_message_t *message);
 
 /*
  * Does the client's work and hands over at most `limit` messages (0: no limit). Waits up to

@@ -104,6 +104,20 @@ static void on_message(void *arg, const ringside_message_t *message)
     memcpy(&word, message->data, message->bytes < sizeof(word) ? message->bytes : sizeof(word));
     reader->sum += word;
     reader->message_count++;
+    if (reader->message_count % 8 == 0) {
+        uint64_t at = reader->message_count / 8 % STAGE_HOLD_COUNT;
+        must(ringside_release(reader->holds[at]), reader->client, "release");
+        must(ringside_hold(reader->client, message, &reader->holds[at]), reader->client, "hold");
+    }
+}
+
+/* A held message holds the ring: none is kept while nothing comes. */
+static void release_all(struct stage_reader *reader)
+{
+    for (unsigned at = 0; at < STAGE_HOLD_COUNT; at++) {
+        must(ringside_release(reader->holds[at]), reader->client, "release");
+        reader->holds[at] = NULL;
+    }
 }
 
 /* A second subscription of each session, so that one frame has two callbacks. */
@@ -199,6 +213,7 @@ void stage_poll_readers(struct stage *stage)
         ringside_client_t *client = stage->readers[i].client;
         size_t handled = 0;
         must(ringside_poll(client, 64, timeout_ns, &handled), client, "poll");
+        release_all(&stage->readers[i]);
         handled_count += handled;
     }
     if (handled_count == 0) {

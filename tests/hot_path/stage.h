@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { STAGE_READER_COUNT_MAX = 3, STAGE_PUBLISHER_COUNT = 2 };
+enum { STAGE_READER_COUNT_MAX = 3, STAGE_PUBLISHER_COUNT = 2, STAGE_HOLD_COUNT = 3 };
 
 #define STAGE_DELIVER_RING_BYTES UINT64_C(65536)
 #define STAGE_PUBLISH_RING_BYTES UINT64_C(131072)
@@ -30,8 +30,9 @@ struct stage_options {
 
 struct stage_reader {
     ringside_client_t *client;
-    uint64_t message_count; /* handed over */
-    uint64_t missed_count;  /* told as gaps */
+    ringside_hold_t *holds[STAGE_HOLD_COUNT]; /* every eighth message is held until the next poll */
+    uint64_t message_count;                   /* handed over */
+    uint64_t missed_count;                    /* told as gaps */
     uint64_t gap_count;
     uint64_t sum; /* of the payloads' first words: looked at, as an application would */
 };
