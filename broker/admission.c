@@ -52,6 +52,9 @@ static const char *frame_fault(const struct rsi_session *session, const struct r
     if (frame->header.type != RSI_FRAME_MESSAGE) {
         return "a frame of a type that only the broker sends";
     }
+    if (frame->header.entry_count != 0) {
+        return "a message that says itself who is to get it";
+    }
     /* Both parts: what is larger might fit no deliver ring, nor the log. */
     if ((uint64_t)frame->header.headers_bytes + frame->header.payload_bytes >
         session->message_bytes_max) {
@@ -67,6 +70,22 @@ static const char *frame_fault(const struct rsi_session *session, const struct r
     return NULL;
 }
 
+/* The members that get the frame; they are not chosen before there is room for all of it. */
+static RSI_NOINLINE uint32_t choose(struct rsi_agent *agent, const struct rsi_session *session,
+                                    const struct rsi_publication *publication, uint64_t frame_bytes,
+                                    uint64_t limit_pos)
+{
+    const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
+    if (topic->member_count == 0) {
+        return 0;
+    }
+    uint64_t most_bytes = frame_bytes + topic->member_count * (uint64_t)RSI_FRAME_ENTRY_BYTES;
+    if (agent->log.append_pos + most_bytes > limit_pos) {
+        return topic->member_count;
+    }
+    return rsi_agent_choose(agent, topic, session, rsi_blocking_place_ns(agent, session));
+}
+
 /*
  * Copies one checked frame into the log. False: nothing was taken; it would end beyond the limit,
  * or, with *why set, its headers are malformed. They are looked at in the log alone: the ring's may
@@ -79,6 +98,12 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     uint64_t body_bytes = (uint64_t)frame->header.headers_bytes + frame->header.payload_bytes;
     uint64_t frame_bytes =
         rsi_frame_bytes(frame->header.headers_bytes, frame->header.payload_bytes);
+    uint32_t entry_count = 0;
+    if (rsi_unlikely(agent->groups.member_count > 0)) {
+        entry_count = choose(agent, session, publication, frame_bytes, limit_pos);
+    }
+    uint64_t body_end = frame_bytes;
+    frame_bytes += entry_count * (uint64_t)RSI_FRAME_ENTRY_BYTES;
     struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, limit_pos);
     if (!header) {
         return false;
@@ -96,9 +121,13 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     header->headers_bytes = frame->header.headers_bytes;
     header->publication = publication->id;
     header->generation = 0;
-    header->member = 0;
+    header->entry_count = (uint16_t)entry_count;
     header->sequence = publication->next_sequence++;
     header->publish_time_ns = frame->header.publish_time_ns;
+    if (rsi_unlikely(entry_count > 0)) {
+        memcpy((uint8_t *)header + body_end, agent->groups.entries,
+               entry_count * (size_t)RSI_FRAME_ENTRY_BYTES);
+    }
     rsi_message_log_append(&agent->log, frame_bytes);
     return true;
 }

@@ -8,6 +8,7 @@
 
 #include "broker/blocking.h"
 #include "broker/data_agent.h"
+#include "broker/groups.h"
 #include "broker/topic_index.h"
 #include "core/assert.h"
 #include "transport/frame.h"
@@ -39,6 +40,7 @@ struct rsi_agent {
     /* Agent. */
     struct rsi_message_log log;
     struct rsi_topic_index topics;
+    struct rsi_groups groups;
     struct rsi_session **sessions; /* dense */
     uint32_t session_count;
     struct rsi_session **dirty; /* staged frames wait for place and flush */
@@ -117,6 +119,17 @@ static inline void rsi_bit_clear(uint64_t *bits, uint32_t at)
     bits[at / 64] &= ~(1ull << (at % 64));
 }
 
+/* Whether the last frame of the publication at this slot was chosen for the session. */
+static inline void rsi_session_set_sparse(struct rsi_session *session, uint32_t slot,
+                                          bool is_sparse)
+{
+    if (rsi_bit_get(session->data.sparse, slot) == is_sparse) {
+        return;
+    }
+    session->data.sparse[slot / 64] ^= 1ull << (slot % 64);
+    session->data.sparse_count += is_sparse ? 1 : UINT32_MAX;
+}
+
 static inline void rsi_agent_mark_dirty(struct rsi_agent *agent, struct rsi_session *session)
 {
     if (session->data.is_dirty) {
@@ -174,14 +187,21 @@ bool rsi_agent_put_frame(struct rsi_agent *agent, struct rsi_session *session,
 /* Notes that the session does not get a frame. */
 void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session,
                             struct rsi_publication *publication, uint64_t sequence);
-/* Whether any subscription of the session asks for the publication. */
+/* Whether any subscription of the session asks for the publication: for this frame of it, or, NULL,
+ * for any. */
 bool rsi_agent_is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
+                         const struct rsi_publication *publication,
+                         const struct rsi_frame_header *header);
+/* Whether the session gets the frame only because one of its subscriptions was chosen for it. */
+bool rsi_agent_is_sparse(const struct rsi_agent *agent, const struct rsi_session *session,
                          const struct rsi_publication *publication);
 /* The session's entry for a frame behind the common walk, or NULL: it is not owed the frame. */
 const struct rsi_match *rsi_agent_match_behind(const struct rsi_agent *agent,
                                                const struct rsi_session *session,
                                                const struct rsi_publication *publication,
                                                uint32_t log_index, uint64_t position);
+/* What is_behind says may have changed. */
+void rsi_agent_note_behind(struct rsi_session *session);
 void rsi_agent_begin_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index,
                          uint64_t position);
 void rsi_agent_end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index);

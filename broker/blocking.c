@@ -64,6 +64,12 @@ static bool lets_go(const struct rsi_agent *agent, const struct rsi_session *ses
            (state == RSI_BLOCKING_TURNS && has_turn(agent, session, place_ns));
 }
 
+bool rsi_blocking_takes(const struct rsi_agent *agent, const struct rsi_session *session,
+                        uint64_t place_ns)
+{
+    return lets_go(agent, session, place_ns);
+}
+
 static void wake(struct rsi_agent *agent, uint32_t other)
 {
     if (other != agent->index) {
@@ -157,15 +163,17 @@ static uint64_t next_place_ns(const struct rsi_agent *agent)
     return agent->now_ns > agent->last_place_ns ? agent->now_ns : agent->last_place_ns + 1;
 }
 
-static bool waits_for(struct rsi_agent *agent, struct rsi_session *publisher,
-                      struct rsi_session *session, const struct rsi_publication *publication,
-                      uint64_t place_ns)
+uint64_t rsi_blocking_place_ns(const struct rsi_agent *agent, const struct rsi_session *publisher)
+{
+    uint64_t place_ns = publisher->data.stall.place_ns;
+    return place_ns != 0 ? place_ns : next_place_ns(agent);
+}
+
+static void wait_for(struct rsi_agent *agent, struct rsi_session *publisher,
+                     struct rsi_session *session, const struct rsi_publication *publication,
+                     uint64_t place_ns)
 {
     struct rsi_stall *stall = &publisher->data.stall;
-    if (!needs(agent, session, publisher, publication->topic) ||
-        lets_go(agent, session, place_ns)) {
-        return false;
-    }
     stall->publication = publication->id;
     stall->topic = publication->topic;
     if (stall->by != session) {
@@ -175,26 +183,38 @@ static bool waits_for(struct rsi_agent *agent, struct rsi_session *publisher,
         join_queue(agent, publisher, session, place_ns);
     }
     begin_wait(agent, publisher, session);
-    return true;
 }
 
-bool rsi_blocking_admits(struct rsi_agent *agent, struct rsi_session *publisher,
-                         const struct rsi_publication *publication)
+/* The session that the publisher's next frame on the topic has to wait for; NULL: none. */
+static struct rsi_session *held_by(struct rsi_agent *agent, const struct rsi_session *publisher,
+                                   uint32_t topic_id, uint64_t place_ns)
 {
-    uint64_t place_ns = publisher->data.stall.place_ns;
-    if (place_ns == 0) {
-        place_ns = next_place_ns(agent);
-    }
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
         const struct rsi_agent *home = agent->plane->agents[i];
         /* Pairs with the releases in enter_table. */
         uint32_t slot_count = rsi_load_acquire(&home->contended_slot_count);
         for (uint32_t slot = 0; slot < slot_count; slot++) {
             struct rsi_session *session = rsi_load_acquire(&home->contended[slot]);
-            if (session && waits_for(agent, publisher, session, publication, place_ns)) {
-                return false;
+            if (session && needs(agent, session, publisher, topic_id) &&
+                !lets_go(agent, session, place_ns)) {
+                return session;
             }
         }
+    }
+    const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, topic_id);
+    return topic && topic->member_count > 0
+               ? rsi_agent_group_held_by(agent, topic, publisher, place_ns)
+               : NULL;
+}
+
+bool rsi_blocking_admits(struct rsi_agent *agent, struct rsi_session *publisher,
+                         const struct rsi_publication *publication)
+{
+    uint64_t place_ns = rsi_blocking_place_ns(agent, publisher);
+    struct rsi_session *session = held_by(agent, publisher, publication->topic, place_ns);
+    if (session) {
+        wait_for(agent, publisher, session, publication, place_ns);
+        return false;
     }
     end_wait(agent, publisher);
     return true;
@@ -232,13 +252,13 @@ void rsi_blocking_step_aside(struct rsi_agent *agent, struct rsi_session *publis
     stall->turn_used_bytes = 0;
 }
 
-bool rsi_blocking_lets_go(const struct rsi_agent *agent)
+bool rsi_blocking_lets_go(struct rsi_agent *agent)
 {
     for (uint32_t i = 0; i < agent->session_count && agent->waiting_count > 0; i++) {
         const struct rsi_session *publisher = agent->sessions[i];
         const struct rsi_stall *stall = &publisher->data.stall;
-        if (stall->is_waiting && (!needs(agent, stall->by, publisher, stall->topic) ||
-                                  lets_go(agent, stall->by, stall->place_ns))) {
+        if (stall->is_waiting &&
+            held_by(agent, publisher, stall->topic, stall->place_ns) != stall->by) {
             return true;
         }
     }
@@ -287,6 +307,7 @@ static void enter_table(struct rsi_agent *agent, struct rsi_session *session)
     if (slot == slot_count) {
         rsi_store_release(&agent->contended_slot_count, slot + 1);
     }
+    rsi_store_release(&session->is_contended, 1u);
     agent->contended_count++;
     rsi_store_relaxed(&agent->counts.contended_sessions, agent->contended_count);
     /* Before this pass publishes how far it walked: who sees that sees this. */
@@ -297,6 +318,7 @@ static void leave_table(struct rsi_agent *agent, struct rsi_session *session)
 {
     uint32_t slot_count = rsi_load_relaxed(&agent->contended_slot_count);
     rsi_store_release(&agent->contended[session->data.blocking->table_slot], NULL);
+    rsi_store_relaxed(&session->is_contended, 0u);
     while (slot_count > 0 && !rsi_load_relaxed(&agent->contended[slot_count - 1])) {
         slot_count--;
     }

@@ -118,9 +118,14 @@ bool rsi_blocking_admits(struct rsi_agent *agent, struct rsi_session *publisher,
 /* The frame was admitted. True: the publisher's turn is over. */
 bool rsi_blocking_ends_turn(struct rsi_agent *agent, struct rsi_session *publisher,
                             uint64_t frame_bytes);
+/* Whether a contended session takes what a publisher with this place (0: it has none yet) sends. */
+bool rsi_blocking_takes(const struct rsi_agent *agent, const struct rsi_session *session,
+                        uint64_t place_ns);
+/* The publisher's place in a queue, or the one that it would get. */
+uint64_t rsi_blocking_place_ns(const struct rsi_agent *agent, const struct rsi_session *publisher);
 /* The publisher has nothing to admit, or is at fault: others go first. */
 void rsi_blocking_step_aside(struct rsi_agent *agent, struct rsi_session *publisher);
 /* Whether some publisher of this agent that waits need not wait any more. */
-bool rsi_blocking_lets_go(const struct rsi_agent *agent);
+bool rsi_blocking_lets_go(struct rsi_agent *agent);
 
 #endif

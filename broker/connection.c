@@ -108,7 +108,7 @@ bool rsi_connection_is_moving(const struct rsi_connection *connection)
     case RSI_CONNECTION_CHALLENGED:
     case RSI_CONNECTION_SERVING:
     case RSI_CONNECTION_ENDED:
-        return connection->has_work;
+        return connection->has_work || connection->draining != NULL;
     }
     return true;
 }

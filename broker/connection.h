@@ -38,16 +38,38 @@ enum rsi_connection_state {
     RSI_CONNECTION_ENDED,   /* nothing refers to it; the control agent frees it */
 };
 
+/* How far a Drain is. */
+enum rsi_drain_step {
+    RSI_DRAIN_NONE,
+    RSI_DRAIN_PASSING,   /* no agent chooses it; what was chosen is on its way out of the logs */
+    RSI_DRAIN_SPILLED,   /* that has left the logs, but may wait in the spill */
+    RSI_DRAIN_POSTING,   /* it lies in the out ring: the UNSUBSCRIBE is to be posted */
+    RSI_DRAIN_ENDING,    /* it was */
+    RSI_DRAIN_ANSWERING, /* applied by all: the answer is to be sent */
+};
+
+struct rsi_drain {
+    enum rsi_drain_step step;
+    bool is_asked; /* over the present link: an answer is owed */
+    uint64_t request;
+    uint64_t ends[RSI_AGENT_COUNT_MAX]; /* of the logs: what was chosen lies below */
+    uint64_t spill_pos;                 /* or below this position of the spill */
+    uint64_t ticket;
+};
+
 /* One subscription of a client. */
 struct rsi_subscription_entry {
     uint64_t id;      /* the client's number */
     uint64_t request; /* that made it */
     enum rsi_policy policy;
     bool no_echo;
-    bool is_leaving;           /* Unsubscribe was taken */
-    struct rsi_counter *shown; /* metrics.h */
+    bool is_leaving;                    /* Unsubscribe or Drain was taken */
+    struct rsi_counter *shown;          /* metrics.h */
+    char group[RSI_NAME_BYTES_MAX + 1]; /* empty: none */
     UT_hash_handle hh;
-    char subject[]; /* pattern */
+    struct rsi_drain drain;
+    struct rsi_subscription_entry *next_draining; /* of its connection */
+    char subject[];                               /* pattern */
 };
 
 enum rsi_request_kind {
@@ -55,6 +77,8 @@ enum rsi_request_kind {
     RSI_REQUEST_CLOSE_PUBLISHER,
     RSI_REQUEST_SUBSCRIBE,
     RSI_REQUEST_UNSUBSCRIBE,
+    RSI_REQUEST_DRAIN,
+    RSI_REQUEST_DRAINED, /* there was nothing to drain any more; only the answer is left */
     RSI_REQUEST_REFUSED, /* was wrong; only the answer is left */
 };
 
@@ -142,6 +166,7 @@ struct rsi_connection {
     uint32_t publication_count;
     struct rsi_subscription_entry *subscriptions; /* hash by id */
     uint32_t subscription_count;
+    struct rsi_subscription_entry *draining; /* list */
     uint32_t policy_counts[RSI_POLICY_BLOCK + 1];
     struct rsi_request requests[RSI_REQUEST_COUNT_MAX]; /* in the order in which they came */
     uint32_t request_count;

@@ -39,6 +39,7 @@ struct rsi_control_agent {
     struct rsi_connection *spare;
     struct rsi_ended ended; /* sessions that are over, and why */
     uint32_t next_agent;    /* home of the next link */
+    uint32_t member_count;  /* subscriptions with a queue group */
     uint64_t last_session_id;
     struct rsi_broker_counts counts;
     uint64_t next_update_ns; /* of the metrics */

@@ -105,6 +105,7 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
     }
     session->data.leave_pos = leave_pos;
     session->data.is_leaving = true;
+    rsi_agent_note_behind(session);
     agent->leaving_count++;
 }
 
@@ -112,6 +113,7 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
 static void apply_suspend(struct rsi_session *session)
 {
     session->held_consumed_pos = session->link->consumed_pos;
+    rsi_store_relaxed(&session->is_behind, 1u);
 }
 
 /* Also for a session at fault: the link it had is the control agent's again after this. */
@@ -120,6 +122,7 @@ static void apply_resume(struct rsi_agent *agent, struct rsi_session *session,
 {
     rsi_link_carry(link, session->link);
     session->link = link;
+    rsi_agent_note_behind(session);
     rsi_agent_mark_dirty(agent, session);
 }
 
@@ -133,6 +136,7 @@ static void apply_publication_open(struct rsi_agent *agent, const struct rsi_edi
     rsi_topic_index_add_topic(&agent->topics, publication->topic_memory[agent->index],
                               publication->topic, publication->subject, publication->subject_bytes);
     publication->topic_memory[agent->index] = NULL;
+    rsi_groups_add_topic(&agent->groups, rsi_topic_index_find(&agent->topics, publication->topic));
     while ((session = rsi_topic_index_next_unmatched(&agent->topics, publication->topic,
                                                      &cursor)) != NULL) {
         rsi_agent_fault(agent, session, RSI_E_NO_MEMORY,
@@ -161,6 +165,7 @@ static void apply_publication_retire(struct rsi_agent *agent, const struct rsi_e
     uint32_t slot = edit->publication->id & (agent->plane->options.publication_count_max - 1);
     for (uint32_t i = 0; i < agent->session_count; i++) {
         rsi_bit_clear(agent->sessions[i]->data.announced, slot);
+        rsi_session_set_sparse(agent->sessions[i], slot, false);
     }
 }
 
@@ -193,6 +198,9 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
     if (edit->policy == RSI_POLICY_BLOCK) {
         rsi_blocking_subscribed(agent, session);
     }
+    if (edit->group[0] != '\0') {
+        rsi_groups_add(&agent->groups, &agent->topics, session, edit);
+    }
     if (session->agent != agent->index || session->data.is_leaving || session->data.is_failed) {
         return;
     }
@@ -201,6 +209,7 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
         .id = edit->subscription,
         .policy = edit->policy,
         .no_echo = edit->no_echo,
+        .is_member = edit->group[0] != '\0',
         .pattern_bytes = (uint16_t)strlen(edit->subject),
     };
     memcpy(subscription.pattern, edit->subject, sizeof(subscription.pattern));
@@ -225,7 +234,12 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
 static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *edit)
 {
     struct rsi_session *session = edit->session;
-    if (session->agent != agent->index || session->data.is_leaving) {
+    rsi_groups_remove(&agent->groups, &agent->topics, session, edit->subscription);
+    if (session->agent != agent->index) {
+        return;
+    }
+    rsi_store_relaxed(&session->unsubscribed_pos, session->link->staged_pos);
+    if (session->data.is_leaving) {
         return;
     }
     struct rsi_subscription removed;
@@ -256,6 +270,7 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
         }
         break;
     case RSI_EDIT_SESSION_LEAVE:
+        rsi_groups_remove_session(&agent->groups, &agent->topics, edit->session);
         if (edit->session->agent == agent->index) {
             apply_leave(agent, edit->session, edit->position);
         }
@@ -289,6 +304,9 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
         break;
     case RSI_EDIT_SUBSCRIBE:
         apply_subscribe(agent, edit);
+        break;
+    case RSI_EDIT_DRAIN:
+        rsi_groups_remove(&agent->groups, &agent->topics, edit->session, edit->subscription);
         break;
     case RSI_EDIT_UNSUBSCRIBE:
         apply_unsubscribe(agent, edit);
@@ -468,7 +486,7 @@ static void request_room(struct rsi_agent *agent)
 }
 
 /* Work that came between the last pass and the moment from which others wake this agent. */
-static bool has_unwatched_work(const struct rsi_agent *agent)
+static bool has_unwatched_work(struct rsi_agent *agent)
 {
     const struct rsi_data_plane *plane = agent->plane;
     if (rsi_load_acquire(&plane->edit_count) != rsi_load_relaxed(&agent->applied_count) ||
@@ -572,6 +590,7 @@ static void agent_destroy(struct rsi_agent *agent)
     rsi_waker_fini(&agent->waker);
     rsi_message_log_fini(&agent->log);
     rsi_topic_index_fini(&agent->topics);
+    rsi_groups_fini(&agent->groups);
     free(agent->sessions);
     free(agent->dirty);
     free(agent->contended);
@@ -599,6 +618,9 @@ static rsi_status_t agent_fill(struct rsi_agent *agent, struct rsi_error *error)
     }
     if (status == RSI_OK) {
         status = rsi_topic_index_init(&agent->topics, options->topic_count_max, error);
+    }
+    if (status == RSI_OK) {
+        status = rsi_groups_init(&agent->groups, error);
     }
     if (status != RSI_OK) {
         return status;

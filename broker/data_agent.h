@@ -36,6 +36,7 @@
 
 #define RSI_AGENT_COUNT_MAX     8u
 #define RSI_TRANSPORT_COUNT_MAX 4u
+#define RSI_MEMBER_COUNT_MAX    1024u /* of queue groups, in all */
 
 enum rsi_policy { RSI_POLICY_DROP = 1, RSI_POLICY_DISCONNECT = 2, RSI_POLICY_BLOCK = 3 };
 
@@ -102,6 +103,9 @@ struct rsi_session_data {
     uint64_t *gap_pending; /* bit per publication slot: gap_next[] waits to be told */
     uint64_t *gap_first;   /* per publication slot: first sequence left out */
     uint64_t *gap_next;    /* per publication slot: first sequence after the gap */
+    uint64_t *gap_count;   /* per publication slot: messages left out that were for this session */
+    uint64_t *sparse;      /* bit per publication slot: the last frame was chosen, not followed */
+    uint32_t sparse_count;
     uint32_t *match_index; /* per topic slot: where its match stands; RSI_NO_MATCH: none */
     uint32_t gap_pending_count;
     struct rsi_publication **aliases; /* this client's publications by alias; control agent sizes */
@@ -174,6 +178,13 @@ struct rsi_session {
     uint64_t held_consumed_pos;
     struct rsi_session_counts counts;
     struct rsi_latency latency; /* home agent; read by the control agent */
+    /* Home agent; read by all agents that choose members of groups. */
+    _Atomic uint32_t is_behind;    /* frames wait for room in its ring, or it has no link */
+    _Atomic uint32_t is_contended; /* it stands in the table of those who hold publishers back */
+    /* Home agent -> control agent, for who drains a subscription. */
+    _Atomic uint64_t spill_head_pos;
+    _Atomic uint64_t spill_tail_pos;
+    _Atomic uint64_t unsubscribed_pos; /* of its out ring, when the last UNSUBSCRIBE was applied */
 
     RSI_SEPARATOR(before_data);
     struct rsi_session_data data;
@@ -214,7 +225,8 @@ enum rsi_edit_kind {
     RSI_EDIT_PUBLICATION_OPEN, /* publication, session (its publisher) */
     RSI_EDIT_PUBLICATION_CLOSE,  /* publication, session; position: admit up to here first */
     RSI_EDIT_PUBLICATION_RETIRE, /* publication: no log holds it any more, all forget its slot */
-    RSI_EDIT_SUBSCRIBE,          /* session, subscription, subject, policy, no_echo */
+    RSI_EDIT_SUBSCRIBE,          /* session, subscription, subject, policy, no_echo, group */
+    RSI_EDIT_DRAIN,              /* session, subscription: its group chooses it no more */
     RSI_EDIT_UNSUBSCRIBE,        /* session, subscription */
     RSI_EDIT_TOPIC_RETIRE,       /* topic: no publication is left on it */
     RSI_EDIT_STOP,               /* admit what has arrived and deliver it, then take nothing more */
@@ -231,7 +243,8 @@ struct rsi_edit {
     uint64_t subscription; /* unique within the session */
     uint64_t position;
     char subject[RSI_SUBJECT_BYTES_MAX +
-                 1]; /* pattern; PUBLICATION_OPEN takes it from publication */
+                 1];                    /* pattern; PUBLICATION_OPEN takes it from publication */
+    char group[RSI_NAME_BYTES_MAX + 1]; /* queue group; empty: none */
 };
 
 /* ---- agents ------------------------------------------------------------------------------------
@@ -290,6 +303,14 @@ RSI_MUST_CHECK rsi_status_t rsi_data_plane_post(struct rsi_data_plane *plane,
 /* Every agent has applied the edit. The control waker is woken when an agent applied edits. */
 bool rsi_data_plane_is_applied(const struct rsi_data_plane *plane, uint64_t ticket);
 
+/* A DRAIN was applied by all: where the logs end. What was chosen before it lies below. */
+void rsi_data_plane_ends(const struct rsi_data_plane *plane, uint64_t ends[RSI_AGENT_COUNT_MAX]);
+/* Whether the session's home agent has moved everything below these ends out of the logs: into its
+ * out ring, its spill, or gaps to be told. Nobody is woken for that: ask again. */
+bool rsi_data_plane_has_passed(const struct rsi_data_plane *plane,
+                               const struct rsi_session *session,
+                               const uint64_t ends[RSI_AGENT_COUNT_MAX]);
+
 /*
  * PUBLICATION_CLOSE is done when the home agent has admitted up to its position: then
  * rsi_publication_is_closed is true. RETIRE may be posted when rsi_publication_is_unused: no
@@ -312,6 +333,7 @@ struct rsi_agent_counts {
     _Atomic uint64_t wakes; /* sleeps that an event ended, not a time-out */
     _Atomic uint64_t admitted_messages;
     _Atomic uint64_t delivered_messages;
+    _Atomic uint64_t chosen_messages;    /* given to a member of a queue group, for each group */
     _Atomic uint64_t blocked_passes;     /* in which a publisher waited for a blocked session */
     _Atomic uint64_t spilled_messages;   /* that had to wait in a spill */
     _Atomic uint64_t contended_sessions; /* that hold publishers back; a level */

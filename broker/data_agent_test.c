@@ -235,7 +235,7 @@ static bool publish_with(struct client *client, uint32_t alias, uint64_t sequenc
     header->headers_bytes = headers_bytes;
     header->publication = alias;
     header->generation = 0;
-    header->member = 0;
+    header->entry_count = 0;
     header->sequence = 0;
     header->publish_time_ns = sequence;
     uint8_t *payload = (uint8_t *)(header + 1) + headers_bytes;

@@ -34,7 +34,7 @@ static void fill_header(struct rsi_frame_header *header, enum rsi_frame_type typ
     header->headers_bytes = 0;
     header->publication = publication;
     header->generation = 0;
-    header->member = 0;
+    header->entry_count = 0;
     header->sequence = 0;
     header->publish_time_ns = 0;
 }
@@ -92,14 +92,33 @@ void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
     }
 }
 
-bool rsi_agent_is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
-                         const struct rsi_publication *publication)
+static const struct rsi_match *match_of(const struct rsi_agent *agent,
+                                        const struct rsi_session *session,
+                                        const struct rsi_publication *publication)
 {
     const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
     rsi_assert(topic != NULL);
-    const struct rsi_match *match = rsi_topic_match_of(
-        topic, session, publication->topic & (agent->topics.topic_count_max - 1));
-    return match && rsi_match_wants(match, publication);
+    return rsi_topic_match_of(topic, session,
+                              publication->topic & (agent->topics.topic_count_max - 1));
+}
+
+bool rsi_agent_is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
+                         const struct rsi_publication *publication,
+                         const struct rsi_frame_header *header)
+{
+    const struct rsi_match *match = match_of(agent, session, publication);
+    if (!match) {
+        return false;
+    }
+    return header ? rsi_match_wants(match, publication, header)
+                  : match->member_count > 0 || rsi_match_follows(match, publication);
+}
+
+bool rsi_agent_is_sparse(const struct rsi_agent *agent, const struct rsi_session *session,
+                         const struct rsi_publication *publication)
+{
+    const struct rsi_match *match = match_of(agent, session, publication);
+    return match && !rsi_match_follows(match, publication);
 }
 
 void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *session)
@@ -110,10 +129,11 @@ void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *sess
         for (; bits != 0; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
             if (rsi_agent_is_wanted(agent, session,
-                                    rsi_load_relaxed(&agent->plane->publications[slot]))) {
+                                    rsi_load_relaxed(&agent->plane->publications[slot]), NULL)) {
                 continue;
             }
             rsi_bit_clear(session->data.announced, slot);
+            rsi_session_set_sparse(session, slot, false);
             if (rsi_bit_get(session->data.gap_pending, slot)) {
                 forget_gap(agent, session, slot);
             }
@@ -129,12 +149,15 @@ static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32
         !put_announce(agent, session, publication, session->data.gap_first[slot])) {
         return false;
     }
+    uint64_t count = session->data.gap_count[slot];
     struct {
         struct rsi_gap gap;
         struct rsi_gap_entry entry;
     } record = {
         .gap = {.reason = RSI_GAP_DROPPED, .entry_count = 1},
-        .entry = {.publication = publication->id, .next_sequence = session->data.gap_next[slot]},
+        .entry = {.publication = publication->id,
+                  .count = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX,
+                  .next_sequence = session->data.gap_next[slot]},
     };
     uint64_t frame_bytes = rsi_frame_bytes(0, sizeof(record));
     struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
@@ -164,6 +187,19 @@ static RSI_NOINLINE bool put_gaps(struct rsi_agent *agent, struct rsi_session *s
     return true;
 }
 
+/* Groups are in play: the flags that the session's copy of a frame needs beside its own. */
+static RSI_NOINLINE uint8_t sparse_flags(struct rsi_agent *agent, struct rsi_session *session,
+                                         const struct rsi_publication *publication,
+                                         const struct rsi_frame_header *source)
+{
+    uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
+    bool was_sparse = rsi_bit_get(session->data.sparse, slot);
+    bool is_sparse = (source->flags & RSI_FRAME_FLAG_SPARSE) != 0 ||
+                     rsi_agent_is_sparse(agent, session, publication);
+    rsi_session_set_sparse(session, slot, is_sparse);
+    return is_sparse || was_sparse ? RSI_FRAME_FLAG_SPARSE : 0;
+}
+
 /* Stages one frame for one session. False: no room; what had to precede it may have been staged. */
 static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *session,
                              const struct rsi_publication *publication,
@@ -183,6 +219,9 @@ static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *sessio
     }
     memcpy((uint8_t *)header + sizeof(header->commit),
            (const uint8_t *)source + sizeof(source->commit), frame_bytes - sizeof(header->commit));
+    if (rsi_unlikely((source->entry_count | session->data.sparse_count) != 0)) {
+        header->flags |= sparse_flags(agent, session, publication, source);
+    }
     rsi_frame_commit(session->link, frame_bytes);
     rsi_agent_mark_dirty(agent, session);
     uint64_t publish_time_ns = source->publish_time_ns;
@@ -210,6 +249,7 @@ void rsi_agent_begin_lag(struct rsi_agent *agent, struct rsi_session *session, u
     lag->is_lagging = true;
     session->data.lagging_count++;
     agent->lagging_count++;
+    rsi_agent_note_behind(session);
 }
 
 void rsi_agent_end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index)
@@ -219,6 +259,16 @@ void rsi_agent_end_lag(struct rsi_agent *agent, struct rsi_session *session, uin
     lag->is_dropping = false;
     session->data.lagging_count--;
     agent->lagging_count--;
+    rsi_agent_note_behind(session);
+}
+
+void rsi_agent_note_behind(struct rsi_session *session)
+{
+    const struct rsi_blocking *blocking = session->data.blocking;
+    bool is_behind = session->data.lagging_count > 0 ||
+                     (blocking && !rsi_spill_is_empty(&blocking->spill)) ||
+                     rsi_link_state(session->link) != RSI_LINK_ATTACHED;
+    rsi_store_relaxed(&session->is_behind, is_behind);
 }
 
 void rsi_agent_end_lags(struct rsi_agent *agent, struct rsi_session *session)
@@ -266,7 +316,7 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t e
             const struct rsi_match *match = &topic->matches[i];
             struct rsi_session *session = match->session;
             if (session->data.lags[log_index].is_lagging || session->data.is_failed ||
-                !rsi_match_wants(match, publication)) {
+                !rsi_match_wants(match, publication, header)) {
                 continue;
             }
             if (rsi_likely(!session->data.needs_care) &&
@@ -317,12 +367,11 @@ const struct rsi_match *rsi_agent_match_behind(const struct rsi_agent *agent,
                                                const struct rsi_publication *publication,
                                                uint32_t log_index, uint64_t position)
 {
-    const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
-    rsi_assert(topic != NULL);
-    const struct rsi_match *match = rsi_topic_match_of(
-        topic, session, publication->topic & (agent->topics.topic_count_max - 1));
+    const struct rsi_match *match = match_of(agent, session, publication);
+    const struct rsi_frame_header *header =
+        rsi_message_log_at(&agent->plane->agents[log_index]->log, position);
     if (!match || rsi_match_is_too_early(match, log_index, position) ||
-        !rsi_match_wants(match, publication)) {
+        !rsi_match_wants(match, publication, header)) {
         return NULL;
     }
     return match;
@@ -336,11 +385,13 @@ void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session
         rsi_bit_set(session->data.gap_pending, slot);
         rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
         session->data.gap_first[slot] = sequence;
+        session->data.gap_count[slot] = 0;
         if (session->data.gap_pending_count++ == 0) {
             agent->gap_session_count++;
         }
     }
     session->data.gap_next[slot] = sequence + 1;
+    session->data.gap_count[slot]++;
     rsi_bump_relaxed(&session->counts.dropped_messages, 1);
 }
 

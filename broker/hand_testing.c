@@ -246,8 +246,8 @@ void hand_open(struct hand_client *client, uint32_t alias, uint32_t topic, const
                                         .publication = publication});
 }
 
-uint64_t hand_subscribe_quiet(struct hand_client *client, const char *pattern,
-                              enum rsi_policy policy, bool no_echo)
+static uint64_t subscribe(struct hand_client *client, const char *pattern, enum rsi_policy policy,
+                          bool no_echo, const char *group)
 {
     struct hand *hand = client->hand;
     struct rsi_edit edit = {.kind = RSI_EDIT_SUBSCRIBE,
@@ -255,12 +255,25 @@ uint64_t hand_subscribe_quiet(struct hand_client *client, const char *pattern,
                             .subscription = ++client->last_subscription,
                             .policy = policy,
                             .no_echo = no_echo};
+    snprintf(edit.group, sizeof(edit.group), "%s", group);
     snprintf(edit.subject, sizeof(edit.subject), "%s", pattern);
     if (policy == RSI_POLICY_BLOCK && !client->session.blocking) {
         assert_int_equal(rsi_session_allow_block(&client->session, &hand->options, NULL), RSI_OK);
     }
     hand_apply(hand, &edit);
     return edit.subscription;
+}
+
+uint64_t hand_subscribe_quiet(struct hand_client *client, const char *pattern,
+                              enum rsi_policy policy, bool no_echo)
+{
+    return subscribe(client, pattern, policy, no_echo, "");
+}
+
+uint64_t hand_subscribe_group(struct hand_client *client, const char *pattern,
+                              enum rsi_policy policy, const char *group)
+{
+    return subscribe(client, pattern, policy, false, group);
 }
 
 uint64_t hand_subscribe(struct hand_client *client, const char *pattern, enum rsi_policy policy)
@@ -326,6 +339,8 @@ static void take_gap(struct hand_client *client, const struct rsi_frame *frame)
     assert_true(client->is_known[id]);
     assert_true(record.entry.next_sequence > client->expected[id]);
     uint64_t count = record.entry.next_sequence - client->expected[id];
+    assert_in_range(record.entry.count, 1, count);
+    count = record.entry.count; /* the others were not for this session */
     client->gap_count += count;
     client->gap_of[id] += count;
     client->expected[id] = record.entry.next_sequence;
@@ -335,6 +350,10 @@ static void take_message(struct hand_client *client, const struct rsi_frame *fra
 {
     uint32_t id = frame->header.publication;
     assert_true(client->is_known[id]);
+    if (frame->header.flags & RSI_FRAME_FLAG_SPARSE) {
+        assert_true(frame->header.sequence >= client->expected[id]);
+        client->expected[id] = frame->header.sequence;
+    }
     assert_int_equal(frame->header.sequence, client->expected[id]);
     assert_int_equal(frame->header.publish_time_ns, frame->header.sequence);
     for (uint32_t i = 0; i < frame->header.payload_bytes; i++) {
@@ -343,6 +362,9 @@ static void take_message(struct hand_client *client, const struct rsi_frame *fra
     client->expected[id]++;
     client->received_of[id]++;
     client->received_count++;
+    if (client->hand->on_message) {
+        client->hand->on_message(client, frame);
+    }
 }
 
 void hand_read(struct hand_client *client, uint64_t bytes)

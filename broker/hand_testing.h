@@ -35,6 +35,9 @@ struct hand_client {
     uint64_t last_subscription;
 };
 
+/* A message that a client got, from whatever publisher. */
+typedef void hand_on_message_t(struct hand_client *client, const struct rsi_frame *frame);
+
 struct hand {
     struct rsi_waker control_waker;
     struct rsi_data_options options;
@@ -44,6 +47,8 @@ struct hand {
     uint32_t client_count;
     struct rsi_publication publications[HAND_PUBLICATION_MAX]; /* [0] is not used */
     uint32_t publication_count;
+    hand_on_message_t *on_message; /* NULL: nobody looks */
+    void *arg;
 };
 
 struct hand *hand_create(uint32_t agent_count, uint64_t seed, uint64_t log_bytes);
@@ -76,6 +81,9 @@ void hand_open(struct hand_client *client, uint32_t alias, uint32_t topic, const
 uint64_t hand_subscribe(struct hand_client *client, const char *pattern, enum rsi_policy policy);
 uint64_t hand_subscribe_quiet(struct hand_client *client, const char *pattern,
                               enum rsi_policy policy, bool no_echo);
+/* As a member of a queue group. */
+uint64_t hand_subscribe_group(struct hand_client *client, const char *pattern,
+                              enum rsi_policy policy, const char *group);
 void hand_unsubscribe(struct hand_client *client, uint64_t subscription);
 
 /* False: its ring has no room. */

@@ -49,6 +49,7 @@ static const struct metric agent_metrics[] = {
     {"agent.sleeps", COUNTER, offsetof(struct rsi_agent_counts, sleeps)},
     {"agent.wakes", COUNTER, offsetof(struct rsi_agent_counts, wakes)},
     {"agent.admitted_messages", COUNTER, offsetof(struct rsi_agent_counts, admitted_messages)},
+    {"agent.chosen_messages", COUNTER, offsetof(struct rsi_agent_counts, chosen_messages)},
     {"agent.delivered_messages", COUNTER, offsetof(struct rsi_agent_counts, delivered_messages)},
     {"agent.blocked_passes", COUNTER, offsetof(struct rsi_agent_counts, blocked_passes)},
     {"agent.spilled_messages", COUNTER, offsetof(struct rsi_agent_counts, spilled_messages)},

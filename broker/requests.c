@@ -9,6 +9,9 @@
  * sent before, which a blocked subscriber can hold up. So it leaves the table of requests as soon
  * as its edit is posted and waits in the list `closing`; an Unsubscribe that would end the blocking
  * passes.
+ * - Drain is another one: after its edit, in the list `draining`, it waits for what was chosen to
+ *   leave the logs and the spill, and ends as an Unsubscribe whose answer names a position of the
+ *   deliver ring: the client reads up to there.
  * - Requests outlive a link, answers do not. When the link is lost, what is in work goes on, and
  *   whoever is left at its end without having been asked again over the next link is dropped. A
  *   request is known by its number: one in work is answered when it is done, one that is done (its
@@ -22,6 +25,7 @@
 #include "broker/control_agent.h"
 #include "core/assert.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "proto/subject.h"
 
 #include <stdarg.h>
@@ -218,6 +222,29 @@ static bool allow_block(struct rsi_connection *connection, uint64_t number)
     return true;
 }
 
+/* Whether the client may join the group that it names, if it names one. False: refused. */
+static bool may_join_group(struct rsi_connection *connection,
+                           const Ringside__Control__Subscribe *subscribe)
+{
+    const char *group = subscribe->group;
+    if (group[0] == '\0') {
+        return true;
+    }
+    const char *fault = rsi_subject_check_group(group, strlen(group));
+    if (fault != NULL) {
+        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+               "queue group '%.70s': %s", group, fault);
+        return false;
+    }
+    if (connection->control->member_count >= RSI_MEMBER_COUNT_MAX) {
+        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
+               "the broker has %u members of queue groups already, which is all that it takes",
+               connection->control->member_count);
+        return false;
+    }
+    return true;
+}
+
 /* NULL: refused. */
 static struct rsi_subscription_entry *
 make_subscription(struct rsi_connection *connection, const Ringside__Control__Subscribe *subscribe)
@@ -232,7 +259,7 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
                "subscription %llu is there already", (unsigned long long)subscribe->subscription);
         return NULL;
     }
-    if (!decide_policy(connection, subscribe, &policy) ||
+    if (!may_join_group(connection, subscribe) || !decide_policy(connection, subscribe, &policy) ||
         (policy == RSI_POLICY_BLOCK && !allow_block(connection, subscribe->request))) {
         return NULL;
     }
@@ -246,6 +273,7 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
     entry->request = subscribe->request;
     entry->policy = policy;
     entry->no_echo = subscribe->no_echo;
+    (void)rsi_text_copy(entry->group, sizeof(entry->group), subscribe->group);
     memcpy(entry->subject, subscribe->subject, subject_bytes);
     return entry;
 }
@@ -297,6 +325,7 @@ static void take_subscribe(struct rsi_connection *connection,
     connection->subscription_count++;
     rsi_metrics_show_subscription(connection->control->metrics, &entry->shown, connection->session,
                                   entry->id, entry->policy, entry->no_echo, entry->subject);
+    connection->control->member_count += entry->group[0] != '\0';
     add_request(connection, RSI_REQUEST_SUBSCRIBE, number)->subscription = entry;
 }
 
@@ -313,6 +342,24 @@ static void take_unsubscribe(struct rsi_connection *connection,
     }
     entry->is_leaving = true;
     add_request(connection, RSI_REQUEST_UNSUBSCRIBE, unsubscribe->request)->subscription = entry;
+}
+
+static void take_drain(struct rsi_connection *connection, const Ringside__Control__Drain *drain)
+{
+    struct rsi_subscription_entry *entry = NULL;
+    HASH_FIND(hh, connection->subscriptions, &drain->subscription, sizeof(drain->subscription),
+              entry);
+    if (entry == NULL) { /* it was drained, and its answer was lost with a link */
+        add_request(connection, RSI_REQUEST_DRAINED, drain->request)->state = RSI_REQUEST_ANSWERING;
+        return;
+    }
+    if (entry->is_leaving || drain->request < entry->request) {
+        refuse(connection, drain->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+               "subscription %llu is ending already", (unsigned long long)drain->subscription);
+        return;
+    }
+    entry->is_leaving = true;
+    add_request(connection, RSI_REQUEST_DRAIN, drain->request)->subscription = entry;
 }
 
 /* While the broker stops nothing new begins; what ends something is still served. */
@@ -353,6 +400,20 @@ static bool is_close_asked_again(struct rsi_connection *connection, uint64_t num
     return is_in_table;
 }
 
+/* Likewise for a drain. */
+static bool is_drain_asked_again(struct rsi_connection *connection, uint64_t number)
+{
+    bool is_in_table = is_asked_again(connection, number);
+    for (struct rsi_subscription_entry *entry = connection->draining; entry != NULL;
+         entry = entry->next_draining) {
+        if (entry->drain.request == number) {
+            entry->drain.is_asked = true;
+            return true;
+        }
+    }
+    return is_in_table;
+}
+
 void rsi_requests_take(struct rsi_connection *connection, const Ringside__Control__Control *message)
 {
     if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_OPEN_PUBLISHER) {
@@ -376,6 +437,11 @@ void rsi_requests_take(struct rsi_connection *connection, const Ringside__Contro
         uint64_t number = message->unsubscribe->request;
         if (has_number(connection, number) && !is_asked_again(connection, number)) {
             take_unsubscribe(connection, message->unsubscribe);
+        }
+    } else if (message->body_case == RINGSIDE__CONTROL__CONTROL__BODY_DRAIN) {
+        uint64_t number = message->drain->request;
+        if (has_number(connection, number) && !is_drain_asked_again(connection, number)) {
+            take_drain(connection, message->drain);
         }
     } else {
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
@@ -407,6 +473,7 @@ static bool post_request(struct rsi_connection *connection, struct rsi_request *
         edit.subscription = request->subscription->id;
         edit.policy = request->subscription->policy;
         edit.no_echo = request->subscription->no_echo;
+        memcpy(edit.group, request->subscription->group, sizeof(edit.group));
         memcpy(edit.subject, request->subscription->subject,
                strlen(request->subscription->subject) + 1);
         break;
@@ -414,6 +481,11 @@ static bool post_request(struct rsi_connection *connection, struct rsi_request *
         edit.kind = RSI_EDIT_UNSUBSCRIBE;
         edit.subscription = request->subscription->id;
         break;
+    case RSI_REQUEST_DRAIN:
+        edit.kind = RSI_EDIT_DRAIN;
+        edit.subscription = request->subscription->id;
+        break;
+    case RSI_REQUEST_DRAINED:
     case RSI_REQUEST_REFUSED:
         return true;
     }
@@ -473,6 +545,18 @@ static rsi_status_t send_done(struct rsi_connection *connection, uint64_t number
     return rsi_control_send(connection->link, &message);
 }
 
+/* No frame for a drained subscription lies beyond the position: it only grows. */
+static rsi_status_t send_drained(struct rsi_connection *connection, uint64_t number)
+{
+    Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
+    Ringside__Control__Drained drained = RINGSIDE__CONTROL__DRAINED__INIT;
+    drained.request = number;
+    drained.end_pos = rsi_load_relaxed(&connection->session->unsubscribed_pos);
+    message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_DRAINED;
+    message.drained = &drained;
+    return rsi_control_send(connection->link, &message);
+}
+
 static rsi_status_t send_answer(struct rsi_connection *connection,
                                 const struct rsi_request *request)
 {
@@ -503,11 +587,37 @@ static rsi_status_t send_answer(struct rsi_connection *connection,
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_REFUSED;
         message.refused = &refused;
         break;
+    case RSI_REQUEST_DRAINED:
+        return send_drained(connection, request->number);
+    case RSI_REQUEST_DRAIN: /* answered out of the list `draining` */
     case RSI_REQUEST_UNSUBSCRIBE:
     case RSI_REQUEST_CLOSE_PUBLISHER:
         return send_done(connection, request->number);
     }
     return rsi_control_send(connection->link, &message);
+}
+
+static void forget_subscription(struct rsi_connection *connection,
+                                struct rsi_subscription_entry *entry)
+{
+    connection->policy_counts[entry->policy]--;
+    connection->control->member_count -= entry->group[0] != '\0';
+    HASH_DEL(connection->subscriptions, entry);
+    rsi_metrics_hide_subscription(connection->control->metrics, &entry->shown);
+    free(entry);
+    connection->subscription_count--;
+}
+
+/* No agent chooses it any more; what was chosen lies below the ends of the logs. */
+static void begin_draining(struct rsi_connection *connection, const struct rsi_request *request)
+{
+    struct rsi_subscription_entry *entry = request->subscription;
+    entry->drain.step = RSI_DRAIN_PASSING;
+    entry->drain.request = request->number;
+    entry->drain.is_asked = request->is_asked;
+    rsi_data_plane_ends(connection->control->plane, entry->drain.ends);
+    entry->next_draining = connection->draining;
+    connection->draining = entry;
 }
 
 /* Every agent has applied it: the request lets go of what it is about. */
@@ -519,13 +629,12 @@ static void apply_request(struct rsi_connection *connection, struct rsi_request 
     } else if (request->kind == RSI_REQUEST_SUBSCRIBE) {
         request->subscription_id = request->subscription->id;
         connection->policy_counts[request->subscription->policy]++;
+    } else if (request->kind == RSI_REQUEST_DRAIN) {
+        begin_draining(connection, request);
+        request->is_asked = false; /* the list owes the answer from here on */
     } else {
         rsi_assert(request->kind == RSI_REQUEST_UNSUBSCRIBE);
-        connection->policy_counts[request->subscription->policy]--;
-        HASH_DEL(connection->subscriptions, request->subscription);
-        rsi_metrics_hide_subscription(connection->control->metrics, &request->subscription->shown);
-        free(request->subscription);
-        connection->subscription_count--;
+        forget_subscription(connection, request->subscription);
     }
     request->publication = NULL;
     request->subscription = NULL;
@@ -608,6 +717,57 @@ static uint32_t answer_closing(struct rsi_connection *connection)
     return step_count;
 }
 
+/* One step of a drain. False: it waits. */
+static bool drain_step(struct rsi_connection *connection, struct rsi_subscription_entry *entry)
+{
+    struct rsi_data_plane *plane = connection->control->plane;
+    const struct rsi_session *session = connection->session;
+    struct rsi_drain *drain = &entry->drain;
+    const struct rsi_edit edit = {
+        .kind = RSI_EDIT_UNSUBSCRIBE, .session = connection->session, .subscription = entry->id};
+    bool is_done = false;
+    switch (drain->step) {
+    case RSI_DRAIN_NONE:
+        return false;
+    case RSI_DRAIN_PASSING:
+        is_done = rsi_data_plane_has_passed(plane, session, drain->ends);
+        drain->spill_pos = rsi_load_relaxed(&session->spill_tail_pos);
+        break;
+    case RSI_DRAIN_SPILLED:
+        is_done = rsi_load_acquire(&session->spill_head_pos) >= drain->spill_pos;
+        break;
+    case RSI_DRAIN_POSTING:
+        is_done = rsi_data_plane_post(plane, &edit, &drain->ticket) == RSI_OK;
+        break;
+    case RSI_DRAIN_ENDING:
+        is_done = rsi_data_plane_is_applied(plane, drain->ticket);
+        break;
+    case RSI_DRAIN_ANSWERING:
+        return !drain->is_asked || send_drained(connection, drain->request) != RSI_WOULD_BLOCK;
+    }
+    drain->step += is_done;
+    return is_done;
+}
+
+static uint32_t drain_subscriptions(struct rsi_connection *connection)
+{
+    uint32_t step_count = 0;
+    for (struct rsi_subscription_entry **at = &connection->draining; *at != NULL;) {
+        struct rsi_subscription_entry *entry = *at;
+        bool is_answering = entry->drain.step == RSI_DRAIN_ANSWERING;
+        if (!drain_step(connection, entry)) {
+            at = &entry->next_draining;
+            continue;
+        }
+        step_count++;
+        if (is_answering) {
+            *at = entry->next_draining;
+            forget_subscription(connection, entry);
+        }
+    }
+    return step_count;
+}
+
 uint32_t rsi_requests_poll(struct rsi_connection *connection)
 {
     uint32_t step_count = post_requests(connection);
@@ -618,6 +778,9 @@ uint32_t rsi_requests_poll(struct rsi_connection *connection)
     if (connection->closing != NULL) {
         step_count += answer_closing(connection);
     }
+    if (connection->draining != NULL) {
+        step_count += drain_subscriptions(connection);
+    }
     return step_count;
 }
 
@@ -625,6 +788,10 @@ void rsi_requests_suspend(struct rsi_connection *connection)
 {
     for (uint32_t i = 0; i < connection->request_count; i++) {
         connection->requests[i].is_asked = false;
+    }
+    for (struct rsi_subscription_entry *entry = connection->draining; entry != NULL;
+         entry = entry->next_draining) {
+        entry->drain.is_asked = false;
     }
     struct rsi_publication_entry *entry;
     struct rsi_publication_entry *next;
@@ -640,10 +807,12 @@ static void free_subscriptions(struct rsi_connection *connection)
     struct rsi_subscription_entry *next = NULL;
     HASH_ITER(hh, connection->subscriptions, entry, next)
     {
+        connection->control->member_count -= entry->group[0] != '\0';
         HASH_DEL(connection->subscriptions, entry);
         rsi_metrics_hide_subscription(connection->control->metrics, &entry->shown);
         free(entry);
     }
+    connection->draining = NULL;
     connection->subscription_count = 0;
     connection->request_count = 0;
 }

@@ -28,10 +28,12 @@ rsi_status_t rsi_session_init(struct rsi_session *session, const struct rsi_data
     data->gap_pending = calloc(word_count, sizeof(*data->gap_pending));
     data->gap_first = calloc(slot_count, sizeof(*data->gap_first));
     data->gap_next = calloc(slot_count, sizeof(*data->gap_next));
+    data->gap_count = calloc(slot_count, sizeof(*data->gap_count));
+    data->sparse = calloc(word_count, sizeof(*data->sparse));
     data->match_index = malloc(options->topic_count_max * sizeof(*data->match_index));
     data->aliases = calloc(options->alias_count_max + 1ull, sizeof(struct rsi_publication *));
     if (!data->announced || !data->gap_pending || !data->gap_first || !data->gap_next ||
-        !data->match_index || !data->aliases) {
+        !data->gap_count || !data->sparse || !data->match_index || !data->aliases) {
         rsi_session_fini(session);
         return rsi_fail(error, RSI_E_NO_MEMORY,
                         "no memory for a session of %u publications and %u topics; lower "
@@ -55,6 +57,8 @@ void rsi_session_fini(struct rsi_session *session)
     free(data->gap_pending);
     free(data->gap_first);
     free(data->gap_next);
+    free(data->gap_count);
+    free(data->sparse);
     free(data->match_index);
     free(data->aliases);
     memset(data, 0, sizeof(*data));
@@ -62,7 +66,8 @@ void rsi_session_fini(struct rsi_session *session)
 
 uint64_t rsi_data_ahead_bytes(const struct rsi_data_options *options)
 {
-    uint64_t frame_bytes = rsi_frame_bytes(0, options->message_bytes_max);
+    uint64_t frame_bytes = rsi_frame_bytes(0, options->message_bytes_max) +
+                           RSI_MEMBER_COUNT_MAX * (uint64_t)RSI_FRAME_ENTRY_BYTES;
     return frame_bytes > RSI_ADMIT_AHEAD_BYTES ? frame_bytes : RSI_ADMIT_AHEAD_BYTES;
 }
 

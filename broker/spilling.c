@@ -29,6 +29,9 @@ static void set_care(struct rsi_agent *agent, struct rsi_session *session)
         agent->care_count += needs_care ? 1 : UINT32_MAX;
     }
     rsi_store_relaxed(&session->counts.spill_bytes, spill_bytes);
+    rsi_store_relaxed(&session->spill_tail_pos, blocking->spill.tail_pos);
+    rsi_store_release(&session->spill_head_pos, blocking->spill.head_pos);
+    rsi_agent_note_behind(session);
     if (spill_bytes > rsi_load_relaxed(&session->counts.spill_bytes_max)) {
         rsi_store_relaxed(&session->counts.spill_bytes_max, spill_bytes);
     }
@@ -80,7 +83,12 @@ static void spill_frame(struct rsi_agent *agent, struct rsi_session *session,
                         uint64_t frame_bytes)
 {
     struct rsi_blocking *blocking = session->data.blocking;
+    uint64_t at = blocking->spill.tail_pos;
     rsi_spill_append(&blocking->spill, header, frame_bytes);
+    if (header->entry_count > 0 && rsi_agent_is_sparse(agent, session, publication)) {
+        uint64_t next_pos = 0; /* noted now: by the time it is put the session may follow it */
+        rsi_spill_at(&blocking->spill, at, &next_pos)->flags |= RSI_FRAME_FLAG_SPARSE;
+    }
     rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
     rsi_bump_relaxed(&agent->counts.spilled_messages, 1);
     set_care(agent, session);
@@ -225,7 +233,12 @@ void rsi_agent_allow_block(struct rsi_agent *agent, struct rsi_session *session)
     session->data.blocking = blocking;
     blocking->is_settling = true;
     for (uint32_t slot = 0; slot < agent->topics.topic_count_max; slot++) {
-        if (session->data.match_index[slot] != RSI_NO_MATCH) {
+        if (session->data.match_index[slot] == RSI_NO_MATCH) {
+            continue;
+        }
+        const struct rsi_match *match =
+            rsi_topic_match_of(agent->topics.topics[slot], session, slot);
+        if (match->subscription_count > match->member_count) {
             rsi_blocking_set_wanted(blocking, slot, true);
         }
     }
@@ -300,7 +313,7 @@ void rsi_agent_strike_unwanted(struct rsi_agent *agent, struct rsi_session *sess
             continue;
         }
         struct rsi_publication *publication = publication_of(agent, header);
-        if (!rsi_agent_is_wanted(agent, session, publication)) {
+        if (!rsi_agent_is_wanted(agent, session, publication, header)) {
             let_go_of(publication);
             rsi_spill_strike(spill, at);
         }

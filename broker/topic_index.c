@@ -92,13 +92,15 @@ static void topic_add_match(const struct rsi_topic_index *index, struct rsi_topi
         if (!is_new_topic) {
             memcpy(match->start_pos, subscription->start_pos, sizeof(match->start_pos));
         }
-        if (session->data.blocking) {
-            rsi_blocking_set_wanted(session->data.blocking, slot, true);
-        }
     }
     match->subscription_count++;
-    if (!subscription->no_echo) {
-        match->echo_count++;
+    if (subscription->is_member) {
+        match->member_count++;
+        return;
+    }
+    match->echo_count += !subscription->no_echo;
+    if (session->data.blocking) {
+        rsi_blocking_set_wanted(session->data.blocking, slot, true);
     }
 }
 
@@ -143,6 +145,8 @@ void rsi_topic_index_add_topic(struct rsi_topic_index *index, struct rsi_topic *
     rsi_assert(!topic->is_used);
     rsi_assert(topic->match_count == 0);
     topic->id = id;
+    topic->member_count = 0;
+    memset(topic->members, 0, sizeof(topic->members));
     topic->subject_bytes = subject_bytes;
     memcpy(topic->subject, subject, subject_bytes);
     topic->subject[subject_bytes] = 0;
@@ -238,11 +242,13 @@ static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at
             continue; /* left out for lack of memory when the topic came */
         }
         match->subscription_count--;
-        if (!subscription->no_echo) {
-            match->echo_count--;
-        }
+        match->member_count -= subscription->is_member;
+        match->echo_count -= !subscription->is_member && !subscription->no_echo;
         if (match->subscription_count == 0) {
             topic_drop_match(index, topic, (uint32_t)(match - topic->matches));
+        } else if (match->subscription_count == match->member_count &&
+                   subscription->session->data.blocking) {
+            rsi_blocking_set_wanted(subscription->session->data.blocking, slot, false);
         }
     }
     index->subscriptions[at] = index->subscriptions[--index->subscription_count];

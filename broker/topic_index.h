@@ -21,7 +21,8 @@
 struct rsi_match {
     struct rsi_session *session;
     uint32_t subscription_count; /* of the session, that match the topic */
-    uint32_t echo_count;         /* of these, those that want the session's own frames too */
+    uint32_t member_count;       /* of these, members of queue groups: they get what is chosen */
+    uint32_t echo_count;         /* of the others, those that want the session's own frames too */
     /* Per log: frames before it were published before the subscription. Looked at by lagging walks.
      */
     uint64_t start_pos[RSI_AGENT_COUNT_MAX];
@@ -34,6 +35,9 @@ struct rsi_topic {
     uint32_t match_count;
     uint32_t match_capacity;
     struct rsi_match *matches;
+    /* Of queue groups: bit per member slot (groups.h), of all sessions. */
+    uint32_t member_count;
+    uint64_t members[RSI_MEMBER_COUNT_MAX / 64];
     char subject[RSI_SUBJECT_BYTES_MAX + 1];
 };
 
@@ -42,6 +46,7 @@ struct rsi_subscription {
     uint64_t id;
     enum rsi_policy policy;
     bool no_echo;
+    bool is_member; /* of a queue group */
     uint16_t pattern_bytes;
     uint64_t start_pos[RSI_AGENT_COUNT_MAX];
     char pattern[RSI_SUBJECT_BYTES_MAX + 1];
@@ -99,11 +104,36 @@ static inline struct rsi_match *rsi_topic_match_of(const struct rsi_topic *topic
     return at == RSI_NO_MATCH ? NULL : &topic->matches[at];
 }
 
-/* Whether the session is owed a frame of this publication: not its own echo, if it wants none. */
-static inline bool rsi_match_wants(const struct rsi_match *match,
-                                   const struct rsi_publication *publication)
+/* Whether the session follows this publication, gets every frame of it: not its own echo, if it
+ * wants none. */
+static inline bool rsi_match_follows(const struct rsi_match *match,
+                                     const struct rsi_publication *publication)
 {
-    return match->echo_count > 0 || publication->publisher_session != match->session->id;
+    return match->echo_count > 0 || (match->subscription_count > match->member_count &&
+                                     publication->publisher_session != match->session->id);
+}
+
+/* Whether some subscription of the session was chosen for the frame. Of a log or spill. */
+static inline bool rsi_frame_is_chosen(const struct rsi_frame_header *header, uint64_t session)
+{
+    const struct rsi_frame_entry *entries =
+        (const struct rsi_frame_entry *)(const void *)((const uint8_t *)header +
+                                                       rsi_frame_entries_at(header));
+    for (uint32_t i = 0; i < header->entry_count; i++) {
+        if (entries[i].session == session) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the session is owed this frame. */
+static inline bool rsi_match_wants(const struct rsi_match *match,
+                                   const struct rsi_publication *publication,
+                                   const struct rsi_frame_header *header)
+{
+    return rsi_match_follows(match, publication) ||
+           (match->member_count > 0 && rsi_frame_is_chosen(header, match->session->id));
 }
 
 #endif

@@ -80,6 +80,12 @@ enum rsi_frame_type {
     RSI_FRAME_GAP = 3,      /* broker -> subscriber: struct rsi_gap */
 };
 
+enum rsi_frame_flag {
+    /* Broker -> subscriber: what lies between this message and the one before it was not for this
+     * session, or it is told by a gap record: nothing can be counted by subtraction. */
+    RSI_FRAME_FLAG_SPARSE = 1,
+};
+
 /*
  * Client to broker, `publication` is the alias the client chose at publisher_create, `sequence` is
  * zero. The home agent writes the broker-wide publication id and the sequence when it admits the
@@ -89,11 +95,11 @@ struct rsi_frame_header {
     uint64_t commit;          /* rsi_commit_word(); written last, alone for the first of a batch */
     uint32_t payload_bytes;   /* without headers and padding */
     uint8_t type;             /* enum rsi_frame_type */
-    uint8_t flags;            /* none yet */
+    uint8_t flags;            /* enum rsi_frame_flag */
     uint16_t headers_bytes;   /* headers before the payload, padded to 8: proto/headers.h */
     uint32_t publication;     /* who publishes on which topic */
     uint16_t generation;      /* of the batch, for arrival by polled memory; zero for now */
-    uint16_t member;          /* queue-group choice; zero for now */
+    uint16_t entry_count;     /* of struct rsi_frame_entry, behind payload and padding */
     uint64_t sequence;        /* per publication, from 1, stamped at admission */
     uint64_t publish_time_ns; /* publisher's realtime clock at commit */
 };
@@ -109,11 +115,11 @@ _Static_assert(offsetof(struct rsi_frame_header, flags) == 13, "flags");
 _Static_assert(offsetof(struct rsi_frame_header, headers_bytes) == 14, "headers_bytes");
 _Static_assert(offsetof(struct rsi_frame_header, publication) == 16, "publication");
 _Static_assert(offsetof(struct rsi_frame_header, generation) == 20, "generation");
-_Static_assert(offsetof(struct rsi_frame_header, member) == 22, "member");
+_Static_assert(offsetof(struct rsi_frame_header, entry_count) == 22, "entry_count");
 _Static_assert(offsetof(struct rsi_frame_header, sequence) == 24, "sequence");
 _Static_assert(offsetof(struct rsi_frame_header, publish_time_ns) == 32, "publish_time_ns");
 
-/* The bytes a frame takes in a ring or log. */
+/* The bytes a frame without entries takes in a ring or log. */
 static inline uint64_t rsi_frame_bytes(uint64_t headers_bytes, uint64_t payload_bytes)
 {
     return (RSI_FRAME_HEADER_BYTES + headers_bytes + payload_bytes + 7) & ~7ull;
@@ -131,6 +137,30 @@ _Static_assert(offsetof(struct rsi_headers_entry, value_bytes) == 2, "value_byte
 
 #define RSI_HEADER_NAME_BYTES_MAX 255u
 #define RSI_HEADERS_BYTES_MAX     65528u /* of a message's headers: what headers_bytes can hold */
+/*
+ * Behind the payload of a message: whom the home agent of its publisher chose, one member for each
+ * queue group on its topic.
+ */
+struct rsi_frame_entry {
+    uint64_t session;
+    uint64_t number; /* the session's own number of the subscription that was chosen */
+};
+
+#define RSI_FRAME_ENTRY_BYTES 16u
+_Static_assert(sizeof(struct rsi_frame_entry) == RSI_FRAME_ENTRY_BYTES, "frame entry size");
+_Static_assert(offsetof(struct rsi_frame_entry, session) == 0, "session");
+_Static_assert(offsetof(struct rsi_frame_entry, number) == 8, "number");
+
+/* Where its entries begin, from its start; and all of its bytes. */
+static inline uint64_t rsi_frame_entries_at(const struct rsi_frame_header *header)
+{
+    return rsi_frame_bytes(header->headers_bytes, header->payload_bytes);
+}
+
+static inline uint64_t rsi_frame_all_bytes(const struct rsi_frame_header *header)
+{
+    return rsi_frame_entries_at(header) + (uint64_t)header->entry_count * RSI_FRAME_ENTRY_BYTES;
+}
 
 /* Payload of RSI_FRAME_ANNOUNCE: precedes the first frame of a publication on each link. */
 struct rsi_announce {
@@ -166,7 +196,7 @@ struct rsi_gap {
 /* Everything of `publication` below `next_sequence` that was not delivered yet is lost. */
 struct rsi_gap_entry {
     uint32_t publication;
-    uint32_t reserved;
+    uint32_t count; /* of these, those that were for this session; 0: all of them */
     uint64_t next_sequence;
 };
 
@@ -175,7 +205,7 @@ _Static_assert(offsetof(struct rsi_gap, reason) == 0, "reason");
 _Static_assert(offsetof(struct rsi_gap, entry_count) == 4, "entry_count");
 _Static_assert(sizeof(struct rsi_gap_entry) == 16, "gap entry size");
 _Static_assert(offsetof(struct rsi_gap_entry, publication) == 0, "publication");
-_Static_assert(offsetof(struct rsi_gap_entry, reserved) == 4, "reserved");
+_Static_assert(offsetof(struct rsi_gap_entry, count) == 4, "count");
 _Static_assert(offsetof(struct rsi_gap_entry, next_sequence) == 8, "next_sequence");
 
 /* ---- greeting -------------------------------------------------------------------------------- */

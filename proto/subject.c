@@ -97,6 +97,17 @@ const char *rsi_subject_check_pattern(const char *pattern, size_t bytes, size_t 
     return check(pattern, bytes, true, at);
 }
 
+const char *rsi_subject_check_group(const char *group, size_t bytes)
+{
+    if (bytes > RSI_NAME_BYTES_MAX) {
+        return "is longer than 63 bytes";
+    }
+    if (memchr(group, '.', bytes) != NULL) {
+        return "holds a '.': it is one token";
+    }
+    return bytes == 0 ? "is empty" : check_token(group, bytes, 0, bytes, false, NULL);
+}
+
 bool rsi_subject_is_literal(const char *pattern, size_t bytes)
 {
     return memchr(pattern, '*', bytes) == NULL && memchr(pattern, '>', bytes) == NULL;

@@ -23,6 +23,9 @@
 const char *rsi_subject_check_literal(const char *subject, size_t bytes, size_t *at);
 const char *rsi_subject_check_pattern(const char *pattern, size_t bytes, size_t *at);
 
+/* A queue group's name: one token, at most RSI_NAME_BYTES_MAX bytes. */
+const char *rsi_subject_check_group(const char *group, size_t bytes);
+
 /* Both were checked. */
 bool rsi_subject_is_literal(const char *pattern, size_t bytes);
 bool rsi_subject_matches(const char *pattern, size_t pattern_bytes, const char *subject,

@@ -29,8 +29,8 @@ static const char *frame_check(const struct rsi_frame_header *header, uint64_t f
     if (frame_bytes > available_bytes) {
         return "the frame reaches beyond what has arrived";
     }
-    if (rsi_frame_bytes(header->headers_bytes, header->payload_bytes) != frame_bytes) {
-        return "the frame's length is not that of its headers and payload";
+    if (rsi_frame_all_bytes(header) != frame_bytes) {
+        return "the frame's length is not that of its headers, payload and entries";
     }
     if (!frame_type_is_known(header->type)) {
         return "the frame's type is unknown";
@@ -68,5 +68,6 @@ rsi_status_t rsi_frame_read(const struct rsi_ring *ring, uint64_t position, uint
     frame->frame_bytes = frame_bytes;
     frame->headers = start + RSI_FRAME_HEADER_BYTES;
     frame->payload = frame->headers + header.headers_bytes;
+    frame->entries = start + rsi_frame_entries_at(&header);
     return RSI_OK;
 }

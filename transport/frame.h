@@ -21,7 +21,16 @@ struct rsi_frame {
     uint64_t frame_bytes;
     const uint8_t *headers; /* header.headers_bytes long */
     const uint8_t *payload; /* header.payload_bytes long */
+    const uint8_t *entries; /* header.entry_count times struct rsi_frame_entry */
 };
+
+static inline struct rsi_frame_entry rsi_frame_entry_at(const struct rsi_frame *frame,
+                                                        uint32_t index)
+{
+    struct rsi_frame_entry entry;
+    __builtin_memcpy(&entry, frame->entries + (uint64_t)index * sizeof(entry), sizeof(entry));
+    return entry;
+}
 
 /* Bytes that can still be staged. Owner thread. */
 static inline uint64_t rsi_link_room_bytes(const struct rsi_link *link)

@@ -113,6 +113,7 @@ static void on_event(void *arg, const ringside_event_t *event)
     case RINGSIDE_EVENT_LOST:
     case RINGSIDE_EVENT_SLOW:
     case RINGSIDE_EVENT_CLOSED:
+    case RINGSIDE_EVENT_DRAINED:
         fail_msg("event %d: %s", (int)event->type, event->text);
     }
 }

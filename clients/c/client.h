@@ -111,6 +111,11 @@ struct ringside_subscription {
     ringside_policy_t policy;
     bool no_echo;
     bool is_active; /* its callback may be called */
+    bool is_member; /* of a queue group: its callback is called for what it was chosen for */
+    bool is_draining;
+    bool is_drain_answered;
+    uint64_t drain_pos; /* of the in ring: nothing beyond is for it */
+    char group[RSI_NAME_BYTES_MAX + 1];
     ringside_on_message_t on_message;
     void *arg;
     size_t subject_bytes;
@@ -290,6 +295,7 @@ struct ringside_client {
     struct ringside_subscription **subscriptions; /* dense */
     uint32_t subscription_count;
     uint32_t subscription_slot_count;
+    uint32_t drained_count;      /* subscriptions whose event DRAINED is to be told */
     uint32_t send_due_count;     /* objects in CLOSE_DUE, or with a request to send again */
     uint64_t answered_twice_max; /* requests up to here may be answered twice */
 

@@ -8,6 +8,8 @@
  *   good and fails the link: frames have lengths, so after a wrong one nothing has a beginning.
  * - Sequences tell what is missing: a message may only be at or after the expected one, and the
  *   difference is the exact number of those left out, however often the broker dropped between.
+ * - A member of a queue group gets what it was chosen for, which the frame says; where only members
+ *   want a publication, its frames are flagged, and nothing is counted by subtraction.
  * - Which subscriptions want a publication is worked out once and kept, until the set of
  *   subscriptions changes. The set cannot change under a callback: subscribing and unsubscribing
  * are refused there.
@@ -172,16 +174,27 @@ static inline bool has_subscriptions(struct ringside_client *client, struct rsi_
 /* ---- frames ------------------------------------------------------------------------------------
  */
 
-/* Messages before next_sequence that were not delivered are lost. */
+/* `count` messages before next_sequence that were not delivered are lost; UINT64_MAX: not known. */
 static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_announced *entry,
-                                 uint64_t next_sequence, bool is_count_known,
-                                 struct delivery *delivery)
+                                 uint64_t next_sequence, uint64_t count, struct delivery *delivery)
 {
-    uint64_t count = next_sequence - entry->next_sequence;
     entry->next_sequence = next_sequence;
     if (has_subscriptions(client, entry, delivery)) {
-        tell_gap(client, entry, is_count_known ? count : UINT64_MAX, delivery);
+        tell_gap(client, entry, count, delivery);
     }
+}
+
+/* Whether the broker chose this member of a queue group for the message. */
+static RSI_NOINLINE bool is_chosen(const struct ringside_subscription *subscription,
+                                   const struct rsi_frame *frame, uint64_t session)
+{
+    for (uint32_t index = 0; index < frame->header.entry_count; index++) {
+        struct rsi_frame_entry entry = rsi_frame_entry_at(frame, index);
+        if (entry.session == session && entry.number == subscription->id) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static inline void take_message(struct ringside_client *client, const struct rsi_frame *frame,
@@ -199,7 +212,9 @@ static inline void take_message(struct ringside_client *client, const struct rsi
             stop(client, delivery, RSI_E_PROTOCOL, "a message whose sequence was passed already");
             return;
         }
-        skip_to(client, entry, sequence, true, delivery);
+        if ((frame->header.flags & RSI_FRAME_FLAG_SPARSE) == 0) {
+            skip_to(client, entry, sequence, sequence - entry->next_sequence, delivery);
+        }
     }
     entry->next_sequence = sequence + 1;
     if (rsi_unlikely(!has_subscriptions(client, entry, delivery))) {
@@ -229,14 +244,24 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         .headers_bytes = frame->header.headers_bytes,
         .header_count = header_count,
     };
+    size_t called_count = 0;
     client->is_in_callback = true;
     client->delivering = &message;
     for (uint32_t index = 0; index < entry->subscription_count; index++) {
         struct ringside_subscription *subscription = entry->subscriptions[index];
+        if (rsi_unlikely(subscription->is_member) &&
+            !is_chosen(subscription, frame, delivery->session_id)) {
+            continue;
+        }
         subscription->on_message(subscription->arg, &message);
+        called_count++;
     }
     client->delivering = NULL;
     client->is_in_callback = false;
+    if (rsi_unlikely(called_count == 0)) {
+        client->totals.unwanted_messages++;
+        return;
+    }
     client->totals.delivered_messages++;
     client->totals.delivered_bytes += frame->header.payload_bytes;
     delivery->message_count++;
@@ -267,8 +292,12 @@ static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_
         stop(client, delivery, RSI_E_PROTOCOL, "a gap that ends before what was delivered");
         return;
     }
+    uint64_t count = gap->next_sequence - entry->next_sequence;
+    if (gap->count != 0 && gap->count < count) { /* the others were not for this session */
+        count = gap->count == UINT32_MAX ? UINT64_MAX : gap->count;
+    }
     if (gap->next_sequence > entry->next_sequence || !is_count_known) {
-        skip_to(client, entry, gap->next_sequence, is_count_known, delivery);
+        skip_to(client, entry, gap->next_sequence, is_count_known ? count : UINT64_MAX, delivery);
     }
 }
 
@@ -345,6 +374,29 @@ static void tell_unknown_gaps(struct ringside_client *client, struct delivery *d
         if (entry != NULL && has_subscriptions(client, entry, delivery)) {
             tell_gap(client, entry, UINT64_MAX, delivery);
         }
+    }
+}
+
+/* What was given to these subscriptions has been handed over. */
+static RSI_COLD void tell_drained(struct ringside_client *client, struct delivery *delivery)
+{
+    for (uint32_t index = client->subscription_count; index-- > 0;) {
+        struct ringside_subscription *subscription = client->subscriptions[index];
+        if (!subscription->is_drain_answered || client->deliver_pos < subscription->drain_pos) {
+            continue;
+        }
+        const ringside_event_t event = {.type = RINGSIDE_EVENT_DRAINED,
+                                        .status = RINGSIDE_OK,
+                                        .text = "the subscription has got all that was for it",
+                                        .subject = subscription->subject,
+                                        .subscription = subscription};
+        client->drained_count--;
+        subscription->is_drain_answered = false;
+        subscription->is_active = false;
+        client->subscriptions_version++;
+        rsi_client_tell_event(client, &event);
+        delivery->event_count += client->options.on_event != NULL;
+        rsi_subscription_free(subscription);
     }
 }
 
@@ -491,6 +543,9 @@ size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
     }
     if (client->deliver_pos != link->consumed_pos) {
         rsi_client_consume(client);
+    }
+    if (rsi_unlikely(client->drained_count > 0) && client->remnants == NULL) {
+        tell_drained(client, &delivery);
     }
     if (rsi_unlikely(client->phase == RSI_CLIENT_ENDING) && is_all_delivered(client)) {
         tell_end(client, &delivery);

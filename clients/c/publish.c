@@ -128,7 +128,7 @@ static inline void send_frame(struct ringside_publisher *publisher, struct rsi_f
     header->headers_bytes = (uint16_t)headers_bytes;
     header->publication = publisher->alias;
     header->generation = 0;
-    header->member = 0;
+    header->entry_count = 0;
     header->sequence = 0;
     /* The same reading of the counter serves both clocks. */
     header->publish_time_ns = now_ns + (uint64_t)rsi_clock_thread.realtime_offset_ns;

@@ -61,7 +61,7 @@ static void test_frame(void **state)
     assert_int_equal(frame.header.payload_bytes, 5);
     assert_int_equal(frame.header.publication, 3);
     assert_int_equal(frame.header.generation, 0);
-    assert_int_equal(frame.header.member, 0);
+    assert_int_equal(frame.header.entry_count, 0);
     assert_int_equal(frame.header.sequence, 0);
     assert_true(frame.header.publish_time_ns >= before_ns);
     assert_true(frame.header.publish_time_ns <= after_ns);

@@ -237,6 +237,7 @@ static void settle_subscription(struct ringside_client *client,
     bool is_closing = object->state == RSI_OBJECT_CLOSE_DUE || object->state == RSI_OBJECT_CLOSING;
     bool is_known = object->renewal == RSI_RENEWAL_DONE;
     object->renewal = RSI_RENEWAL_NONE;
+    subscription->drain_pos = 0; /* what the old broker gave was handed over */
     if (is_closing && !is_known) {
         rsi_client_close_unasked(client, object);
     }

@@ -79,6 +79,19 @@ static void free_object(struct rsi_object *object)
     }
 }
 
+/* Whether it is a subscription to be drained: it goes when what was for it was handed over. */
+static bool is_drained(struct ringside_client *client, struct rsi_object *object)
+{
+    struct ringside_subscription *subscription =
+        rsi_container_of(object, struct ringside_subscription, object);
+    if (!subscription->is_draining) {
+        return false;
+    }
+    subscription->is_drain_answered = true;
+    client->drained_count++;
+    return true;
+}
+
 /* The broker answered what `object` waited for; `is_granted` false: with a refusal. */
 static void answer_object(struct ringside_client *client, struct rsi_object *object,
                           bool is_granted)
@@ -102,6 +115,9 @@ static void answer_object(struct ringside_client *client, struct rsi_object *obj
     }
     /* A refused close is as good as a granted one: the broker does not know the object. */
     object->state = RSI_OBJECT_CLOSED;
+    if (!object->is_publisher && is_drained(client, object)) {
+        return;
+    }
     if (object->is_abandoned) {
         free_object(object);
     }
@@ -119,6 +135,16 @@ static void take_answer(struct ringside_client *client, uint64_t request, bool i
         return;
     }
     answer_object(client, object, is_granted);
+}
+
+static void take_drained(struct ringside_client *client, const Ringside__Control__Drained *drained)
+{
+    struct rsi_object *object = find_object(client, drained->request);
+    if (object != NULL && !object->is_publisher) {
+        rsi_container_of(object, struct ringside_subscription, object)->drain_pos =
+            drained->end_pos;
+    }
+    take_answer(client, drained->request, true);
 }
 
 static void take_refused(struct ringside_client *client, const Ringside__Control__Refused *refused)
@@ -174,6 +200,9 @@ static void take_message(struct ringside_client *client, const Ringside__Control
     case RINGSIDE__CONTROL__CONTROL__BODY_DONE:
         take_answer(client, message->done->request, true);
         return;
+    case RINGSIDE__CONTROL__CONTROL__BODY_DRAINED:
+        take_drained(client, message->drained);
+        return;
     case RINGSIDE__CONTROL__CONTROL__BODY_REFUSED:
         take_refused(client, message->refused);
         return;
@@ -188,6 +217,7 @@ static void take_message(struct ringside_client *client, const Ringside__Control
     case RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER:
     case RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE:
     case RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE:
+    case RINGSIDE__CONTROL__CONTROL__BODY_DRAIN:
     case RINGSIDE__CONTROL__CONTROL__BODY__NOT_SET:
     case _RINGSIDE__CONTROL__CONTROL__BODY__CASE_IS_INT_SIZE:
         break;
@@ -252,6 +282,7 @@ rsi_status_t rsi_client_send_open(struct rsi_link *link, const struct rsi_object
         subscribe.subject = subscription->subject;
         subscribe.policy = (Ringside__Control__Policy)subscription->policy;
         subscribe.no_echo = subscription->no_echo;
+        subscribe.group = subscription->group;
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE;
         message.subscribe = &subscribe;
     }
@@ -274,6 +305,15 @@ static rsi_status_t send_close(struct ringside_client *client, const struct rsi_
     Ringside__Control__Control message = RINGSIDE__CONTROL__CONTROL__INIT;
     Ringside__Control__ClosePublisher close = RINGSIDE__CONTROL__CLOSE_PUBLISHER__INIT;
     Ringside__Control__Unsubscribe unsubscribe = RINGSIDE__CONTROL__UNSUBSCRIBE__INIT;
+    Ringside__Control__Drain drain = RINGSIDE__CONTROL__DRAIN__INIT;
+    if (!object->is_publisher &&
+        rsi_container_of(object, struct ringside_subscription, object)->is_draining) {
+        drain.request = request;
+        drain.subscription = rsi_container_of(object, struct ringside_subscription, object)->id;
+        message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_DRAIN;
+        message.drain = &drain;
+        return rsi_client_send(client, &message);
+    }
     if (object->is_publisher) {
         const struct ringside_publisher *publisher =
             rsi_container_of(object, struct ringside_publisher, object);

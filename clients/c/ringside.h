@@ -127,6 +127,7 @@ typedef enum ringside_event_type {
     RINGSIDE_EVENT_CLOSED = 6,    /* the broker ended the session; status and text say why */
     RINGSIDE_EVENT_SUSPENDED = 7, /* no link at the moment, another one is looked for; text: why */
     RINGSIDE_EVENT_RENEWED = 8,   /* the broker is another run: what was lost, gap events tell */
+    RINGSIDE_EVENT_DRAINED = 9,   /* ringside_drain is done: subject, subscription */
 } ringside_event_type_t;
 
 typedef struct ringside_event {
@@ -139,6 +140,8 @@ typedef struct ringside_event {
     /* GAP: messages left out. CLOSED: own messages that the broker did not take. UINT64_MAX: not
      * known. */
     uint64_t count;
+    /* DRAINED: the subscription, which is gone when the callback returns; else NULL. */
+    const ringside_subscription_t *subscription;
 } ringside_event_t;
 
 /* Valid inside the callback only, as everything it points to; ringside_hold and
@@ -148,7 +151,8 @@ typedef struct ringside_message {
     size_t subject_bytes;
     const void *data;
     size_t bytes;
-    uint64_t sequence;        /* per publisher object, from 1, without holes unless a GAP said so */
+    /* Per publisher object, from 1; without holes unless a GAP said so, or a queue group shares. */
+    uint64_t sequence;
     uint64_t publish_time_ns; /* publisher's real-time clock */
     uint64_t publication;     /* which publisher object, unique in a broker's life */
     const char *publisher;    /* client name of the publisher */
@@ -208,6 +212,14 @@ typedef struct ringside_subscribe_options {
     ringside_policy_t policy;
     int no_echo;         /* leave out what this client itself publishes */
     uint64_t timeout_ns; /* default 5 s */
+    /*
+     * Queue group: a name of one token, at most 63 bytes. Of all subscriptions with this group that
+     * match a subject, in all clients, exactly one gets each message: in turn, and those that are
+     * behind are passed over while another is not. Subscriptions without a group, and other groups,
+     * get it as well. A member that ends without ringside_drain loses what was chosen for it and
+     * not handed over yet; GAP events count only what was left out of what was for this member.
+     */
+    const char *group;
 } ringside_subscribe_options_t;
 
 /*
@@ -289,6 +301,14 @@ RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_subscribe(
  */
 RINGSIDE_API ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription,
                                                     uint64_t timeout_ns);
+/*
+ * Ends a subscription without losing what it was chosen for: the broker gives it no new messages
+ * (without a group: until it knows of this), ringside_poll hands over those that it was given, and
+ * then event DRAINED tells that the subscription is gone. Does not wait, also legal in a callback.
+ * RINGSIDE_E_STATE: it is ending already; ringside_unsubscribe may still cut it short.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t
+ringside_drain(ringside_subscription_t *subscription);
 
 /*
  * Keeps a message where it lies, in the deliver ring, beyond its callback: without a copy, until

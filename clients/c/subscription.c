@@ -88,6 +88,13 @@ static rsi_status_t check_arguments(struct ringside_client *client, const char *
         return rsi_fail(&client->error, RSI_E_INVALID, "subject \"%.*s\" %s (at byte %zu)",
                         (int)RSI_SUBJECT_BYTES_MAX, subject, fault, at);
     }
+    fault = options->group == NULL
+                ? NULL
+                : rsi_subject_check_group(options->group, strlen(options->group));
+    if (fault != NULL) {
+        return rsi_fail(&client->error, RSI_E_INVALID, "queue group \"%.70s\" %s", options->group,
+                        fault);
+    }
     if ((int)options->policy < RINGSIDE_POLICY_DEFAULT || options->policy > RINGSIDE_POLICY_BLOCK) {
         return rsi_fail(&client->error, RSI_E_INVALID,
                         "policy is %d: use one of RINGSIDE_POLICY_...", (int)options->policy);
@@ -151,6 +158,10 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
     }
     made->policy = known.policy;
     made->no_echo = known.no_echo != 0;
+    made->is_member = known.group != NULL;
+    if (made->is_member) {
+        (void)rsi_text_copy(made->group, sizeof(made->group), known.group);
+    }
     made->on_message = on_message;
     made->arg = arg;
     set_active(made, true);
@@ -181,8 +192,14 @@ ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription, ui
         return (ringside_status_t)status;
     }
     set_active(subscription, false);
-    if (client->phase >= RSI_CLIENT_ENDING) {
+    if (client->phase >= RSI_CLIENT_ENDING || subscription->is_drain_answered) {
+        client->drained_count -= subscription->is_drain_answered;
         rsi_subscription_free(subscription); /* the broker forgets it with the session */
+        return RINGSIDE_OK;
+    }
+    if (subscription->is_draining) { /* the answer to that ends it */
+        subscription->is_draining = false;
+        subscription->object.is_abandoned = true;
         return RINGSIDE_OK;
     }
 
@@ -209,4 +226,24 @@ ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription, ui
     }
     subscription->object.is_abandoned = true;
     return (ringside_status_t)status;
+}
+
+ringside_status_t ringside_drain(ringside_subscription_t *subscription)
+{
+    struct ringside_client *client = subscription->client;
+    bool was_in_callback = client->is_in_callback;
+    client->is_in_callback = false; /* it waits for nothing, so it is legal there */
+    rsi_status_t status = rsi_client_enter_open(client, "ringside_drain");
+    client->is_in_callback = was_in_callback;
+    if (status != RSI_OK) {
+        return (ringside_status_t)status;
+    }
+    if (subscription->object.state != RSI_OBJECT_OPEN) {
+        return (ringside_status_t)rsi_fail(&client->error, RSI_E_STATE,
+                                           "ringside_drain: the subscription to \"%s\" is ending",
+                                           subscription->subject);
+    }
+    subscription->is_draining = true;
+    rsi_client_close_object(client, &subscription->object);
+    return RINGSIDE_OK;
 }

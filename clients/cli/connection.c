@@ -262,6 +262,7 @@ void rsi_connection_tell_event(void *arg, const ringside_event_t *event)
         rsi_cli_note("the broker was restarted, and the session with it: %s", event->text);
         return;
     case RINGSIDE_EVENT_CONNECTED:
+    case RINGSIDE_EVENT_DRAINED:
         return;
     }
 }

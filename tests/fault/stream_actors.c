@@ -59,6 +59,7 @@ static void on_event(void *arg, const ringside_event_t *event)
         break;
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_SLOW:
+    case RINGSIDE_EVENT_DRAINED:
         break;
     }
 }

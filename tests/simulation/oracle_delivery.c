@@ -284,6 +284,7 @@ void oracle_event(struct oracle_session *session, const ringside_event_t *event)
         break;
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_LOST:
+    case RINGSIDE_EVENT_DRAINED:
         break;
     case RINGSIDE_EVENT_CLOSED:
         if (event->count != UINT64_MAX) {

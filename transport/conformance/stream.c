@@ -70,7 +70,7 @@ bool conform_stage(struct conform *conform, struct rsi_link *link, uint64_t seed
     header->headers_bytes = 0;
     header->publication = (uint32_t)seed;
     header->generation = 0;
-    header->member = 0;
+    header->entry_count = 0;
     header->sequence = index;
     header->publish_time_ns = content_word(seed, index);
     fill_content((uint8_t *)(header + 1), payload_bytes, seed,

@@ -202,7 +202,7 @@ bool pair_put(struct rsi_link *link, uint64_t sequence, uint32_t payload_bytes)
     header->headers_bytes = 0;
     header->publication = 1;
     header->generation = 0;
-    header->member = 0;
+    header->entry_count = 0;
     header->sequence = sequence;
     header->publish_time_ns = 0;
     memset(header + 1, (int)(sequence & 0xff), payload_bytes);
