@@ -47,6 +47,7 @@ static const char *const patient_broker[] = {"--log-bytes=1MiB",
                                              "--publisher-count-max=64",
                                              "--topic-count-max=256",
                                              "--session-grace=10s",
+                                             "--block-timeout=60s",
                                              NULL};
 
 /* A burst, then a rest: the machine is to have time for the victims too. */
