@@ -188,8 +188,9 @@ struct rsi_client_resume {
     uint64_t deadline_ns;
     uint64_t retry_due_ns; /* when the next dial may begin */
     uint64_t backoff_ns;
-    bool is_fenced;   /* the old link is CLOSED, its descriptors wake nobody */
-    bool is_dialling; /* the client's dial is ours and its end is not noted yet */
+    uint64_t attach_ns; /* how long the next try may take from the Challenge on */
+    bool is_fenced;     /* the old link is CLOSED, its descriptors wake nobody */
+    bool is_dialling;   /* the client's dial is ours and its end is not noted yet */
     struct rsi_client_round round;
     struct rsi_client_session half_made; /* begun at another broker and not taken; id 0: none */
     struct rsi_error loss;               /* why there is no link */

@@ -203,6 +203,10 @@ static void take_authenticate(struct hand_broker *broker, struct hand_link *hand
     }
     rsi_assert(wanted->attempt > broker->last_attempt);
     broker->last_attempt = wanted->attempt;
+    if (broker->forgets_resumes > 0) {
+        broker->forgets_resumes--;
+        return;
+    }
     hand->wants_session = true;
     hand->told_arrived_pos = wanted->arrived_pos;
     hand->told_consumed_pos = wanted->consumed_pos;

@@ -52,6 +52,7 @@ struct hand_broker {
     bool has_ended; /* says of the session to be resumed: for `ended_reason` */
     Ringside__Control__Reason ended_reason;
     uint64_t ended_untaken_bytes; /* of what had arrived, when it ended */
+    uint32_t forgets_resumes;     /* so many tries to resume are read and not answered */
     bool lies_about_positions;    /* in a Welcome that resumes */
     uint64_t publish_bytes_max;   /* of rings; 0: what is asked for */
     bool refuses_publishers;

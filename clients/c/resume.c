@@ -18,6 +18,9 @@
  * - Tries go through the candidates in their order, as connecting does; after each round they pause
  *   for longer, up to half a second, with some jitter, so that the clients of a broker that comes
  *   back do not all come at once.
+ * - A try that falls silent after the Challenge costs its time-out, and the broker's block_timeout
+ *   runs meanwhile: so the first waits for less than half of that (of its default), the later ones
+ *   for longer, in case making the rings takes so long.
  */
 #include "clients/c/client.h"
 
@@ -29,9 +32,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define NS_PER_MS        UINT64_C(1000000)
-#define TRY_NS           UINT64_C(2000000000) /* to the Challenge */
-#define ATTACH_NS        UINT64_C(5000000000) /* from there on: both sides close and make rings */
+#define NS_PER_MS UINT64_C(1000000)
+#define TRY_NS    UINT64_C(2000000000) /* to the Challenge */
+/* From there on: both sides close and make rings. */
+#define ATTACH_FIRST_NS  UINT64_C(2000000000)
+#define ATTACH_MAX_NS    UINT64_C(8000000000)
 #define BACKOFF_FIRST_NS UINT64_C(10000000)
 #define BACKOFF_MAX_NS   UINT64_C(500000000)
 
@@ -63,6 +68,7 @@ static void suspend(struct ringside_client *client, const struct rsi_error *loss
     resume->deadline_ns = rsi_client_deadline_ns(now_ns, client->options.resume_timeout_ns);
     resume->retry_due_ns = now_ns;
     resume->backoff_ns = BACKOFF_FIRST_NS;
+    resume->attach_ns = ATTACH_FIRST_NS;
     resume->is_fenced = false;
     /* A dial that is under way to a better transport may as well be the first try. */
     resume->is_dialling = client->better.is_dialling;
@@ -256,7 +262,9 @@ static void go_on(struct ringside_client *client, uint64_t now_ns)
 {
     struct rsi_dial *dial = &client->dial;
     const struct rsi_client_session *session = &client->session;
-    uint64_t deadline_ns = rsi_pos_min(now_ns + ATTACH_NS, client->resume.deadline_ns);
+    struct rsi_client_resume *resume = &client->resume;
+    uint64_t deadline_ns = rsi_pos_min(now_ns + resume->attach_ns, resume->deadline_ns);
+    resume->attach_ns = rsi_pos_min(2 * resume->attach_ns, ATTACH_MAX_NS);
     if (dial->path.link->peer_greeting.incarnation != session->broker_incarnation) {
         rsi_dial_go_on(dial, RSI_DIAL_RENEW, deadline_ns);
     } else if (session->grace_ns != 0 && session->secret_bytes != 0) {

@@ -319,8 +319,11 @@ static void test_elsewhere(void **state)
     connect_with(fixture, 0);
     assert_int_equal(hand_broker_get(&fixture->broker, hint_seen), 0);
     hand_broker_set(&fixture->broker, refuses_once, RINGSIDE__CONTROL__REASON__REASON_ELSEWHERE);
+    /* The next try falls silent after the Challenge, and is given up for another one. */
+    hand_broker_set(&fixture->broker, forgets_resumes, 1);
     hand_broker_cut(&fixture->broker);
     poll_until(fixture, has_event(fixture, RINGSIDE_EVENT_RESUMED));
+    assert_int_equal(hand_broker_get(&fixture->broker, last_attempt), 3);
     assert_int_equal(hand_broker_get(&fixture->broker, hint_seen), 3); /* home agent 2 */
     assert_true(hand_broker_get(&fixture->broker, hello_count) >= 3);
 }

@@ -191,7 +191,9 @@ static void await_resumed(struct scene *scene, uint64_t count)
 static void test_cuts(void)
 {
     static struct scene scene;
-    const struct plan plan = {.way = WAY_RELAY, .policy = RINGSIDE_POLICY_BLOCK};
+    /* Hasty cuts may let several tries in a row fall silent, and each costs its time-out. */
+    const struct plan plan = {
+        .way = WAY_RELAY, .policy = RINGSIDE_POLICY_BLOCK, .flags = {"--block-timeout=60s"}};
     uint64_t random = options.seed;
     uint64_t count = options.count != 0 ? options.count : scaled(CUT_COUNT, 20);
     uint64_t cuts[RELAY_CUT_COUNT] = {0};
