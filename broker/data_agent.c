@@ -615,6 +615,12 @@ static rsi_status_t agent_fill(struct rsi_agent *agent, struct rsi_error *error)
     rsi_status_t status = rsi_waker_init(&agent->waker, error);
     if (status == RSI_OK) {
         status = rsi_message_log_init(&agent->log, name, options->log_bytes, node, error);
+        if (status == RSI_E_NO_MEMORY) {
+            rsi_error_context(error,
+                              "log_bytes %llu for each of %u agents; lower it, or raise "
+                              "what this process may have (ulimit -v, its memory cgroup)",
+                              (unsigned long long)options->log_bytes, options->agent_count);
+        }
     }
     if (status == RSI_OK) {
         status = rsi_topic_index_init(&agent->topics, options->topic_count_max, error);

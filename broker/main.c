@@ -84,6 +84,7 @@ int main(int argc, char **argv)
     struct rsi_command_line line;
     struct rsi_error error = {0};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the call */
     program_invocation_name = program_invocation_short_name; /* in argp's texts */
     rsi_settings_init(&settings);
     if (rsi_failed(rsi_command_line_parse(&line, &settings, argc, argv, &error))) {
@@ -95,6 +96,11 @@ int main(int argc, char **argv)
     int code = RSI_EXIT_OK;
     if (line.print_config) {
         rsi_settings_print(&settings, stdout);
+        if (fflush(stdout) != 0) {
+            fprintf(stderr, "ringsided: --print-config: cannot write to standard output: %s\n",
+                    strerror(errno));
+            code = RSI_EXIT_FAULT;
+        }
     } else {
         code = serve(&settings, line.ready_fd);
     }

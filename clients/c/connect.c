@@ -210,7 +210,8 @@ static rsi_status_t make_descriptors(struct ringside_client *client, struct rsi_
         epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->nudge_fd, &event) != 0 ||
         epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->timer_fd, &event) != 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
-                              "making the client's descriptors");
+                              "making the client's descriptors; a client needs about ten, raise "
+                              "the limit with ulimit -n");
     }
     return RSI_OK;
 }

@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -219,8 +220,7 @@ static const struct argp parser = {
            "  ringside pub orders.new --header trace-id:4711 'buy 100'\n"
            "  tail -f prices.txt | ringside pub md.prices\n"
            "  ringside pub images.new --file first.jpg --file second.jpg\n"
-           "  ringside sub a.b --raw --separator length | ringside pub c.d --separator length "
-           "--input -\n"
+           "  ringside sub a.b --raw --separator nul | ringside pub c.d --separator nul\n"
            "  ringside pub load.test --size 64 --count 1000000 --rate 100k",
 };
 
@@ -459,8 +459,12 @@ static int read_files(struct pub *pub)
 static int open_source(struct pub *pub)
 {
     const struct pub_options *options = pub->options;
+    bool is_stdin = options->input != NULL && strcmp(options->input, "-") == 0;
+    if (is_stdin && fcntl(STDIN_FILENO, F_GETFD) < 0) {
+        return rsi_cli_fail("standard input is closed; give MESSAGE or --input FILE");
+    }
     if (options->input != NULL) {
-        pub->lines = strcmp(options->input, "-") == 0 ? stdin : fopen(options->input, "re");
+        pub->lines = is_stdin ? stdin : fopen(options->input, "re");
         if (pub->lines == NULL) {
             return rsi_cli_fail("--input: cannot open %s: %s", options->input, strerror(errno));
         }

@@ -9,6 +9,8 @@
 #include "clients/c/ringside.h"
 #include "core/clock.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +49,12 @@ static int run_command(const struct rsi_command *command, int argc, char **argv)
     rsi_cli_set_name(name);
     argp_err_exit_status = RSI_EXIT_USAGE;
     rsi_clock_prepare();
-    return command->run(argc, argv);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the write */
+    int code = command->run(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == RSI_EXIT_OK) {
+        code = rsi_cli_fail("cannot write to standard output: %s", strerror(errno));
+    }
+    return code;
 }
 
 int rsi_cli_main(int argc, char **argv)
