@@ -32,6 +32,7 @@ const char *const fault_names[FAULT_COUNT] = {
     [FAULT_BROKER_STALLED] = "broker stalled",
     [FAULT_BROKER_STOPPED] = "broker stopped",
     [FAULT_BROKER_KILLED] = "broker killed",
+    [FAULT_NO_DESCRIPTOR] = "no descriptor",
 };
 
 struct simulation simulation;
@@ -52,6 +53,22 @@ static struct {
 void director_count(enum fault fault)
 {
     simulation.faults[fault]++;
+}
+
+bool director_refuses_descriptor(void)
+{
+    uint32_t process = world_process();
+    if (!simulation.lacks_descriptors || process == broker.process || !world_one_in(24)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < simulation.actor_count; i++) {
+        if (slots[i].process == process) {
+            actor_note_fault(i);
+        }
+    }
+    world_trace("%s is refused a descriptor", world_process_name(process));
+    director_count(FAULT_NO_DESCRIPTOR);
+    return true;
 }
 
 void director_note_flushed(uint32_t slot)
@@ -104,7 +121,8 @@ static void choose_settings(void)
     set("wait", world_one_in(3) ? "adaptive" : "blocking");
     set("spin", "2us");
     set("session_grace", simulation.is_grace_short ? "300ms" : "10s");
-    set("block_timeout", world_one_in(2) ? "5s" : "300ms");
+    static const char *const block_timeouts[] = {"5s", "5s", "300ms", "300ms", "30ms"};
+    set("block_timeout", block_timeouts[world_random(rsi_array_count(block_timeouts))]);
 }
 
 static void broker_main(void *arg)
@@ -167,6 +185,27 @@ static void stop_broker(void)
     }
 }
 
+static uint32_t cut_links(uint32_t slot)
+{
+    uint32_t process = slots[slot].process;
+    actor_note_fault(slot);
+    oracle_excuse_cut(process);
+    uint32_t cut_count = rsi_sim_cut_process(process, world_random(200));
+    actor_note_fault(slot); /* who began to connect meanwhile, too */
+    return cut_count;
+}
+
+/* Clients are on their way to the broker that came after: some of them do not get there at once. */
+static void disturb_renewals(void)
+{
+    for (uint64_t count = world_random(12); count > 0; count--) {
+        world_sleep_ns(world_random(4 * MILLISECOND_NS));
+        if (cut_links((uint32_t)world_random(simulation.actor_count)) > 0) {
+            director_count(FAULT_LINK_CUT);
+        }
+    }
+}
+
 static void restart_broker(bool is_killed)
 {
     if (is_killed) {
@@ -183,6 +222,9 @@ static void restart_broker(bool is_killed)
     start_broker();
     simulation.broker_is_ending = false;
     simulation.broker_faults++;
+    if (is_killed && world_one_in(2)) {
+        disturb_renewals();
+    }
 }
 
 /* ---- clients ----------------------------------------------------------------------------------
@@ -224,6 +266,9 @@ static uint64_t random_stop_ns(void)
 static enum fault choose_fault(void)
 {
     uint64_t choice = world_random(100);
+    if (simulation.has_many_broker_deaths && choice >= 90) {
+        return FAULT_BROKER_KILLED;
+    }
     if (simulation.has_broker_faults && choice < 2) {
         return choice == 0 ? FAULT_BROKER_STOPPED : FAULT_BROKER_KILLED;
     }
@@ -250,16 +295,11 @@ static void make_fault(void)
         actor_note_fault(slot);
         world_kill_process(process, world_random(2000));
         break;
-    case FAULT_LINK_CUT: {
-        actor_note_fault(slot);
-        oracle_excuse_cut(process);
-        uint32_t cut_count = rsi_sim_cut_process(process, world_random(200));
-        actor_note_fault(slot); /* who began to connect meanwhile, too */
-        if (cut_count == 0) {
+    case FAULT_LINK_CUT:
+        if (cut_links(slot) == 0) {
             return;
         }
         break;
-    }
     case FAULT_BROKER_STALLED:
         world_stop_process(broker.process, 1 + world_random(500 * MILLISECOND_NS));
         break;
@@ -268,6 +308,7 @@ static void make_fault(void)
         restart_broker(fault == FAULT_BROKER_KILLED);
         break;
     case FAULT_CONSUMER_SLOW:
+    case FAULT_NO_DESCRIPTOR:
     case FAULT_COUNT:
         break;
     }

@@ -7,12 +7,12 @@
  *   before kernel_begin, go through to the system.
  * - Descriptors are level-triggered and belong to the process that made them, so that what is left
  *   open is seen.
- * - A wait ends now and then as a signal would end it.
+ * - A wait ends now and then as a signal would end it, and in some runs a descriptor is refused.
  */
 #include "tests/simulation/kernel.h"
 
 #include "core/assert.h"
-#include "tests/simulation/world.h"
+#include "tests/simulation/simulation.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -86,7 +86,8 @@ static struct file *find_file(int fd)
 
 static int open_file(enum kind kind)
 {
-    for (uint32_t i = 0; i < FD_COUNT_MAX; i++) {
+    bool is_refused = director_refuses_descriptor();
+    for (uint32_t i = 0; i < FD_COUNT_MAX && !is_refused; i++) {
         if (kernel.files[i].kind == KIND_FREE) {
             kernel.files[i] = (struct file){.kind = kind, .process = world_process()};
             return FD_FIRST + (int)i;

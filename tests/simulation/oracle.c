@@ -58,15 +58,31 @@ void oracle_excuse(struct oracle_session *session, uint32_t excuses)
     oracle.was_disturbed = true;
 }
 
+/* Without a link it may become too old for the broker. */
+static void excuse_absence(struct oracle_session *session)
+{
+    if (!session->resumes || simulation.is_grace_short) {
+        oracle_excuse(session, ORACLE_CUT);
+    }
+}
+
 void oracle_excuse_cut(uint32_t process)
 {
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         struct oracle_session *session = &oracle.sessions[i];
-        if (session->process != process || session->is_over) {
-            continue;
+        if (session->process == process && !session->is_over) {
+            excuse_absence(session);
         }
-        if (!session->resumes || simulation.is_grace_short) {
-            oracle_excuse(session, ORACLE_CUT);
+    }
+}
+
+void oracle_hear_of_change(const ringside_client_t *client)
+{
+    for (uint32_t i = 0; i < oracle.session_count; i++) {
+        struct oracle_session *session = &oracle.sessions[i];
+        if (session->client == client && !session->is_over) {
+            excuse_absence(session);
+            oracle.totals.changes++;
         }
     }
 }

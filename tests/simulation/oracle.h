@@ -41,6 +41,8 @@ struct oracle_totals {
     uint64_t suspensions;
     uint64_t resumptions;
     uint64_t renewals;
+    uint64_t remnants; /* renewals while frames of the dead broker were left */
+    uint64_t changes;  /* links left for another one that works, too */
     uint64_t quiet_checks;
     uint64_t counts_compared; /* sessions whose gaps and the broker's count of them are the same */
 };
@@ -86,9 +88,13 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
  * arrived by now is taken. It gives up taking even that. */
 void oracle_hear_of_end(uint64_t session);
 void oracle_hear_of_halt(uint64_t session);
-/* The broker knows a subscription from here on, or knows it no more (0: all of the session's). */
-void oracle_hear_of_subscription(uint64_t session, uint64_t id, const char *pattern, bool is_block);
+/* The broker knows a subscription of the client of this name from here on, or knows it no more (0:
+ * all of the session's). */
+void oracle_hear_of_subscription(uint64_t session, const char *name, uint64_t id,
+                                 const char *pattern, bool is_block);
 void oracle_hear_of_no_subscription(uint64_t session, uint64_t id);
+/* The client leaves its link for another one. */
+void oracle_hear_of_change(const ringside_client_t *client);
 /* What the broker counted for a session when it was done with it. */
 void oracle_hear_of_counts(uint64_t session, uint64_t delivered, uint64_t dropped);
 

@@ -5,6 +5,8 @@
  * - The broker is asked, and not the clients: a subscription can be there before its client knows,
  *   and sessions can be there that no client knows of, when one was cut off while it asked.
  * - A subscriber that the oracle sees listening takes whatever comes, so it holds back nobody.
+ * - Neither does a session that a client began at this broker and did not take over, once it has
+ *   taken over another one there.
  */
 #include "proto/subject.h"
 #include "tests/simulation/oracle_internal.h"
@@ -14,6 +16,7 @@
 /* A subscription as the present broker knows it. */
 struct wish {
     uint64_t session;
+    char name[RSI_NAME_BYTES_MAX + 1]; /* of its client */
     uint64_t id;
     bool is_block;
     char pattern[64];
@@ -23,7 +26,8 @@ static struct wish wishes[WISH_COUNT_MAX];
 static uint32_t wish_count;
 static uint32_t wish_broker; /* whose they are */
 
-void oracle_hear_of_subscription(uint64_t session, uint64_t id, const char *pattern, bool is_block)
+void oracle_hear_of_subscription(uint64_t session, const char *name, uint64_t id,
+                                 const char *pattern, bool is_block)
 {
     if (wish_broker != oracle.broker) {
         wish_broker = oracle.broker;
@@ -32,6 +36,7 @@ void oracle_hear_of_subscription(uint64_t session, uint64_t id, const char *patt
     rsi_assert(wish_count < WISH_COUNT_MAX);
     struct wish *wish = &wishes[wish_count++];
     *wish = (struct wish){.session = session, .id = id, .is_block = is_block};
+    snprintf(wish->name, sizeof(wish->name), "%s", name);
     snprintf(wish->pattern, sizeof(wish->pattern), "%s", pattern);
 }
 
@@ -44,27 +49,29 @@ void oracle_hear_of_no_subscription(uint64_t session, uint64_t id)
     }
 }
 
-/* Whether a client takes all that comes for this session of the broker. */
-static bool is_listened_to(uint64_t id)
+/* Whether a client takes all that comes for this session of the broker, or has left it for another
+ * one there. */
+static bool must_not_block(uint64_t id, const char *name)
 {
     for (uint32_t i = oracle.session_count; i-- > 0;) {
         const struct oracle_session *session = &oracle.sessions[i];
-        if (session->broker == oracle.broker && session->id == id) {
-            return !session->is_over && session->is_listening &&
-                   !world_process_was_killed(session->process) &&
-                   session->client->phase == RSI_CLIENT_OPEN;
+        if (session->broker != oracle.broker || strcmp(session->name, name) != 0) {
+            continue;
         }
+        bool is_in_use = !session->is_over && session->client->phase == RSI_CLIENT_OPEN &&
+                         !world_process_was_killed(session->process);
+        return is_in_use && (session->is_listening || session->id != id);
     }
     return false;
 }
 
-static bool may_block(uint64_t session)
+static bool may_block(uint64_t session, const char *name)
 {
     bool asks_for_block = false;
     for (uint32_t i = 0; i < wish_count; i++) {
         asks_for_block |= wishes[i].session == session && wishes[i].is_block;
     }
-    return asks_for_block && !is_listened_to(session);
+    return asks_for_block && !must_not_block(session, name);
 }
 
 /* All that a session publishes waits for what waits, because it comes through one ring. */
@@ -74,7 +81,7 @@ void oracle_note_held_back(void)
         oracle.sessions[i].is_held_back = false;
     }
     for (uint32_t i = 0; i < wish_count && wish_broker == oracle.broker; i++) {
-        if (!may_block(wishes[i].session)) {
+        if (!may_block(wishes[i].session, wishes[i].name)) {
             continue;
         }
         for (uint32_t at = 0; at < oracle.publication_count; at++) {

@@ -114,6 +114,7 @@ void oracle_hear_of_renewal(const ringside_client_t *client, const struct rsi_li
     if (session == NULL || broker == session->broker) {
         return; /* the same broker, or it is being closed */
     }
+    oracle.totals.remnants += client->remnants->frames.capacity_bytes != 0;
     session->broker = broker;
     session->id = client->session.id;
     session->is_being_ended = false;

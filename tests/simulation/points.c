@@ -12,6 +12,7 @@
 #include "broker/endpoints.h"
 #include "clients/c/client.h"
 #include "tests/simulation/oracle.h"
+#include "tests/simulation/simulation.h"
 #include "tests/simulation/world.h"
 #include "transport/frame.h"
 
@@ -179,6 +180,44 @@ WRAP(void, rsi_client_go_over, struct ringside_client *client, rsi_client_carry_
     __real_rsi_client_go_over(client, carry_and_tell);
 }
 
+/* A second transport that leads to the same: found now and then, and better than the first. */
+WRAP(rsi_status_t, rsi_client_choose, struct rsi_client_candidates *candidates,
+     const struct rsi_url *url, struct rsi_error *error)
+{
+    static struct rsi_transport better;
+    rsi_status_t status = __real_rsi_client_choose(candidates, url, error);
+    if (status != RSI_OK || !simulation.has_better_transport) {
+        return status;
+    }
+    candidates->is_choice = true;
+    candidates->is_local_absent = world_one_in(2);
+    if (!candidates->is_local_absent) {
+        better = *candidates->list[0].transport;
+        better.name = "better";
+        candidates->list[1] = candidates->list[0];
+        candidates->list[0].transport = &better;
+        candidates->count = 2;
+    }
+    return status;
+}
+
+/* Runs are short: the look for it begins soon. */
+WRAP(void, rsi_client_better_begin, struct ringside_client *client,
+     const struct rsi_client_candidates *candidates, uint64_t now_ns)
+{
+    __real_rsi_client_better_begin(client, candidates, now_ns);
+    if (client->better.due_ns != UINT64_MAX) {
+        client->better.due_ns = now_ns + world_random(UINT64_C(500000000));
+    }
+}
+
+WRAP(void, rsi_client_leave_link, struct ringside_client *client, const struct rsi_error *why,
+     uint64_t now_ns)
+{
+    oracle_hear_of_change(client);
+    __real_rsi_client_leave_link(client, why, now_ns);
+}
+
 WRAP(void, rsi_link_carry, struct rsi_link *to, const struct rsi_link *from)
 {
     world_point();
@@ -227,8 +266,8 @@ static void hear_of_edit(const struct rsi_edit *edit)
                                    edit->publication->id);
         break;
     case RSI_EDIT_SUBSCRIBE:
-        oracle_hear_of_subscription(edit->session->id, edit->subscription, edit->subject,
-                                    edit->policy == RSI_POLICY_BLOCK);
+        oracle_hear_of_subscription(edit->session->id, edit->session->name, edit->subscription,
+                                    edit->subject, edit->policy == RSI_POLICY_BLOCK);
         break;
     case RSI_EDIT_UNSUBSCRIBE:
         oracle_hear_of_no_subscription(edit->session->id, edit->subscription);

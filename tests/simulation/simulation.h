@@ -19,6 +19,7 @@ enum fault {
     FAULT_BROKER_STALLED, /* stopped for a while, as by SIGSTOP */
     FAULT_BROKER_STOPPED, /* in order, and another one started */
     FAULT_BROKER_KILLED,
+    FAULT_NO_DESCRIPTOR, /* a client asked for one and got none */
     FAULT_COUNT,
 };
 extern const char *const fault_names[FAULT_COUNT];
@@ -31,7 +32,10 @@ struct simulation {
     uint32_t actor_count;
     uint32_t policy_mask; /* that clients may choose from */
     bool has_broker_faults;
-    bool is_grace_short; /* a session without a link may be given up before it has another */
+    bool has_many_broker_deaths;
+    bool has_better_transport; /* clients find it now and then, and change to it */
+    bool lacks_descriptors;    /* clients are refused some */
+    bool is_grace_short;       /* a session without a link may be given up before it has another */
     /* State. */
     bool is_settling;       /* no more faults: everybody comes to an end */
     bool broker_is_ending;  /* its sessions may end */
@@ -47,6 +51,9 @@ void director_count(enum fault fault);
 /* When settling: what the actor in that slot published has arrived / what everybody did. */
 void director_note_flushed(uint32_t slot);
 bool director_all_are_flushed(void);
+
+/* Whether the running process is to be refused a descriptor; counts it. */
+bool director_refuses_descriptor(void);
 
 /* A client process in a slot: the actor's own life. */
 void actor_main(void *arg);

@@ -45,7 +45,7 @@ struct settings {
 struct sums {
     uint64_t run_count;
     uint64_t failed_count;
-    uint64_t suspensions, resumptions, renewals;
+    uint64_t suspensions, resumptions, renewals, changes, remnants;
     uint64_t switches, published, delivered, gaps, sessions, ended, quiet_checks, compared,
         virtual_ns;
     uint64_t faults[FAULT_COUNT];
@@ -90,6 +90,9 @@ static void choose_simulation(uint64_t seed, uint32_t fault_count)
         .actor_count = 3 + (uint32_t)(seed % 4),
         .policy_mask = policy_masks[seed / 4 % rsi_array_count(policy_masks)],
         .has_broker_faults = seed % 3 == 0,
+        .has_many_broker_deaths = seed % 9 == 0,
+        .has_better_transport = seed % 7 < 3,
+        .lacks_descriptors = seed % 11 < 3,
         .is_grace_short = seed % 8 == 1,
     };
 }
@@ -158,6 +161,8 @@ static void add_outcome(struct sums *sums, const struct outcome *outcome)
     sums->suspensions += outcome->totals.suspensions;
     sums->resumptions += outcome->totals.resumptions;
     sums->renewals += outcome->totals.renewals;
+    sums->changes += outcome->totals.changes;
+    sums->remnants += outcome->totals.remnants;
     sums->compared += outcome->totals.counts_compared;
     for (uint32_t i = 0; i < FAULT_COUNT; i++) {
         sums->faults[i] += outcome->faults[i];
@@ -245,8 +250,9 @@ static void print_sums(const struct sums *sums)
     for (uint32_t i = 0; i < FAULT_COUNT; i++) {
         printf("  %-16s %8" PRIu64 "\n", fault_names[i], sums->faults[i]);
     }
-    printf("  suspended %" PRIu64 ", resumed %" PRIu64 ", renewed %" PRIu64 "\n", sums->suspensions,
-           sums->resumptions, sums->renewals);
+    printf("  suspended %" PRIu64 ", resumed %" PRIu64 ", renewed %" PRIu64 " (%" PRIu64
+           " with frames left), changed to a better transport %" PRIu64 "\n",
+           sums->suspensions, sums->resumptions, sums->renewals, sums->remnants, sums->changes);
     printf("  published %" PRIu64 ", delivered %" PRIu64 ", in gaps %" PRIu64 ", sessions %" PRIu64
            " of which %" PRIu64 " were ended by faults; %" PRIu64
            " looks while nothing moved, %" PRIu64 " sessions' gaps compared\n",
