@@ -114,6 +114,8 @@ static void on_event(void *arg, const ringside_event_t *event)
     case RINGSIDE_EVENT_SLOW:
     case RINGSIDE_EVENT_CLOSED:
     case RINGSIDE_EVENT_DRAINED:
+    case RINGSIDE_EVENT_SUBSCRIBED:
+    case RINGSIDE_EVENT_OPENED:
         fail_msg("event %d: %s", (int)event->type, event->text);
     }
 }

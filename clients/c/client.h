@@ -61,7 +61,7 @@
 #define RSI_CLIENT_CONSUME_BYTES UINT64_C(16384)
 
 enum rsi_client_phase {
-    RSI_CLIENT_CONNECTING, /* ringside_connect is at work; the application has no client yet */
+    RSI_CLIENT_CONNECTING, /* no link yet; the application has the client only with no_wait */
     RSI_CLIENT_OPEN,       /* the session is in use */
     RSI_CLIENT_RESUMING,   /* in use, but its link is gone and the next one not there yet */
     RSI_CLIENT_ENDING,     /* goodbye or failure: nothing new; what arrived is still handed over */
@@ -87,10 +87,13 @@ enum rsi_renewal {
 /* Head of everything that the broker is asked to make and to close. */
 struct rsi_object {
     enum rsi_object_state state;
-    bool is_publisher;  /* else a subscription */
-    bool is_abandoned;  /* no call waits for it: freed when its answer comes */
-    uint64_t request;   /* of the answer awaited */
-    bool is_resend_due; /* the request was lost with its link */
+    bool is_publisher;         /* else a subscription */
+    bool is_abandoned;         /* no call waits for it: freed when its answer comes */
+    uint64_t request;          /* of the answer awaited */
+    bool is_resend_due;        /* the request was lost with its link, or found no room at first */
+    bool is_unwaited;          /* asked for without waiting: an event tells the answer */
+    bool is_told_due;          /* that event */
+    struct rsi_error *refusal; /* its status and text, while they are to be told */
     enum rsi_renewal renewal;
     uint64_t renewal_request;
 };
@@ -139,7 +142,8 @@ struct rsi_client_options {
     uint64_t spin_ns;
     ringside_on_event_t on_event;
     void *event_arg;
-    const char *counters_path; /* borrowed while connecting */
+    char *counters_path; /* NULL: none; the client's */
+    bool no_wait;        /* connect in ringside_poll */
     uint64_t hold_count_max;
 };
 
@@ -182,6 +186,14 @@ struct rsi_client_round {
     char failures[RSI_CLIENT_TRANSPORT_WHY_MAX]; /* "tcp: refused; " of those tried */
 };
 
+/* The way to the first link: connect.c. Its round is that of resuming, which comes later. */
+struct rsi_client_connecting {
+    struct rsi_url named; /* as the application gave it, for messages */
+    uint64_t deadline_ns;
+    uint64_t own_deadline_ns; /* of the candidate that is tried */
+    bool is_dialling;
+};
+
 /* The way to the next link: resume.c. */
 struct rsi_client_resume {
     uint64_t begun_ns;
@@ -212,7 +224,8 @@ struct rsi_client_news {
     bool is_any; /* one of these, or a remnant: */
     bool is_connected;
     bool is_suspended;
-    bool is_resumed; /* and not suspended again since */
+    bool is_resumed;  /* and not suspended again since */
+    bool is_answered; /* some object's answer is to be told */
     char resumed_text[RSI_CLIENT_TRANSPORT_WHY_MAX];
 };
 
@@ -278,6 +291,7 @@ struct ringside_client {
     struct rsi_client_session session;
     struct rsi_url url;   /* of the broker; its host is an address by now, if it has one */
     struct rsi_dial dial; /* the way that is being tried */
+    struct rsi_client_connecting connecting;
     struct rsi_client_resume resume;
     struct rsi_client_better better;
     struct rsi_client_path retired; /* of an earlier link; kept for an open claim */
@@ -332,7 +346,12 @@ struct ringside_client {
 ringside_status_t rsi_client_fail_globally(const struct rsi_error *error);
 /* A public call begins: OK, or why it cannot be made now, with the client's text set. */
 RSI_MUST_CHECK rsi_status_t rsi_client_enter(struct ringside_client *client, const char *call);
-/* The same for calls that need a session: also says why it is over. */
+/* The same for calls that do not wait, and are legal in callbacks. */
+RSI_MUST_CHECK rsi_status_t rsi_client_enter_unwaited(struct ringside_client *client,
+                                                      const char *call);
+/* Whether there is a session; says why not. */
+RSI_MUST_CHECK rsi_status_t rsi_client_check_open(struct ringside_client *client, const char *call);
+/* enter, and a check for calls that need a session: also says why it is over. */
 RSI_MUST_CHECK rsi_status_t rsi_client_enter_open(struct ringside_client *client, const char *call);
 /* Forks of this process that happened above it: a client made before one must not be used. */
 extern uint32_t rsi_client_fork_count;
@@ -403,6 +422,8 @@ void rsi_client_end(struct ringside_client *client, rsi_status_t end_status,
 void rsi_client_take_back_fd(struct ringside_client *client);
 /* Makes it readable: the application is to poll. */
 void rsi_client_nudge(struct ringside_client *client);
+/* The same if the application may be waiting on it: there is something that a poll is to send. */
+void rsi_client_nudge_waiting(struct ringside_client *client);
 
 /* ---- requests.c ---------------------------------------------------------------------------------
  */
@@ -435,6 +456,14 @@ void rsi_client_close_object(struct ringside_client *client, struct rsi_object *
 RSI_MUST_CHECK rsi_status_t rsi_client_open_object(struct ringside_client *client,
                                                    struct rsi_object *object, uint64_t deadline_ns,
                                                    struct rsi_error *error);
+/* Asks the broker to open `object`, which is OPENING; an event will tell the answer. */
+void rsi_client_open_unwaited(struct ringside_client *client, struct rsi_object *object);
+/* Some object whose answer is to be told, and no more so; NULL: none. */
+struct rsi_object *rsi_client_next_answered(struct ringside_client *client);
+/* Frees the object. */
+void rsi_client_free_object(struct rsi_object *object);
+/* The application gives up an object: it is closed as soon as that can be, and freed then. */
+void rsi_client_abandon_object(struct ringside_client *client, struct rsi_object *object);
 /* Waits until `object` leaves `state`. */
 RSI_MUST_CHECK rsi_status_t rsi_client_wait_object(struct ringside_client *client,
                                                    struct rsi_object *object,
@@ -550,6 +579,9 @@ static inline void rsi_client_set_path(struct ringside_client *client,
     client->link = path->link;
 }
 
+/* CONNECTING: does what can be done now; the phase is OPEN or ENDING when it is done. Returns how
+ * much it did. */
+uint32_t rsi_client_connect_poll(struct ringside_client *client, uint64_t now_ns);
 /* Notes in transport_why which way was taken, why not the others, and what failed before. */
 void rsi_client_note_chosen(struct ringside_client *client, const struct rsi_client_round *round);
 /* What the last dial failed with goes into the round's texts. */

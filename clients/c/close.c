@@ -118,6 +118,11 @@ ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
     client->claim = NULL;
     client->is_claim_left_behind = false;
     rsi_client_drop_holds(client);
+    if (client->link == NULL) { /* it was never connected */
+        rsi_client_disconnect(client);
+        rsi_client_free(client);
+        return RINGSIDE_OK;
+    }
     if (client->phase < RSI_CLIENT_ENDING) {
         status = say_goodbye(client, deadline_ns);
     } else if (client->link->peer_arrived_pos != client->link->staged_pos) {

@@ -8,7 +8,9 @@
  * - Each candidate but the last gets half of the time that is left, so that a way that neither
  *   works nor fails leaves time for the next.
  * - Connecting and closing are the only things that wait without an open session; what happens in
- *   between goes through the passes of session.c.
+ *   between goes through the passes of session.c. Who does not want to wait for connecting has a
+ *   client without a link until it is done: ringside_poll makes the same steps then (poll.c), and
+ *   all else is refused.
  */
 #include "clients/c/client.h"
 
@@ -70,35 +72,8 @@ void rsi_client_disconnect(struct ringside_client *client)
     rsi_client_sweep_held(client);
 }
 
-/* ---- one candidate -----------------------------------------------------------------------------
- */
-
-static rsi_status_t try_candidate(struct ringside_client *client,
-                                  const struct rsi_client_candidate *candidate,
-                                  uint64_t deadline_ns)
-{
-    struct rsi_dial *dial = &client->dial;
-    uint64_t now_ns = rsi_clock_now_ns();
-    rsi_dial_begin(dial, client, candidate, now_ns, deadline_ns);
-    for (;; now_ns = rsi_clock_now_ns()) {
-        uint32_t work = rsi_dial_poll(dial, now_ns);
-        if (dial->state == RSI_DIAL_CHALLENGED) {
-            rsi_dial_go_on(dial, RSI_DIAL_NEW, deadline_ns);
-            continue;
-        }
-        if (dial->state == RSI_DIAL_READY) {
-            return RSI_OK;
-        }
-        if (rsi_dial_is_down(dial)) {
-            return dial->error.status;
-        }
-        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
-            (void)rsi_client_sleep(client, &RSI_CLIENT_WISH_NONE, now_ns, UINT64_MAX);
-        } else {
-            rsi_cpu_pause();
-        }
-    }
-}
+/* ---- candidates
+ * ------------------------------------------------------------------------------- */
 
 /* The dial's path carries the client's new session from here on. */
 static void adopt(struct ringside_client *client)
@@ -110,9 +85,6 @@ static void adopt(struct ringside_client *client)
     client->message_bytes_max = client->session.message_bytes_max;
     client->deliver_pos = client->link->consumed_pos;
 }
-
-/* ---- all candidates ----------------------------------------------------------------------------
- */
 
 void rsi_client_note_chosen(struct ringside_client *client, const struct rsi_client_round *round)
 {
@@ -133,39 +105,112 @@ void rsi_client_note_failure(struct ringside_client *client, struct rsi_client_r
                     client->dial.error.text);
 }
 
-/* `named`: the URL as the application gave it, for messages. */
-static rsi_status_t try_candidates(struct ringside_client *client, struct rsi_client_round *round,
-                                   const struct rsi_url *named, struct rsi_error *error)
+/* The next candidate; each but the last gets half of the time that is left. */
+static void begin_candidate(struct ringside_client *client, uint64_t now_ns)
 {
-    uint64_t deadline_ns =
-        rsi_client_deadline_ns(rsi_clock_now_ns(), client->options.connect_timeout_ns);
-    const struct rsi_client_candidates *candidates = &round->candidates;
+    struct rsi_client_connecting *connecting = &client->connecting;
+    struct rsi_client_round *round = &client->resume.round;
+    const struct rsi_client_candidate *candidate = &round->candidates.list[round->next_index++];
+    uint64_t deadline_ns = connecting->deadline_ns;
+    bool is_last = round->next_index == round->candidates.count;
+    connecting->is_dialling = true;
+    connecting->own_deadline_ns =
+        is_last || now_ns >= deadline_ns ? deadline_ns : now_ns + (deadline_ns - now_ns) / 2;
+    rsi_dial_begin(&client->dial, client, candidate, now_ns, connecting->own_deadline_ns);
+}
 
-    while (round->next_index < candidates->count) {
-        const struct rsi_client_candidate *candidate = &candidates->list[round->next_index++];
+/* The dial has failed and is down. IN_PROGRESS: there is another candidate. */
+static rsi_status_t end_candidate(struct ringside_client *client, struct rsi_error *error)
+{
+    struct rsi_client_round *round = &client->resume.round;
+    const struct rsi_client_candidates *candidates = &round->candidates;
+    client->connecting.is_dialling = false;
+    if (round->next_index < candidates->count && !client->dial.is_answered) {
+        rsi_client_note_failure(client, round);
+        return RSI_IN_PROGRESS;
+    }
+    struct rsi_url tried = candidates->list[round->next_index - 1].url;
+    if (tried.path[0] == 0) { /* the host as the application gave it */
+        (void)rsi_text_copy(tried.host, sizeof(tried.host), client->connecting.named.host);
+    }
+    char where[RSI_HOST_BYTES_MAX + 32];
+    rsi_url_format(&tried, where, sizeof(where));
+    return rsi_fail(error, client->dial.error.status, "%s%s%s: %s", candidates->why_not,
+                    round->failures, where, client->dial.error.text);
+}
+
+static rsi_status_t open_session(struct ringside_client *client, struct rsi_error *error)
+{
+    struct rsi_client_round *round = &client->resume.round;
+    adopt(client);
+    rsi_client_note_chosen(client, round);
+    rsi_client_better_begin(client, &round->candidates, rsi_clock_now_ns());
+    return client->options.counters_path == NULL
+               ? RSI_OK
+               : rsi_client_counters_create(&client->counters, client, error);
+}
+
+/* What can be done now on the way to a session. IN_PROGRESS: not there yet. */
+static rsi_status_t connect_step(struct ringside_client *client, uint64_t now_ns, uint32_t *work,
+                                 struct rsi_error *error)
+{
+    struct rsi_dial *dial = &client->dial;
+    if (!client->connecting.is_dialling) {
+        begin_candidate(client, now_ns);
+        *work += 1;
+    }
+    *work += rsi_dial_poll(dial, now_ns);
+    if (dial->state == RSI_DIAL_CHALLENGED) {
+        rsi_dial_go_on(dial, RSI_DIAL_NEW, client->connecting.own_deadline_ns);
+        *work += 1;
+    } else if (dial->state == RSI_DIAL_READY) {
+        return open_session(client, error);
+    } else if (rsi_dial_is_down(dial)) {
+        *work += 1;
+        return end_candidate(client, error);
+    }
+    return RSI_IN_PROGRESS;
+}
+
+static void begin_session(struct ringside_client *client)
+{
+    client->phase = RSI_CLIENT_OPEN;
+    client->news = (struct rsi_client_news){.is_any = true, .is_connected = true};
+}
+
+static rsi_status_t connect_waiting(struct ringside_client *client, struct rsi_error *error)
+{
+    for (;;) {
+        uint32_t work = 0;
         uint64_t now_ns = rsi_clock_now_ns();
-        bool is_last = round->next_index == candidates->count;
-        uint64_t own_deadline_ns =
-            is_last || now_ns >= deadline_ns ? deadline_ns : now_ns + (deadline_ns - now_ns) / 2;
-        if (try_candidate(client, candidate, own_deadline_ns) == RSI_OK) {
-            adopt(client);
-            rsi_client_note_chosen(client, round);
-            rsi_client_better_begin(client, candidates, rsi_clock_now_ns());
+        rsi_status_t status = connect_step(client, now_ns, &work, error);
+        if (status == RSI_OK) {
+            begin_session(client);
             return RSI_OK;
         }
-        if (is_last || client->dial.is_answered) {
-            struct rsi_url tried = candidate->url;
-            if (tried.path[0] == 0) {
-                (void)rsi_text_copy(tried.host, sizeof(tried.host), named->host);
-            }
-            char where[RSI_HOST_BYTES_MAX + 32];
-            rsi_url_format(&tried, where, sizeof(where));
-            return rsi_fail(error, client->dial.error.status, "%s%s%s: %s", candidates->why_not,
-                            round->failures, where, client->dial.error.text);
+        if (status != RSI_IN_PROGRESS) {
+            rsi_client_disconnect(client);
+            return status;
         }
-        rsi_client_note_failure(client, round);
+        if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
+            (void)rsi_client_sleep(client, &RSI_CLIENT_WISH_NONE, now_ns, UINT64_MAX);
+        } else {
+            rsi_cpu_pause();
+        }
     }
-    return rsi_fail(error, RSI_E_BUG, "no candidate to connect to");
+}
+
+uint32_t rsi_client_connect_poll(struct ringside_client *client, uint64_t now_ns)
+{
+    uint32_t work = 0;
+    struct rsi_error error = {0};
+    rsi_status_t status = connect_step(client, now_ns, &work, &error);
+    if (status == RSI_OK) {
+        begin_session(client);
+    } else if (status != RSI_IN_PROGRESS) {
+        rsi_client_end(client, RSI_E_LINK_LOST, &error);
+    }
+    return work;
 }
 
 /* ---- the client --------------------------------------------------------------------------------
@@ -178,11 +223,13 @@ void rsi_client_free(struct ringside_client *client)
     rsi_client_remnants_discard(client);
     rsi_client_free_holds(client);
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {
-        free(client->publishers[slot]);
+        if (client->publishers[slot] != NULL) {
+            rsi_publisher_free(client->publishers[slot]);
+        }
     }
     free(client->publishers);
-    for (uint32_t index = 0; index < client->subscription_count; index++) {
-        free(client->subscriptions[index]);
+    while (client->subscription_count > 0) {
+        rsi_subscription_free(client->subscriptions[client->subscription_count - 1]);
     }
     free(client->subscriptions);
     if (client->nudge_fd >= 0) {
@@ -194,6 +241,7 @@ void rsi_client_free(struct ringside_client *client)
     if (client->epoll_fd >= 0) {
         close(client->epoll_fd);
     }
+    free(client->options.counters_path);
     explicit_bzero(&client->options, sizeof(client->options)); /* the token */
     explicit_bzero(&client->session, sizeof(client->session));
     explicit_bzero(&client->resume.half_made, sizeof(client->resume.half_made));
@@ -223,15 +271,14 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
     if (status != RSI_OK) {
         return status;
     }
-    struct rsi_client_round round = {.next_index = 0};
-    struct rsi_url named;
-    status = rsi_client_read_url(&named, url, error);
+    struct rsi_client_connecting *connecting = &client->connecting;
+    status = rsi_client_read_url(&connecting->named, url, error);
     if (status != RSI_OK) {
         return status;
     }
-    client->url = named;
+    client->url = connecting->named;
     rsi_client_settle_url(&client->url);
-    status = rsi_client_choose(&round.candidates, &client->url, error);
+    status = rsi_client_choose(&client->resume.round.candidates, &client->url, error);
     if (status != RSI_OK) {
         return status;
     }
@@ -240,18 +287,9 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
         return status;
     }
     rsi_idle_init(&client->idle, client->options.idle_strategy, client->options.spin_ns);
-    status = try_candidates(client, &round, &named, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    if (client->options.counters_path == NULL) {
-        return RSI_OK;
-    }
-    status = rsi_client_counters_create(&client->counters, client, error);
-    if (status != RSI_OK) {
-        rsi_client_disconnect(client);
-    }
-    return status;
+    connecting->deadline_ns =
+        rsi_client_deadline_ns(rsi_clock_now_ns(), client->options.connect_timeout_ns);
+    return client->options.no_wait ? RSI_IN_PROGRESS : connect_waiting(client, error);
 }
 
 /*
@@ -303,13 +341,11 @@ ringside_status_t ringside_connect(ringside_client_t **client, const char *url,
     made->fork_count = rsi_client_fork_count;
     made->subscriptions_version = 1;
     rsi_status_t status = client_connect(made, url, options, &error);
-    if (status != RSI_OK) {
+    if (status < 0) {
         rsi_client_free(made);
         error.status = status;
         return rsi_client_fail_globally(&error);
     }
-    made->phase = RSI_CLIENT_OPEN;
-    made->news = (struct rsi_client_news){.is_any = true, .is_connected = true};
     *client = made;
-    return RINGSIDE_OK;
+    return (ringside_status_t)status;
 }

@@ -11,8 +11,8 @@
  * - A member of a queue group gets what it was chosen for, which the frame says; where only members
  *   want a publication, its frames are flagged, and nothing is counted by subtraction.
  * - Which subscriptions want a publication is worked out once and kept, until the set of
- *   subscriptions changes. The set cannot change under a callback: subscribing and unsubscribing
- * are refused there.
+ *   subscriptions changes. What a callback subscribes to is in the list from the next message on;
+ *   what it gives up is not called any more, and is freed outside of callbacks alone.
  * - The ring is given back in steps, after the callbacks that looked into it have returned, and not
  *   beyond the oldest message that is held (hold.c).
  * - What a broker that died has left (remnant.c) goes first, then the news that the session was
@@ -249,6 +249,9 @@ static inline void take_message(struct ringside_client *client, const struct rsi
     client->delivering = &message;
     for (uint32_t index = 0; index < entry->subscription_count; index++) {
         struct ringside_subscription *subscription = entry->subscriptions[index];
+        if (rsi_unlikely(!subscription->is_active)) { /* a callback has just given it up */
+            continue;
+        }
         if (rsi_unlikely(subscription->is_member) &&
             !is_chosen(subscription, frame, delivery->session_id)) {
             continue;
@@ -358,6 +361,38 @@ static void tell_news(struct ringside_client *client, ringside_event_type_t type
     rsi_client_tell_event(client, &event);
 }
 
+/* What was asked for without waiting is there, or refused. */
+static void tell_answers(struct ringside_client *client, struct delivery *delivery)
+{
+    struct rsi_object *object;
+    client->news.is_answered = false;
+    while ((object = rsi_client_next_answered(client)) != NULL) {
+        if (object->is_abandoned) { /* refused, and given up before this was told */
+            rsi_client_free_object(object);
+            continue;
+        }
+        const struct rsi_error *refusal = object->refusal;
+        ringside_event_t event = {.type = RINGSIDE_EVENT_SUBSCRIBED, .text = "granted"};
+        if (object->is_publisher) {
+            event.type = RINGSIDE_EVENT_OPENED;
+            event.opened = rsi_container_of(object, struct ringside_publisher, object);
+        } else {
+            event.subscription = rsi_container_of(object, struct ringside_subscription, object);
+        }
+        bool is_refused = object->state == RSI_OBJECT_REFUSED;
+        if (is_refused) {
+            event.status =
+                refusal == NULL ? RINGSIDE_E_REFUSED : (ringside_status_t)refusal->status;
+            event.text = refusal == NULL ? "the broker refused" : refusal->text;
+        }
+        rsi_client_tell_event(client, &event);
+        delivery->event_count++;
+        if (is_refused) {
+            rsi_client_free_object(object);
+        }
+    }
+}
+
 static void tell_suspended(struct ringside_client *client, struct delivery *delivery)
 {
     client->news.is_suspended = false;
@@ -461,6 +496,9 @@ static RSI_COLD bool tell_all_news(struct ringside_client *client, struct delive
     }
     if (client->phase == RSI_CLIENT_RESUMING && !client->is_told_suspended) {
         tell_suspended(client, delivery);
+    }
+    if (news->is_answered) {
+        tell_answers(client, delivery);
     }
     news->is_any = false;
     return true;

@@ -188,9 +188,7 @@ ringside_status_t ringside_release(ringside_hold_t *hold)
     /* A delivery under way gives back by itself what lies before the frame that it is at. */
     if (was_oldest && !client->is_in_callback) {
         rsi_client_consume(client);
-        if (client->is_armed && !client->is_nudged) {
-            rsi_client_nudge(client); /* the application waits, and the broker is to be told */
-        }
+        rsi_client_nudge_waiting(client); /* the broker is to be told */
     }
     return RINGSIDE_OK;
 }

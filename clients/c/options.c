@@ -199,7 +199,7 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
     memset(out, 0, sizeof(*out));
     out->on_event = given.on_event;
     out->event_arg = given.event_arg;
-    out->counters_path = given.counters_path;
+    out->no_wait = given.no_wait != 0;
     out->connect_timeout_ns =
         given.connect_timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : given.connect_timeout_ns;
     out->resume_timeout_ns =
@@ -230,5 +230,12 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
     if (status != RSI_OK) {
         return status;
     }
-    return read_wait(out, &given, error);
+    status = read_wait(out, &given, error);
+    if (status != RSI_OK || given.counters_path == NULL) {
+        return status;
+    }
+    out->counters_path = strdup(given.counters_path);
+    return out->counters_path != NULL
+               ? RSI_OK
+               : rsi_fail(error, RSI_E_NO_MEMORY, "no memory for counters_path");
 }

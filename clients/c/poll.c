@@ -59,6 +59,13 @@ void rsi_client_nudge(struct ringside_client *client)
     client->is_nudged = write(client->nudge_fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
 }
 
+void rsi_client_nudge_waiting(struct ringside_client *client)
+{
+    if (client->is_armed && !client->is_nudged) {
+        rsi_client_nudge(client);
+    }
+}
+
 /* What no descriptor tells of, the next try to reach a broker above all, is told by a timer. False:
  * it is due already. */
 static bool set_timer(struct ringside_client *client, uint64_t now_ns)
@@ -166,6 +173,72 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
     }
 }
 
+/* Connecting without waiting. It could not be done: the only event of such a client. */
+static size_t tell_not_connected(struct ringside_client *client)
+{
+    const ringside_event_t event = {.type = RINGSIDE_EVENT_LOST,
+                                    .status = (ringside_status_t)client->end_error.status,
+                                    .text = client->end_error.text};
+    client->phase = RSI_CLIENT_ENDED;
+    rsi_client_tell_event(client, &event);
+    return 1;
+}
+
+/* False: something is to be done now. */
+static bool arm_connecting(struct ringside_client *client, uint64_t now_ns)
+{
+    client->is_armed = rsi_client_arm(client, &RSI_CLIENT_WISH_NONE) && set_timer(client, now_ns);
+    if (!client->is_armed) {
+        rsi_client_disarm(client);
+    }
+    return client->is_armed;
+}
+
+/* Until it is connected or cannot be, or the deadline has come. */
+static RSI_COLD void connect_until(struct ringside_client *client, uint64_t deadline_ns,
+                                   uint64_t now_ns)
+{
+    uint32_t arm_rounds = 0;
+    for (;; now_ns = rsi_clock_now_ns()) {
+        uint32_t work = rsi_client_connect_poll(client, now_ns);
+        if (client->phase != RSI_CLIENT_CONNECTING) {
+            return;
+        }
+        if (now_ns >= deadline_ns) {
+            if (!client->is_fd_exposed || (work == 0 && arm_connecting(client, now_ns))) {
+                return;
+            }
+            if (++arm_rounds == ARM_ROUNDS_MAX) {
+                rsi_client_nudge(client);
+                return;
+            }
+            continue;
+        }
+        if (rsi_idle_step(&client->idle, work) != RSI_IDLE_SLEEP) {
+            rsi_cpu_pause();
+        } else if (!rsi_client_sleep(client, &RSI_CLIENT_WISH_NONE, now_ns, deadline_ns)) {
+            deadline_ns = 0; /* a signal: one last step */
+        }
+    }
+}
+
+static size_t poll_once(struct ringside_client *client, size_t limit, uint64_t timeout_ns)
+{
+    uint64_t now_ns = rsi_clock_now_ns();
+    uint64_t deadline_ns = rsi_client_deadline_ns(now_ns, timeout_ns);
+    if (rsi_unlikely(client->phase == RSI_CLIENT_CONNECTING)) {
+        connect_until(client, deadline_ns, now_ns);
+        if (client->phase == RSI_CLIENT_CONNECTING) {
+            return 0;
+        }
+        if (client->link == NULL) {
+            return tell_not_connected(client);
+        }
+        now_ns = rsi_clock_now_ns();
+    }
+    return poll_until(client, limit, deadline_ns, now_ns);
+}
+
 ringside_status_t ringside_poll(ringside_client_t *client, size_t limit, uint64_t timeout_ns,
                                 size_t *handled)
 {
@@ -178,9 +251,7 @@ ringside_status_t ringside_poll(ringside_client_t *client, size_t limit, uint64_
     }
     rsi_client_take_back_fd(client);
     if (rsi_likely(client->phase != RSI_CLIENT_ENDED)) {
-        uint64_t now_ns = rsi_clock_now_ns();
-        size_t count =
-            poll_until(client, limit, rsi_client_deadline_ns(now_ns, timeout_ns), now_ns);
+        size_t count = poll_once(client, limit, timeout_ns);
         if (handled != NULL) {
             *handled = count;
         }
@@ -230,7 +301,7 @@ ringside_status_t ringside_flush(ringside_client_t *client, uint64_t timeout_ns)
 
 const char *ringside_transport(const ringside_client_t *client)
 {
-    return client == NULL ? "" : client->transport->name;
+    return client == NULL || client->transport == NULL ? "" : client->transport->name;
 }
 
 const char *ringside_transport_why(const ringside_client_t *client)
@@ -248,6 +319,9 @@ ringside_status_t ringside_stats(const ringside_client_t *client, ringside_link_
     size_t struct_bytes = stats->struct_bytes;
     if (client == NULL || struct_bytes < sizeof(struct_bytes)) {
         return RINGSIDE_E_INVALID;
+    }
+    if (client->link == NULL) {
+        return RINGSIDE_E_STATE; /* still connecting */
     }
     const struct rsi_link_stats *from = &client->link->stats;
     const ringside_link_stats_t known = {

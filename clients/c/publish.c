@@ -40,9 +40,18 @@ static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const 
         return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
                         client->end_error.text);
     }
-    return rsi_fail(&client->error, RSI_E_STATE,
-                    "%s: a claim on \"%s\" is open: commit or abort it first", call,
-                    client->claim->subject);
+    if (client->claim != NULL) {
+        return rsi_fail(&client->error, RSI_E_STATE,
+                        "%s: a claim on \"%s\" is open: commit or abort it first", call,
+                        client->claim->subject);
+    }
+    if (publisher->object.state == RSI_OBJECT_OPENING) {
+        return rsi_fail(&client->error, RSI_WOULD_BLOCK,
+                        "%s: the publisher on \"%s\" is not open yet: poll until event OPENED",
+                        call, publisher->subject);
+    }
+    return rsi_fail(&client->error, RSI_E_STATE, "%s: the broker refused the publisher on \"%s\"",
+                    call, publisher->subject);
 }
 
 static RSI_COLD rsi_status_t refuse_size(struct ringside_client *client, size_t bytes,
@@ -96,9 +105,11 @@ static RSI_NOINLINE void emit_overdue(struct ringside_client *client, uint64_t n
 /* ---- the common way
  * ------------------------------------------------------------------------------ */
 
-static inline bool may_publish(const struct ringside_client *client)
+static inline bool may_publish(const struct ringside_publisher *publisher)
 {
-    return !client->refuses_publish && client->fork_count == rsi_client_fork_count;
+    const struct ringside_client *client = publisher->client;
+    return !client->refuses_publish && client->fork_count == rsi_client_fork_count &&
+           publisher->object.state == RSI_OBJECT_OPEN;
 }
 
 static inline struct rsi_frame_header *claim_frame(struct ringside_client *client,
@@ -150,7 +161,7 @@ static inline void send_frame(struct ringside_publisher *publisher, struct rsi_f
 ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *data, size_t bytes)
 {
     struct ringside_client *client = publisher->client;
-    if (rsi_unlikely(!may_publish(client))) {
+    if (rsi_unlikely(!may_publish(publisher))) {
         return (ringside_status_t)refuse(publisher, "ringside_publish");
     }
     if (rsi_unlikely(bytes > client->message_bytes_max)) {
@@ -245,7 +256,7 @@ static rsi_status_t claim_with(struct ringside_publisher *publisher, const char 
                                struct rsi_frame_header **frame, uint32_t *headers_bytes)
 {
     struct ringside_client *client = publisher->client;
-    if (rsi_unlikely(!may_publish(client))) {
+    if (rsi_unlikely(!may_publish(publisher))) {
         return refuse(publisher, call);
     }
     rsi_status_t status = measure_headers(client, headers, header_count, headers_bytes);
@@ -316,7 +327,7 @@ ringside_status_t ringside_claim_with(ringside_publisher_t *publisher,
 ringside_status_t ringside_claim(ringside_publisher_t *publisher, size_t bytes, void **buffer)
 {
     struct ringside_client *client = publisher->client;
-    if (rsi_unlikely(!may_publish(client))) {
+    if (rsi_unlikely(!may_publish(publisher))) {
         return (ringside_status_t)refuse(publisher, "ringside_claim");
     }
     if (rsi_unlikely(bytes > client->message_bytes_max)) {
@@ -365,7 +376,7 @@ ringside_status_t ringside_commit(ringside_publisher_t *publisher, size_t bytes)
     }
     client->claim = NULL;
     client->refuses_publish = client->phase >= RSI_CLIENT_ENDING;
-    if (rsi_unlikely(!may_publish(client))) {
+    if (rsi_unlikely(!may_publish(publisher))) {
         client->is_claim_left_behind = false;
         return (ringside_status_t)refuse(publisher, "ringside_commit");
     }

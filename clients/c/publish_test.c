@@ -18,6 +18,7 @@ static int setup(void **state)
     assert_non_null(fixture);
     link_testing_init(&fixture->testing);
     fixture->publisher.client = &fixture->testing.client;
+    fixture->publisher.object.state = RSI_OBJECT_OPEN;
     fixture->publisher.alias = 3;
     snprintf(fixture->publisher.subject, sizeof(fixture->publisher.subject), "a.b");
     *state = fixture;

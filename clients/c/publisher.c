@@ -67,6 +67,7 @@ static rsi_status_t publisher_alloc(struct ringside_publisher **publisher,
 void rsi_publisher_free(struct ringside_publisher *publisher)
 {
     publisher->client->publishers[publisher->alias - 1] = NULL;
+    free(publisher->object.refusal);
     free(publisher);
 }
 
@@ -111,7 +112,13 @@ ringside_status_t ringside_publisher_create(ringside_publisher_t **publisher,
                                             ringside_client_t *client, const char *subject,
                                             uint64_t timeout_ns)
 {
-    rsi_status_t status = rsi_client_enter_open(client, "ringside_publisher_create");
+    bool is_unwaited = timeout_ns == RINGSIDE_NO_WAIT;
+    rsi_status_t status = is_unwaited
+                              ? rsi_client_enter_unwaited(client, "ringside_publisher_create")
+                              : rsi_client_enter(client, "ringside_publisher_create");
+    if (status == RSI_OK) {
+        status = rsi_client_check_open(client, "ringside_publisher_create");
+    }
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
@@ -125,6 +132,11 @@ ringside_status_t ringside_publisher_create(ringside_publisher_t **publisher,
         return (ringside_status_t)status;
     }
 
+    if (is_unwaited) {
+        rsi_client_open_unwaited(client, &made->object);
+        *publisher = made;
+        return RINGSIDE_IN_PROGRESS;
+    }
     if (timeout_ns == 0) {
         timeout_ns = RSI_CLIENT_TIMEOUT_NS;
     }
@@ -155,8 +167,7 @@ void ringside_publisher_destroy(ringside_publisher_t *publisher)
     }
     rsi_link_place(client->link);
     publisher->end_pos = client->link->staged_pos;
-    publisher->object.is_abandoned = true;
-    rsi_client_close_object(client, &publisher->object);
+    rsi_client_abandon_object(client, &publisher->object);
 }
 
 const char *ringside_publisher_subject(const ringside_publisher_t *publisher)

@@ -17,6 +17,7 @@
 #include "core/assert.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 rsi_status_t rsi_client_reason_status(Ringside__Control__Reason reason)
 {
@@ -70,7 +71,7 @@ static struct rsi_object *find_object(struct ringside_client *client, uint64_t r
     return NULL;
 }
 
-static void free_object(struct rsi_object *object)
+void rsi_client_free_object(struct rsi_object *object)
 {
     if (object->is_publisher) {
         rsi_publisher_free(rsi_container_of(object, struct ringside_publisher, object));
@@ -92,6 +93,25 @@ static bool is_drained(struct ringside_client *client, struct rsi_object *object
     return true;
 }
 
+/* Nobody waits: the next delivery tells it. */
+static void note_answer(struct ringside_client *client, struct rsi_object *object, bool is_granted)
+{
+    if (!object->is_unwaited) {
+        return;
+    }
+    object->is_unwaited = false;
+    object->is_told_due = true;
+    client->news.is_any = true;
+    client->news.is_answered = true;
+    if (is_granted) {
+        return;
+    }
+    object->refusal = malloc(sizeof(*object->refusal)); /* without memory: told without a reason */
+    if (object->refusal != NULL) {
+        *object->refusal = client->error;
+    }
+}
+
 /* The broker answered what `object` waited for; `is_granted` false: with a refusal. */
 static void answer_object(struct ringside_client *client, struct rsi_object *object,
                           bool is_granted)
@@ -104,12 +124,13 @@ static void answer_object(struct ringside_client *client, struct rsi_object *obj
     if (object->state == RSI_OBJECT_OPENING) {
         object->state = is_granted ? RSI_OBJECT_OPEN : RSI_OBJECT_REFUSED;
         if (!object->is_abandoned) {
+            note_answer(client, object, is_granted);
             return;
         }
         if (is_granted) {
             rsi_client_close_object(client, object);
         } else {
-            free_object(object);
+            rsi_client_free_object(object);
         }
         return;
     }
@@ -119,7 +140,7 @@ static void answer_object(struct ringside_client *client, struct rsi_object *obj
         return;
     }
     if (object->is_abandoned) {
-        free_object(object);
+        rsi_client_free_object(object);
     }
 }
 
@@ -350,6 +371,17 @@ static bool try_open(struct ringside_client *client, void *arg)
     return wait->status != RSI_WOULD_BLOCK;
 }
 
+void rsi_client_open_unwaited(struct ringside_client *client, struct rsi_object *object)
+{
+    object->is_unwaited = true;
+    object->request = ++client->last_request;
+    if (send_open(client, object, object->request) != RSI_OK) {
+        object->is_resend_due = true;
+        client->send_due_count++;
+    }
+    rsi_client_nudge_waiting(client);
+}
+
 rsi_status_t rsi_client_open_object(struct ringside_client *client, struct rsi_object *object,
                                     uint64_t deadline_ns, struct rsi_error *error)
 {
@@ -403,6 +435,35 @@ void rsi_client_close_object(struct ringside_client *client, struct rsi_object *
     if (!try_close(client, object)) {
         client->send_due_count++;
     }
+}
+
+void rsi_client_abandon_object(struct ringside_client *client, struct rsi_object *object)
+{
+    object->is_abandoned = true;
+    if (object->state == RSI_OBJECT_OPEN) {
+        object->is_told_due = false;
+        rsi_client_close_object(client, object);
+        rsi_client_nudge_waiting(client);
+    } else if (object->state == RSI_OBJECT_REFUSED && !client->is_in_callback) {
+        rsi_client_free_object(object); /* in a callback: by who tells of it */
+    }                                   /* else with the answer to come */
+}
+
+struct rsi_object *rsi_client_next_answered(struct ringside_client *client)
+{
+    struct rsi_object *found = NULL;
+    for (uint32_t slot = 0; slot < client->publisher_slot_count && found == NULL; slot++) {
+        struct ringside_publisher *publisher = client->publishers[slot];
+        found = publisher != NULL && publisher->object.is_told_due ? &publisher->object : NULL;
+    }
+    for (uint32_t index = 0; index < client->subscription_count && found == NULL; index++) {
+        struct rsi_object *object = &client->subscriptions[index]->object;
+        found = object->is_told_due ? object : NULL;
+    }
+    if (found != NULL) {
+        found->is_told_due = false;
+    }
+    return found;
 }
 
 static void send_if_due(struct ringside_client *client, struct rsi_object *object)

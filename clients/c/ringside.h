@@ -12,8 +12,9 @@
  * ringside_subscribe, ringside_unsubscribe, ringside_flush and ringside_close wait up to their
  * time-out. While they do, no callback is called: messages stay in the ring until ringside_poll.
  *
- * Callbacks run inside ringside_poll and nowhere else. In one, publishing and destroying a
- * publisher are legal; whatever waits, and ringside_poll itself, answers RINGSIDE_E_STATE.
+ * Callbacks run inside ringside_poll and nowhere else. In one, publishing, destroying a publisher
+ * and what is asked for with RINGSIDE_NO_WAIT are legal; whatever waits, and ringside_poll itself,
+ * answers RINGSIDE_E_STATE.
  *
  * Links: a session outlives its link. When the link fails (event SUSPENDED), or when "auto://" has
  * led to a transport that was not the first choice and a better one works now, the client looks for
@@ -118,6 +119,17 @@ typedef enum ringside_wait {
     RINGSIDE_WAIT_BLOCKING = 2, /* sleep at once: least CPU */
 } ringside_wait_t;
 
+/*
+ * As the time-out of ringside_subscribe, ringside_publisher_create or ringside_unsubscribe: the
+ * call does not wait and is legal inside callbacks too. The first two return RINGSIDE_IN_PROGRESS
+ * and the object at once; event SUBSCRIBED or OPENED names it when the broker has answered, if the
+ * session lasts until then. Until OPENED, publishing answers RINGSIDE_WOULD_BLOCK; until
+ * SUBSCRIBED, messages may come or not. Either object can be given up before its event, which does
+ * not come then. Unsubscribing returns RINGSIDE_OK: the callback is not called again and the object
+ * is gone.
+ */
+#define RINGSIDE_NO_WAIT (UINT64_MAX - 1)
+
 typedef enum ringside_event_type {
     RINGSIDE_EVENT_CONNECTED = 1, /* text: transport and why */
     RINGSIDE_EVENT_LOST = 2,      /* the session is over; status and text say why */
@@ -128,6 +140,10 @@ typedef enum ringside_event_type {
     RINGSIDE_EVENT_SUSPENDED = 7, /* no link at the moment, another one is looked for; text: why */
     RINGSIDE_EVENT_RENEWED = 8,   /* the broker is another run: what was lost, gap events tell */
     RINGSIDE_EVENT_DRAINED = 9,   /* ringside_drain is done: subject, subscription */
+    /* What was asked for with RINGSIDE_NO_WAIT is there, or, by status and text, refused: then the
+     * object is gone when the callback returns. */
+    RINGSIDE_EVENT_SUBSCRIBED = 10,
+    RINGSIDE_EVENT_OPENED = 11,
 } ringside_event_type_t;
 
 typedef struct ringside_event {
@@ -140,8 +156,9 @@ typedef struct ringside_event {
     /* GAP: messages left out. CLOSED: own messages that the broker did not take. UINT64_MAX: not
      * known. */
     uint64_t count;
-    /* DRAINED: the subscription, which is gone when the callback returns; else NULL. */
+    /* SUBSCRIBED. DRAINED: it is gone when the callback returns. Else NULL. */
     const ringside_subscription_t *subscription;
+    ringside_publisher_t *opened; /* OPENED; else NULL */
 } ringside_event_t;
 
 /* Valid inside the callback only, as everything it points to; ringside_hold and
@@ -205,6 +222,7 @@ typedef struct ringside_options {
      * default 30 s; UINT64_MAX: it ends with its link. */
     uint64_t resume_timeout_ns;
     uint64_t hold_count_max; /* messages that can be held at a time; default 64 */
+    int no_wait;             /* connect inside ringside_poll: see ringside_connect */
 } ringside_options_t;
 
 typedef struct ringside_subscribe_options {
@@ -226,6 +244,12 @@ typedef struct ringside_subscribe_options {
  * Connects to a broker: "shm:///run/ringside/broker.sock", "rdma://host:port", "tcp://host:port",
  * or "auto://host:port", which tries shm when that broker is on this host, then rdma, then tcp.
  * Waits up to connect_timeout_ns. On failure *client is NULL and ringside_last_error() tells why.
+ *
+ * With no_wait it returns RINGSIDE_IN_PROGRESS and a client at once, unless the options or the URL
+ * are wrong. ringside_poll does the rest, also when ringside_fd is readable, and event CONNECTED or
+ * LOST tells the end within connect_timeout_ns. Until then nothing but polling and closing is
+ * possible: RINGSIDE_E_STATE. One thing may still wait: a host that is a name is looked up before
+ * it returns, which can ask a name server; give an address where that must not be.
  */
 RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t
 ringside_connect(ringside_client_t **client, const char *url, const ringside_options_t *options);

@@ -73,7 +73,7 @@ ringside_status_t rsi_client_fail_globally(const struct rsi_error *error)
     return (ringside_status_t)error->status;
 }
 
-rsi_status_t rsi_client_enter(struct ringside_client *client, const char *call)
+rsi_status_t rsi_client_enter_unwaited(struct ringside_client *client, const char *call)
 {
     if (client == NULL) {
         return rsi_fail(&last_error, RSI_E_INVALID, "%s: the client is NULL", call);
@@ -84,26 +84,40 @@ rsi_status_t rsi_client_enter(struct ringside_client *client, const char *call)
                         "the child, and leave this client to the parent",
                         call);
     }
-    if (client->is_in_callback) {
-        return rsi_fail(&client->error, RSI_E_STATE,
-                        "%s: not inside a callback; note what is to be done, return, and call it "
-                        "after ringside_poll",
-                        call);
-    }
     return RSI_OK;
 }
 
-rsi_status_t rsi_client_enter_open(struct ringside_client *client, const char *call)
+rsi_status_t rsi_client_enter(struct ringside_client *client, const char *call)
 {
-    rsi_status_t status = rsi_client_enter(client, call);
-    if (status != RSI_OK) {
-        return status;
+    rsi_status_t status = rsi_client_enter_unwaited(client, call);
+    if (status == RSI_OK && client->is_in_callback) {
+        return rsi_fail(&client->error, RSI_E_STATE,
+                        "%s: not inside a callback; note what is to be done, return, and call it "
+                        "after ringside_poll, or ask without waiting (RINGSIDE_NO_WAIT)",
+                        call);
+    }
+    return status;
+}
+
+rsi_status_t rsi_client_check_open(struct ringside_client *client, const char *call)
+{
+    if (client->phase == RSI_CLIENT_CONNECTING) {
+        return rsi_fail(&client->error, RSI_E_STATE,
+                        "%s: the client is still connecting; call ringside_poll until event "
+                        "CONNECTED or LOST",
+                        call);
     }
     if (client->phase < RSI_CLIENT_ENDING) {
         return RSI_OK;
     }
     return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
                     client->end_error.text);
+}
+
+rsi_status_t rsi_client_enter_open(struct ringside_client *client, const char *call)
+{
+    rsi_status_t status = rsi_client_enter(client, call);
+    return status == RSI_OK ? rsi_client_check_open(client, call) : status;
 }
 
 const char *ringside_error_text(const ringside_client_t *client)

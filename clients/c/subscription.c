@@ -8,7 +8,7 @@
  * just before it: never too few, possibly some more.
  * - Unsubscribing makes it inactive before the broker is asked. What still arrives for it is passed
  *   over, so its callback is not called again even if the answer takes longer than the caller
- * waits.
+ *   waits, or if he does not wait.
  */
 #include "clients/c/client.h"
 
@@ -71,6 +71,7 @@ void rsi_subscription_free(struct ringside_subscription *subscription)
                 (client->subscription_count - index) * sizeof(struct ringside_subscription *));
         break;
     }
+    free(subscription->object.refusal);
     free(subscription);
 }
 
@@ -137,13 +138,19 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
                                      const ringside_subscribe_options_t *options,
                                      ringside_on_message_t on_message, void *arg)
 {
-    rsi_status_t status = rsi_client_enter_open(client, "ringside_subscribe");
+    rsi_status_t status = rsi_client_enter_unwaited(client, "ringside_subscribe");
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
     ringside_subscribe_options_t known;
     status = rsi_client_options_copy(&known, sizeof(known), options, "ringside_subscribe_options_t",
                                      &client->error);
+    if (status != RSI_OK) {
+        return (ringside_status_t)status;
+    }
+    bool is_unwaited = known.timeout_ns == RINGSIDE_NO_WAIT;
+    status = is_unwaited ? rsi_client_check_open(client, "ringside_subscribe")
+                         : rsi_client_enter_open(client, "ringside_subscribe");
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
@@ -166,6 +173,11 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
     made->arg = arg;
     set_active(made, true);
 
+    if (is_unwaited) {
+        rsi_client_open_unwaited(client, &made->object);
+        *subscription = made;
+        return RINGSIDE_IN_PROGRESS;
+    }
     uint64_t timeout_ns = known.timeout_ns == 0 ? RSI_CLIENT_TIMEOUT_NS : known.timeout_ns;
     status = open_subscription(made, rsi_client_deadline_ns(rsi_clock_now_ns(), timeout_ns));
     if (status == RSI_E_TIMED_OUT) {
@@ -187,19 +199,30 @@ ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription, ui
         return RINGSIDE_OK;
     }
     struct ringside_client *client = subscription->client;
-    rsi_status_t status = rsi_client_enter(client, "ringside_unsubscribe");
+    bool is_unwaited = timeout_ns == RINGSIDE_NO_WAIT;
+    rsi_status_t status = is_unwaited ? rsi_client_enter_unwaited(client, "ringside_unsubscribe")
+                                      : rsi_client_enter(client, "ringside_unsubscribe");
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
     set_active(subscription, false);
-    if (client->phase >= RSI_CLIENT_ENDING || subscription->is_drain_answered) {
+    bool is_over = client->phase >= RSI_CLIENT_ENDING || subscription->is_drain_answered;
+    if (is_over && !client->is_in_callback) {
         client->drained_count -= subscription->is_drain_answered;
         rsi_subscription_free(subscription); /* the broker forgets it with the session */
+        return RINGSIDE_OK;
+    }
+    if (subscription->is_drain_answered) { /* in a callback: event DRAINED ends it */
         return RINGSIDE_OK;
     }
     if (subscription->is_draining) { /* the answer to that ends it */
         subscription->is_draining = false;
         subscription->object.is_abandoned = true;
+        return RINGSIDE_OK;
+    }
+    /* Its answer, or in a callback the end of the client, frees it. */
+    if (is_unwaited || subscription->object.state != RSI_OBJECT_OPEN) {
+        rsi_client_abandon_object(client, &subscription->object);
         return RINGSIDE_OK;
     }
 
@@ -231,19 +254,23 @@ ringside_status_t ringside_unsubscribe(ringside_subscription_t *subscription, ui
 ringside_status_t ringside_drain(ringside_subscription_t *subscription)
 {
     struct ringside_client *client = subscription->client;
-    bool was_in_callback = client->is_in_callback;
-    client->is_in_callback = false; /* it waits for nothing, so it is legal there */
-    rsi_status_t status = rsi_client_enter_open(client, "ringside_drain");
-    client->is_in_callback = was_in_callback;
+    rsi_status_t status = rsi_client_enter_unwaited(client, "ringside_drain");
+    if (status == RSI_OK) {
+        status = rsi_client_check_open(client, "ringside_drain");
+    }
     if (status != RSI_OK) {
         return (ringside_status_t)status;
     }
     if (subscription->object.state != RSI_OBJECT_OPEN) {
         return (ringside_status_t)rsi_fail(&client->error, RSI_E_STATE,
-                                           "ringside_drain: the subscription to \"%s\" is ending",
-                                           subscription->subject);
+                                           "ringside_drain: the subscription to \"%s\" is %s",
+                                           subscription->subject,
+                                           subscription->object.state == RSI_OBJECT_OPENING
+                                               ? "not there yet: poll until event SUBSCRIBED"
+                                               : "ending");
     }
     subscription->is_draining = true;
     rsi_client_close_object(client, &subscription->object);
+    rsi_client_nudge_waiting(client);
     return RINGSIDE_OK;
 }

@@ -261,6 +261,8 @@ void rsi_connection_tell_event(void *arg, const ringside_event_t *event)
     case RINGSIDE_EVENT_RENEWED:
         rsi_cli_note("the broker was restarted, and the session with it: %s", event->text);
         return;
+    case RINGSIDE_EVENT_SUBSCRIBED:
+    case RINGSIDE_EVENT_OPENED:
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_DRAINED:
         return;

@@ -57,6 +57,8 @@ static void on_event(void *arg, const ringside_event_t *event)
         snprintf(self->shared->text, sizeof(self->shared->text), "%s", event->text);
         actor_set_result(self, STREAM_RESULT_EVENT, event->type);
         break;
+    case RINGSIDE_EVENT_SUBSCRIBED:
+    case RINGSIDE_EVENT_OPENED:
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_SLOW:
     case RINGSIDE_EVENT_DRAINED:

@@ -282,6 +282,8 @@ void oracle_event(struct oracle_session *session, const ringside_event_t *event)
         oracle.totals.renewals++;
         oracle_renewal_told(session);
         break;
+    case RINGSIDE_EVENT_SUBSCRIBED:
+    case RINGSIDE_EVENT_OPENED:
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_LOST:
     case RINGSIDE_EVENT_DRAINED:
