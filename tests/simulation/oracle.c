@@ -125,8 +125,13 @@ void oracle_hear_of_end(uint64_t id)
 {
     for (uint32_t i = 0; i < oracle.session_count; i++) {
         struct oracle_session *session = &oracle.sessions[i];
-        if (session->broker == oracle.broker && (id == 0 || session->id == id)) {
-            note_being_ended(session);
+        if (session->broker != oracle.broker || (id != 0 && session->id != id)) {
+            continue;
+        }
+        note_being_ended(session);
+        /* A broker that stops does not wait for who is away: that one is cut off. */
+        if (id == 0 && !session->is_over && session->client->phase != RSI_CLIENT_OPEN) {
+            oracle_excuse(session, ORACLE_CUT);
         }
     }
 }
