@@ -7,10 +7,13 @@
 #define RSI_BROKER_AGENT_INTERNAL_H
 
 #include "broker/blocking.h"
+#include "broker/conflating.h"
 #include "broker/data_agent.h"
 #include "broker/groups.h"
+#include "broker/last_values.h"
 #include "broker/topic_index.h"
 #include "core/assert.h"
+#include "proto/subject.h"
 #include "transport/frame.h"
 
 #define RSI_EDIT_COUNT 1024u /* power of two: edits posted and not yet applied by all */
@@ -41,19 +44,21 @@ struct rsi_agent {
     struct rsi_message_log log;
     struct rsi_topic_index topics;
     struct rsi_groups groups;
+    struct rsi_last_values last_values;
     struct rsi_session **sessions; /* dense */
     uint32_t session_count;
     struct rsi_session **dirty; /* staged frames wait for place and flush */
     uint32_t dirty_count;
-    uint32_t emitted_count;       /* of dirty[]: placed by the pass before, until it is counted */
-    uint32_t admit_from;          /* rotates, so that every session is first in turn */
-    uint32_t lagging_count;       /* cursors of sessions that lag, over all logs */
-    uint32_t gap_session_count;   /* sessions with gaps to be told */
-    uint32_t care_count;          /* sessions that need care (spill) */
-    uint32_t contended_count;     /* own sessions that hold publishers back */
-    uint32_t waiting_count;       /* publishers that wait for such a session of any agent */
-    uint32_t block_session_count; /* sessions that ever asked for policy block, of all agents */
-    uint64_t last_place_ns;       /* in a queue, given to a publisher of this agent */
+    uint32_t emitted_count;     /* of dirty[]: placed by the pass before, until it is counted */
+    uint32_t admit_from;        /* rotates, so that every session is first in turn */
+    uint32_t lagging_count;     /* cursors of sessions that lag, over all logs */
+    uint32_t gap_session_count; /* sessions with gaps to be told */
+    uint32_t care_count;        /* sessions that need care (spill) */
+    uint32_t snapshot_session_count; /* sessions that are owed last values */
+    uint32_t contended_count;        /* own sessions that hold publishers back */
+    uint32_t waiting_count;          /* publishers that wait for such a session of any agent */
+    uint32_t block_session_count;    /* sessions that ever asked for policy block, of all agents */
+    uint64_t last_place_ns;          /* in a queue, given to a publisher of this agent */
     uint32_t leaving_count;
     uint32_t closing_count;                   /* publications that wait for their close_pos */
     uint64_t common_pos[RSI_AGENT_COUNT_MAX]; /* the common walk of each log */
@@ -96,6 +101,8 @@ struct rsi_data_plane {
     RSI_SEPARATOR(before_contended);
     /* Any agent: sessions in all tables `contended`. Not 0: admission looks at them. */
     _Atomic uint32_t contended_count;
+    /* Any agent: times that a closed publication lost its place in a store. */
+    _Atomic uint64_t unkept_count;
 };
 
 static inline struct rsi_publication *rsi_plane_publication(const struct rsi_data_plane *plane,
@@ -137,6 +144,30 @@ static inline void rsi_agent_mark_dirty(struct rsi_agent *agent, struct rsi_sess
     }
     session->data.is_dirty = true;
     agent->dirty[agent->dirty_count++] = session;
+}
+
+/* Something waits for room in the out ring of a session of this agent. */
+static inline bool rsi_agent_owes(const struct rsi_agent *agent)
+{
+    return agent->lagging_count > 0 || agent->gap_session_count > 0 || agent->care_count > 0 ||
+           agent->snapshot_session_count > 0;
+}
+
+static inline bool rsi_session_is_owed(const struct rsi_session *session)
+{
+    const struct rsi_session_data *data = &session->data;
+    return data->lagging_count > 0 || data->gap_pending_count > 0 || data->needs_care ||
+           data->snapshots != NULL;
+}
+
+/* One more or one less that precedes the next frame. */
+static inline void rsi_agent_count_pending(struct rsi_agent *agent, struct rsi_session *session,
+                                           int change)
+{
+    bool was_any = session->data.gap_pending_count > 0;
+    session->data.gap_pending_count += (uint32_t)change;
+    bool is_any = session->data.gap_pending_count > 0;
+    agent->gap_session_count += (uint32_t)is_any - (uint32_t)was_any;
 }
 
 /* The session is at fault: it is served no more, and the control agent ends it. First one counts.
@@ -184,6 +215,19 @@ void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
 bool rsi_agent_put_frame(struct rsi_agent *agent, struct rsi_session *session,
                          const struct rsi_publication *publication,
                          const struct rsi_frame_header *source, uint64_t frame_bytes);
+/* Stages a last value, and before it what has to precede it. False: no room for all. */
+bool rsi_agent_put_last(struct rsi_agent *agent, struct rsi_session *session,
+                        const struct rsi_last_value *value);
+/* The same, as a message that comes live. */
+bool rsi_agent_put_value(struct rsi_agent *agent, struct rsi_session *session,
+                         const struct rsi_last_value *value);
+/* Tells that what is from first_sequence on and below next_sequence is left out. False: no room. */
+bool rsi_agent_put_gap(struct rsi_agent *agent, struct rsi_session *session,
+                       const struct rsi_publication *publication, uint64_t first_sequence,
+                       uint64_t next_sequence, enum rsi_gap_reason reason);
+/* Stages a mark of a snapshot. False: no room. */
+bool rsi_agent_put_mark(struct rsi_agent *agent, struct rsi_session *session, uint64_t subscription,
+                        enum rsi_snapshot_step step);
 /* Notes that the session does not get a frame. */
 void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session,
                             struct rsi_publication *publication, uint64_t sequence);
@@ -216,7 +260,46 @@ struct rsi_delivery {
     uint64_t position;
 };
 
+/* snapshots.c: last values for subscriptions that asked for them. */
+
+/* SUBSCRIBE was applied. */
+void rsi_agent_begin_snapshot(struct rsi_agent *agent, struct rsi_session *session,
+                              struct rsi_snapshot *snapshot,
+                              const struct rsi_subscription *subscription);
+/* The subscription is given up, or has all: its snapshot is forgotten, if it had one. */
+void rsi_agent_end_snapshot(struct rsi_agent *agent, struct rsi_session *session,
+                            uint64_t subscription);
+/* The session leaves or is at fault. */
+void rsi_agent_end_snapshots(struct rsi_agent *agent, struct rsi_session *session);
+/* Stages the marks of snapshots that are not started. False: no room for all. */
+bool rsi_agent_start_snapshots(struct rsi_agent *agent, struct rsi_session *session);
+/* Frames from before the snapshots' starts went to the spill: they come first. */
+void rsi_agent_snapshots_await_spill(struct rsi_session *session);
+/* Sends what there is room for of a session that is owed last values. Returns how much was done. */
+uint64_t rsi_agent_send_snapshot(struct rsi_agent *agent, struct rsi_session *session);
+
+/* conflating.c: sessions under policy conflate. */
+
+/* The session has the policy, or what it left in the queue is not sent yet. */
+bool rsi_agent_conflates(const struct rsi_session *session);
+/* It conflates and the ring has no room: the frame is missed. */
+void rsi_agent_miss(struct rsi_agent *agent, const struct rsi_delivery *delivery);
+/* Topics wait for room: delivers the frame or misses it. Whether it was delivered. */
+bool rsi_agent_deliver_conflating(struct rsi_agent *agent, const struct rsi_delivery *delivery);
+/* The topic waits for room: its value comes live. */
+bool rsi_agent_is_conflated(const struct rsi_session *session, const struct rsi_topic *topic);
+/* Sends what there is room for. Returns how many topics. */
+uint64_t rsi_agent_send_conflated(struct rsi_agent *agent, struct rsi_session *session);
+/* The session has policy conflate from here on: it lags no more. */
+void rsi_agent_begin_conflate(struct rsi_agent *agent, struct rsi_session *session);
+/* After an unsubscribe; and when the session leaves or is at fault. */
+void rsi_agent_forget_unwanted_missed(struct rsi_agent *agent, struct rsi_session *session);
+void rsi_agent_end_conflate(struct rsi_agent *agent, struct rsi_session *session);
+
 /* spilling.c: sessions that may block publishers, and those that have no room in their rings. */
+
+/* What waits in the session's spill or queue has changed. */
+void rsi_agent_set_care(struct rsi_agent *agent, struct rsi_session *session);
 
 /* The session needs care: delivers the frame or holds it back. Whether it was delivered. */
 bool rsi_agent_deliver_with_care(struct rsi_agent *agent, const struct rsi_delivery *delivery);
@@ -233,6 +316,9 @@ void rsi_agent_allow_block(struct rsi_agent *agent, struct rsi_session *session)
 void rsi_agent_strike_unwanted(struct rsi_agent *agent, struct rsi_session *session);
 /* The session leaves or is at fault: its spill is given up, and nobody waits for it. */
 void rsi_agent_end_block(struct rsi_agent *agent, struct rsi_session *session);
+/* Whether a frame at `position` precedes what is owed from these start positions on. */
+bool rsi_agent_is_before_start(const struct rsi_session *session, const uint64_t *start_pos,
+                               uint32_t log_index, uint64_t position);
 /* Whether a frame at `position` precedes what the match is owed. */
 bool rsi_match_is_too_early(const struct rsi_match *match, uint32_t log_index, uint64_t position);
 

@@ -52,6 +52,9 @@ static void make_data_options(struct rsi_broker *broker)
         .topic_count_max = (uint32_t)settings->topic_count_max,
         .alias_count_max = (uint32_t)alias_count_max,
         .walk_seed = settings->walk_seed,
+        .last_value_count_max =
+            settings->last_value_count > 0 ? (uint32_t)settings->last_value_topics : 0,
+        .last_value_bytes = settings->last_value_bytes,
         .control_waker = &broker->control_waker,
     };
     memcpy(broker->data_options.agent_cpus, settings->agent_cpus, sizeof(settings->agent_cpus));

@@ -84,6 +84,15 @@ static struct rsi_topic_entry *make_topic(struct rsi_catalogue *catalogue, const
                        catalogue->topic_count_max);
         return NULL;
     }
+    bool is_last_value =
+        catalogue->settings != NULL && rsi_settings_has_last_value(catalogue->settings, subject);
+    if (is_last_value && catalogue->last_value_count >= catalogue->settings->last_value_topics) {
+        (void)rsi_fail(error, RSI_E_LIMIT,
+                       "the broker keeps the last values of %u topics already "
+                       "(last_value_topics): raise it and start the broker again",
+                       catalogue->last_value_count);
+        return NULL;
+    }
     struct rsi_topic_entry *topic = calloc(1, sizeof(*topic));
     if (topic == NULL) {
         (void)rsi_fail(error, RSI_E_NO_MEMORY, "the broker has no memory for a topic");
@@ -97,6 +106,8 @@ static struct rsi_topic_entry *make_topic(struct rsi_catalogue *catalogue, const
         return NULL;
     }
     topic->id = id;
+    topic->is_last_value = is_last_value;
+    catalogue->last_value_count += is_last_value;
     catalogue->last_topic_id = id;
     catalogue->topics[id & (catalogue->topic_count_max - 1)] = topic;
     catalogue->topic_count++;
@@ -107,6 +118,7 @@ static void free_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entry *
 {
     catalogue->topics[topic->id & (catalogue->topic_count_max - 1)] = NULL;
     catalogue->topic_count--;
+    catalogue->last_value_count -= topic->is_last_value;
     rsi_metrics_hide_topic(catalogue->metrics, &topic->shown);
     free(topic);
 }
@@ -180,6 +192,7 @@ rsi_status_t rsi_catalogue_open(struct rsi_catalogue *catalogue, const struct rs
     publication->alias = alias;
     publication->publisher_session = session->id;
     publication->next_sequence = 1;
+    publication->is_last_value = topic->is_last_value;
     rsi_text_copy(publication->subject, sizeof(publication->subject), subject);
     publication->subject_bytes = (uint16_t)strlen(publication->subject);
     rsi_text_copy(publication->publisher_name, sizeof(publication->publisher_name), session->name);
@@ -242,6 +255,30 @@ static bool retire_publication(struct rsi_catalogue *catalogue, struct rsi_publi
     return true;
 }
 
+/* Some store may have let go of what it kept: looks again. */
+static void look_at_kept(struct rsi_catalogue *catalogue)
+{
+    uint64_t unkept_count = rsi_data_plane_unkept_count(catalogue->plane);
+    if (catalogue->kept == NULL || unkept_count == catalogue->unkept_count) {
+        return;
+    }
+    catalogue->unkept_count = unkept_count;
+    struct rsi_publication_entry *entry = catalogue->kept;
+    catalogue->kept = NULL;
+    while (entry != NULL) {
+        struct rsi_publication_entry *next = entry->next_closed;
+        entry->next_closed = catalogue->closed;
+        catalogue->closed = entry;
+        entry = next;
+    }
+}
+
+/* A closed publication whose last value is kept needs no look until that has changed. */
+static bool is_to_be_kept(const struct rsi_publication_entry *entry)
+{
+    return entry->state == RSI_PUBLICATION_CLOSED && rsi_publication_is_kept(&entry->publication);
+}
+
 /* One step of one topic. True: it was freed. */
 static bool retire_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entry *topic,
                          uint32_t *step_count)
@@ -267,9 +304,15 @@ static bool retire_topic(struct rsi_catalogue *catalogue, struct rsi_topic_entry
 uint32_t rsi_catalogue_poll(struct rsi_catalogue *catalogue)
 {
     uint32_t step_count = 0;
+    look_at_kept(catalogue);
     for (struct rsi_publication_entry **at = &catalogue->closed; *at != NULL;) {
         struct rsi_publication_entry *next = (*at)->next_closed;
-        if (retire_publication(catalogue, *at, &step_count)) {
+        struct rsi_publication_entry *entry = *at;
+        if (is_to_be_kept(entry)) {
+            *at = next;
+            entry->next_closed = catalogue->kept;
+            catalogue->kept = entry;
+        } else if (retire_publication(catalogue, entry, &step_count)) {
             *at = next;
         } else {
             at = &(*at)->next_closed;
@@ -284,6 +327,11 @@ uint32_t rsi_catalogue_poll(struct rsi_catalogue *catalogue)
         }
     }
     return step_count;
+}
+
+void rsi_catalogue_look_again(struct rsi_catalogue *catalogue)
+{
+    catalogue->unkept_count = UINT64_MAX;
 }
 
 bool rsi_catalogue_is_busy(const struct rsi_catalogue *catalogue)

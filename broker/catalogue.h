@@ -21,6 +21,7 @@ enum rsi_topic_state {
 struct rsi_topic_entry {
     char subject[RSI_SUBJECT_BYTES_MAX + 1];
     uint32_t id;
+    bool is_last_value; /* the setting last_value names it */
     uint32_t publication_count;
     enum rsi_topic_state state;
     struct rsi_counter *shown; /* metrics.h */
@@ -49,14 +50,15 @@ struct rsi_publication_entry {
     bool close_is_asked;    /* over the present link: an answer is owed */
     uint64_t ticket;
     struct rsi_publication_entry *next_closing; /* of its connection; CLOSING only */
-    struct rsi_publication_entry *next_closed;  /* of the catalogue; CLOSED and RETIRING only */
+    struct rsi_publication_entry *next_closed;  /* of the catalogue, `closed` or `kept` */
     UT_hash_handle hh;                          /* its connection's, by alias; until CLOSED */
 };
 
 struct rsi_catalogue {
     struct rsi_data_plane *plane;
-    struct rsi_metrics *metrics;    /* shows the topics; NULL: nobody does */
-    uint32_t publication_count_max; /* powers of two */
+    struct rsi_metrics *metrics;         /* shows the topics; NULL: nobody does */
+    const struct rsi_settings *settings; /* which topics have a last value; NULL: none has */
+    uint32_t publication_count_max;      /* powers of two */
     uint32_t topic_count_max;
     uint32_t publication_count;
     uint32_t topic_count;
@@ -66,7 +68,12 @@ struct rsi_catalogue {
     struct rsi_topic_entry **topics;             /* by slot */
     struct rsi_topic_entry *by_subject;          /* hash */
     struct rsi_publication_entry *closed;        /* list */
-    struct rsi_topic_entry *unused;              /* list */
+    /* List of closed ones whose last value is kept: nothing happens to them before a store lets go.
+     */
+    struct rsi_publication_entry *kept;
+    uint64_t unkept_count;          /* of the plane, when `kept` was last gone through */
+    uint32_t last_value_count;      /* topics that have one */
+    struct rsi_topic_entry *unused; /* list */
 };
 
 RSI_MUST_CHECK rsi_status_t rsi_catalogue_init(struct rsi_catalogue *catalogue,
@@ -95,6 +102,8 @@ void rsi_catalogue_take_closed(struct rsi_catalogue *catalogue,
                                struct rsi_publication_entry *entry);
 /* Goes on with what is to be retired. Returns how many steps were made. */
 uint32_t rsi_catalogue_poll(struct rsi_catalogue *catalogue);
+/* Now and then: the next poll looks at all that is kept, whoever said that it has changed. */
+void rsi_catalogue_look_again(struct rsi_catalogue *catalogue);
 /* Whether poll has something to wait for. */
 bool rsi_catalogue_is_busy(const struct rsi_catalogue *catalogue);
 

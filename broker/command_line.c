@@ -68,6 +68,8 @@ static const char *argument_name(const struct rsi_setting *setting)
         return "URL";
     case RSI_SETTING_UIDS:
         return "UID";
+    case RSI_SETTING_SUBJECTS:
+        return "SUBJECT";
     case RSI_SETTING_TOKENS:
         return "NAME=SECRET_FILE";
     }

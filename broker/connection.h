@@ -66,6 +66,8 @@ struct rsi_subscription_entry {
     bool is_leaving;                    /* Unsubscribe or Drain was taken */
     struct rsi_counter *shown;          /* metrics.h */
     char group[RSI_NAME_BYTES_MAX + 1]; /* empty: none */
+    bool is_last;                       /* it wants last values first */
+    struct rsi_snapshot snapshot;       /* is_last: the home agent's from SUBSCRIBE on */
     UT_hash_handle hh;
     struct rsi_drain drain;
     struct rsi_subscription_entry *next_draining; /* of its connection */
@@ -167,7 +169,7 @@ struct rsi_connection {
     struct rsi_subscription_entry *subscriptions; /* hash by id */
     uint32_t subscription_count;
     struct rsi_subscription_entry *draining; /* list */
-    uint32_t policy_counts[RSI_POLICY_BLOCK + 1];
+    uint32_t policy_counts[RSI_POLICY_COUNT];
     struct rsi_request requests[RSI_REQUEST_COUNT_MAX]; /* in the order in which they came */
     uint32_t request_count;
 

@@ -67,6 +67,7 @@ rsi_status_t rsi_control_agent_init(struct rsi_control_agent *control,
         return status;
     }
     control->catalogue.metrics = control->metrics;
+    control->catalogue.settings = control->settings;
     status = rsi_ended_init(&control->ended, error);
     if (rsi_failed(status)) {
         goto fini_catalogue;
@@ -271,6 +272,7 @@ static void update_metrics(struct rsi_control_agent *control, uint64_t now_ns)
         return;
     }
     control->next_update_ns = now_ns + HOUSEKEEPING_NS;
+    rsi_catalogue_look_again(&control->catalogue);
     rsi_ended_forget_old(&control->ended, now_ns);
     control->counts.publications = control->catalogue.publication_count;
     control->counts.topics = control->catalogue.topic_count;

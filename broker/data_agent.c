@@ -44,6 +44,8 @@ void rsi_agent_fault(struct rsi_agent *agent, struct rsi_session *session, rsi_s
     session->data.is_failed = true;
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
+    rsi_agent_end_snapshots(agent, session);
+    rsi_agent_end_conflate(agent, session);
     rsi_agent_end_block(agent, session);
     char text[RSI_ERROR_TEXT_BYTES];
     va_list arguments;
@@ -96,6 +98,8 @@ static void apply_leave(struct rsi_agent *agent, struct rsi_session *session, ui
     rsi_topic_index_remove_session(&agent->topics, session);
     rsi_agent_end_lags(agent, session);
     rsi_agent_forget_gaps(agent, session);
+    rsi_agent_end_snapshots(agent, session);
+    rsi_agent_end_conflate(agent, session);
     rsi_agent_end_block(agent, session);
     if (leave_pos == 0) {
         if (rsi_link_state(session->link) == RSI_LINK_ATTACHED) {
@@ -137,6 +141,11 @@ static void apply_publication_open(struct rsi_agent *agent, const struct rsi_edi
                               publication->topic, publication->subject, publication->subject_bytes);
     publication->topic_memory[agent->index] = NULL;
     rsi_groups_add_topic(&agent->groups, rsi_topic_index_find(&agent->topics, publication->topic));
+    if (publication->is_last_value) {
+        rsi_last_values_add_topic(&agent->last_values,
+                                  rsi_topic_index_find(&agent->topics, publication->topic));
+        rsi_store_relaxed(&agent->counts.last_value_topics, agent->last_values.topic_count);
+    }
     while ((session = rsi_topic_index_next_unmatched(&agent->topics, publication->topic,
                                                      &cursor)) != NULL) {
         rsi_agent_fault(agent, session, RSI_E_NO_MEMORY,
@@ -175,6 +184,7 @@ static void resolve_policy(struct rsi_agent *agent, struct rsi_session *session)
     enum rsi_policy policy_before = session->data.policy;
     session->data.policy = counts[RSI_POLICY_BLOCK] > 0        ? RSI_POLICY_BLOCK
                            : counts[RSI_POLICY_DISCONNECT] > 0 ? RSI_POLICY_DISCONNECT
+                           : counts[RSI_POLICY_CONFLATE] > 0   ? RSI_POLICY_CONFLATE
                                                                : RSI_POLICY_DROP;
     if (session->data.policy == policy_before) {
         return;
@@ -185,6 +195,9 @@ static void resolve_policy(struct rsi_agent *agent, struct rsi_session *session)
     }
     if (policy_before == RSI_POLICY_BLOCK) {
         rsi_blocking_release(agent, session);
+    }
+    if (session->data.policy == RSI_POLICY_CONFLATE) {
+        rsi_agent_begin_conflate(agent, session);
     }
     /* A cursor on its way up to the common walk leaves out no more than the policy allows. */
     for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX && session->data.policy != RSI_POLICY_DROP; i++) {
@@ -217,6 +230,9 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
     if (edit->policy == RSI_POLICY_BLOCK) {
         rsi_agent_allow_block(agent, session);
     }
+    if (edit->policy == RSI_POLICY_CONFLATE) {
+        session->data.conflating = session->conflating;
+    }
     if (session->data.blocking && session->data.blocking->is_settling) {
         for (uint32_t i = 0; i < RSI_AGENT_COUNT_MAX; i++) {
             subscription.start_pos[i] = RSI_START_WITH_BLOCK;
@@ -228,6 +244,9 @@ static void apply_subscribe(struct rsi_agent *agent, const struct rsi_edit *edit
         return;
     }
     session->data.policy_counts[edit->policy]++;
+    if (edit->snapshot) {
+        rsi_agent_begin_snapshot(agent, session, edit->snapshot, &subscription);
+    }
     resolve_policy(agent, session);
 }
 
@@ -248,8 +267,20 @@ static void apply_unsubscribe(struct rsi_agent *agent, const struct rsi_edit *ed
     }
     rsi_agent_forget_unwanted(agent, session);
     rsi_agent_strike_unwanted(agent, session);
+    rsi_agent_forget_unwanted_missed(agent, session);
+    rsi_agent_end_snapshot(agent, session, edit->subscription);
     session->data.policy_counts[removed.policy]--;
     resolve_policy(agent, session);
+}
+
+static void apply_topic_retire(struct rsi_agent *agent, uint32_t id)
+{
+    struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, id);
+    if (topic && topic->last_value != 0) {
+        rsi_last_values_remove_topic(&agent->last_values, topic);
+        rsi_store_relaxed(&agent->counts.last_value_topics, agent->last_values.topic_count);
+    }
+    rsi_topic_index_remove_topic(&agent->topics, id);
 }
 
 static void apply_stop(struct rsi_agent *agent)
@@ -312,7 +343,7 @@ static void apply_edit(struct rsi_agent *agent, const struct rsi_edit *edit)
         apply_unsubscribe(agent, edit);
         break;
     case RSI_EDIT_TOPIC_RETIRE:
-        rsi_topic_index_remove_topic(&agent->topics, edit->topic);
+        apply_topic_retire(agent, edit->topic);
         break;
     case RSI_EDIT_STOP:
         apply_stop(agent);
@@ -354,8 +385,7 @@ static void report_drained(struct rsi_agent *agent)
         return;
     }
     bool has_admitted = true;
-    bool has_delivered =
-        agent->lagging_count == 0 && agent->gap_session_count == 0 && agent->care_count == 0;
+    bool has_delivered = !rsi_agent_owes(agent);
     for (uint32_t i = 0; i < agent->session_count; i++) {
         const struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
@@ -467,15 +497,13 @@ uint64_t rsi_agent_pass(struct rsi_agent *agent)
 /* Asks the links of lagging sessions to say when half of their rings is free again. */
 static void request_room(struct rsi_agent *agent)
 {
-    if (agent->lagging_count == 0 && agent->gap_session_count == 0 && agent->care_count == 0) {
+    if (!rsi_agent_owes(agent)) {
         return;
     }
     for (uint32_t i = 0; i < agent->session_count; i++) {
         struct rsi_session *session = agent->sessions[i];
         struct rsi_link *link = session->link;
-        if (session->data.is_failed ||
-            (session->data.lagging_count == 0 && session->data.gap_pending_count == 0 &&
-             !session->data.needs_care)) {
+        if (session->data.is_failed || !rsi_session_is_owed(session)) {
             continue;
         }
         uint64_t half_bytes = link->out.capacity_bytes / 2;
@@ -591,6 +619,7 @@ static void agent_destroy(struct rsi_agent *agent)
     rsi_message_log_fini(&agent->log);
     rsi_topic_index_fini(&agent->topics);
     rsi_groups_fini(&agent->groups);
+    rsi_last_values_fini(&agent->last_values);
     free(agent->sessions);
     free(agent->dirty);
     free(agent->contended);
@@ -628,6 +657,10 @@ static rsi_status_t agent_fill(struct rsi_agent *agent, struct rsi_error *error)
     if (status == RSI_OK) {
         status = rsi_groups_init(&agent->groups, error);
     }
+    if (status == RSI_OK) {
+        status = rsi_last_values_init(&agent->last_values, options->last_value_count_max,
+                                      options->last_value_bytes, node, error);
+    }
     if (status != RSI_OK) {
         return status;
     }
@@ -648,6 +681,11 @@ static rsi_status_t agent_fill(struct rsi_agent *agent, struct rsi_error *error)
     char text[128];
     rsi_log_info("broker", "agent %u: %s", agent->index,
                  rsi_arena_describe(&agent->log.ring.arena, text, sizeof(text)));
+    if (options->last_value_count_max > 0) {
+        rsi_log_info("broker", "agent %u: last values of up to %u topics, %s", agent->index,
+                     options->last_value_count_max,
+                     rsi_arena_describe(&agent->last_values.blocks.arena, text, sizeof(text)));
+    }
     return agent_watch(agent, agent->waker.fd, error);
 }
 
@@ -889,7 +927,7 @@ bool rsi_publication_is_closed(const struct rsi_data_plane *plane,
 bool rsi_publication_is_unused(const struct rsi_data_plane *plane,
                                const struct rsi_publication *publication)
 {
-    if (!rsi_publication_is_closed(plane, publication)) {
+    if (!rsi_publication_is_closed(plane, publication) || rsi_publication_is_kept(publication)) {
         return false;
     }
     for (uint32_t i = 0; i < plane->options.agent_count; i++) {
@@ -900,6 +938,16 @@ bool rsi_publication_is_unused(const struct rsi_data_plane *plane,
         }
     }
     return rsi_load_acquire(&publication->hold_count) == 0;
+}
+
+bool rsi_publication_is_kept(const struct rsi_publication *publication)
+{
+    return rsi_load_acquire(&publication->kept_count) != 0;
+}
+
+uint64_t rsi_data_plane_unkept_count(const struct rsi_data_plane *plane)
+{
+    return rsi_load_acquire(&plane->unkept_count);
 }
 
 bool rsi_data_plane_is_drained(const struct rsi_data_plane *plane)

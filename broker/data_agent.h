@@ -38,7 +38,14 @@
 #define RSI_TRANSPORT_COUNT_MAX 4u
 #define RSI_MEMBER_COUNT_MAX    1024u /* of queue groups, in all */
 
-enum rsi_policy { RSI_POLICY_DROP = 1, RSI_POLICY_DISCONNECT = 2, RSI_POLICY_BLOCK = 3 };
+enum rsi_policy {
+    RSI_POLICY_DROP = 1,
+    RSI_POLICY_DISCONNECT = 2,
+    RSI_POLICY_BLOCK = 3,
+    RSI_POLICY_CONFLATE = 4
+};
+
+#define RSI_POLICY_COUNT 5u /* 0 is none */
 
 /* One publisher object: one client on one topic. Lives from OPEN until the log no longer holds it.
  */
@@ -62,6 +69,10 @@ struct rsi_publication {
     uint64_t closed_log_pos; /* end of the home log when it was closed */
     _Atomic uint32_t closed; /* released after closed_log_pos */
     uint32_t home_agent;
+    bool is_last_value; /* constant: its topic has a last value (setting last_value) */
+    /* Any agent: stores whose value is of this publication. It is not retired before there is none.
+     */
+    _Atomic uint32_t kept_count;
     /* Any agent: gaps in it of which sessions were not told yet, and its frames in their spills. It
      * is not retired before all of that is gone. */
     _Atomic uint32_t hold_count;
@@ -72,6 +83,23 @@ struct rsi_lag {
     uint64_t cursor_pos;
     bool is_lagging;
     bool is_dropping; /* policy drop acts: the cursor skips up to the common walk */
+};
+
+/* Last values that a subscription is still owed (snapshots.c). Made by the control agent, which
+ * keeps its memory until UNSUBSCRIBE or FORGET was applied; the home agent's from SUBSCRIBE to
+ * there. */
+struct rsi_snapshot {
+    /* Constant once posted. */
+    uint64_t subscription;
+    bool no_echo;
+    uint16_t pattern_bytes;
+    char pattern[RSI_SUBJECT_BYTES_MAX + 1];
+    /* Home agent. */
+    struct rsi_snapshot *next;
+    uint64_t start_pos[RSI_AGENT_COUNT_MAX]; /* values from before these are owed */
+    uint64_t spill_pos;                      /* what the spill holds up to here comes first */
+    uint32_t slot;                           /* of the store: the next to look at */
+    enum rsi_snapshot_step step;             /* the mark that was sent last; 0: none */
 };
 
 /* As a publisher: where it stands in the queue of a session under policy block (blocking.h). */
@@ -97,9 +125,10 @@ struct rsi_session_data {
     uint32_t slot;         /* in the agent's session table */
     uint32_t staged_count; /* messages staged since its last batch was placed */
     uint64_t oldest_publish_time_ns; /* of these; valid when there are any */
-    enum rsi_policy policy; /* resolved over its subscriptions: block > disconnect > drop */
-    uint32_t policy_counts[RSI_POLICY_BLOCK + 1]; /* subscriptions that ask for each */
-    uint64_t *announced;                          /* bit per publication slot */
+    enum rsi_policy
+        policy; /* resolved over its subscriptions: block > disconnect > conflate > drop */
+    uint32_t policy_counts[RSI_POLICY_COUNT]; /* subscriptions that ask for each */
+    uint64_t *announced;                      /* bit per publication slot */
     uint64_t *gap_pending; /* bit per publication slot: gap_next[] waits to be told */
     uint64_t *gap_first;   /* per publication slot: first sequence left out */
     uint64_t *gap_next;    /* per publication slot: first sequence after the gap */
@@ -107,13 +136,16 @@ struct rsi_session_data {
     uint64_t *sparse;      /* bit per publication slot: the last frame was chosen, not followed */
     uint32_t sparse_count;
     uint32_t *match_index; /* per topic slot: where its match stands; RSI_NO_MATCH: none */
+    /* Gaps to be told and snapshots to be started: they precede the next frame of anything. */
     uint32_t gap_pending_count;
+    struct rsi_snapshot *snapshots;   /* in the order in which they are sent; NULL: none is owed */
     struct rsi_publication **aliases; /* this client's publications by alias; control agent sizes */
     uint32_t alias_count_max;
     uint32_t closing_count;        /* of its publications that wait for their close_pos */
     uint64_t stop_pos;             /* nothing beyond is admitted; UINT64_MAX: no such end */
     uint64_t leave_pos;            /* leaving: more may arrive up to here */
     struct rsi_blocking *blocking; /* the session's; NULL before its first SUBSCRIBE with block */
+    struct rsi_conflating *conflating; /* likewise, with conflate */
     struct rsi_stall stall;
 };
 
@@ -124,7 +156,8 @@ struct rsi_session_counts {
     _Atomic uint64_t delivered_messages;
     _Atomic uint64_t delivered_bytes; /* payload */
     _Atomic uint64_t dropped_messages;
-    _Atomic uint64_t gaps;      /* times that messages were left out */
+    _Atomic uint64_t conflated_messages; /* left out because a newer one took their place */
+    _Atomic uint64_t gaps;               /* times that messages were left out */
     _Atomic uint64_t lag_bytes; /* behind the furthest log end, at the last pass that looked */
     /* As a subscriber under policy block. Spans: rsi_count_span. */
     _Atomic uint64_t blocked_ns;       /* time for which publishers waited for it */
@@ -166,6 +199,8 @@ struct rsi_session {
     void *owner; /* the control agent's own record of it */
     /* Control agent, before the first SUBSCRIBE with policy block is posted. */
     struct rsi_blocking *blocking;
+    /* Likewise, with policy conflate; a session has at most one of the two. */
+    struct rsi_conflating *conflating;
 
     /* Home agent, from JOIN to `left`; a RESUME changes it. */
     struct rsi_link *link;
@@ -203,6 +238,11 @@ void rsi_session_fini(struct rsi_session *session);
 RSI_MUST_CHECK rsi_status_t rsi_session_allow_block(struct rsi_session *session,
                                                     const struct rsi_data_options *options,
                                                     struct rsi_error *error);
+/* The same for policy conflate (conflating.h). The broker keeps last values. */
+RSI_MUST_CHECK rsi_status_t rsi_session_allow_conflate(struct rsi_session *session,
+                                                       const struct rsi_data_options *options,
+                                                       struct rsi_error *error);
+void rsi_session_free_conflating(struct rsi_session *session);
 /* Bytes of the spill's memory; 0: it has none. */
 uint64_t rsi_session_spill_capacity_bytes(const struct rsi_session *session);
 /* The id of the publication whose publisher waits for this session first; 0: nobody waits. */
@@ -225,11 +265,11 @@ enum rsi_edit_kind {
     RSI_EDIT_PUBLICATION_OPEN, /* publication, session (its publisher) */
     RSI_EDIT_PUBLICATION_CLOSE,  /* publication, session; position: admit up to here first */
     RSI_EDIT_PUBLICATION_RETIRE, /* publication: no log holds it any more, all forget its slot */
-    RSI_EDIT_SUBSCRIBE,          /* session, subscription, subject, policy, no_echo, group */
-    RSI_EDIT_DRAIN,              /* session, subscription: its group chooses it no more */
-    RSI_EDIT_UNSUBSCRIBE,        /* session, subscription */
-    RSI_EDIT_TOPIC_RETIRE,       /* topic: no publication is left on it */
-    RSI_EDIT_STOP,               /* admit what has arrived and deliver it, then take nothing more */
+    RSI_EDIT_SUBSCRIBE,    /* session, subscription, subject, policy, no_echo, group, snapshot */
+    RSI_EDIT_DRAIN,        /* session, subscription: its group chooses it no more */
+    RSI_EDIT_UNSUBSCRIBE,  /* session, subscription */
+    RSI_EDIT_TOPIC_RETIRE, /* topic: no publication is left on it */
+    RSI_EDIT_STOP,         /* admit what has arrived and deliver it, then take nothing more */
 };
 
 struct rsi_edit {
@@ -240,7 +280,8 @@ struct rsi_edit {
     struct rsi_session *session;
     struct rsi_link *link;
     struct rsi_publication *publication;
-    uint64_t subscription; /* unique within the session */
+    struct rsi_snapshot *snapshot; /* NULL: it wants no last values */
+    uint64_t subscription;         /* unique within the session */
     uint64_t position;
     char subject[RSI_SUBJECT_BYTES_MAX +
                  1];                    /* pattern; PUBLICATION_OPEN takes it from publication */
@@ -262,6 +303,8 @@ struct rsi_data_options {
     uint32_t publication_count_max;  /* power of two */
     uint32_t topic_count_max;        /* power of two */
     uint32_t alias_count_max;        /* publications that one session may have; alias <= this */
+    uint32_t last_value_count_max;   /* topics with a last value; 0: none has one */
+    uint64_t last_value_bytes;       /* each agent's store of values */
     uint64_t walk_seed;              /* tests: order in which logs are walked; 0: by number */
     struct rsi_waker *control_waker; /* woken when an agent has something for the control agent */
 };
@@ -320,6 +363,10 @@ bool rsi_publication_is_closed(const struct rsi_data_plane *plane,
                                const struct rsi_publication *publication);
 bool rsi_publication_is_unused(const struct rsi_data_plane *plane,
                                const struct rsi_publication *publication);
+/* The last value of its topic is of this publication, in some agent's store. */
+bool rsi_publication_is_kept(const struct rsi_publication *publication);
+/* Moves when a closed publication may be kept no longer; the control waker is woken then. */
+uint64_t rsi_data_plane_unkept_count(const struct rsi_data_plane *plane);
 
 /* After STOP was applied: everything that arrived was delivered into the out rings and emitted, and
  * the peers took it; or there was nothing. */
@@ -339,7 +386,9 @@ struct rsi_agent_counts {
     _Atomic uint64_t contended_sessions; /* that hold publishers back; a level */
     _Atomic uint64_t blocked_ns;         /* sums over its sessions, of spans that have ended */
     _Atomic uint64_t stalled_ns;
-    _Atomic uint64_t log_pos; /* end of its log */
+    _Atomic uint64_t last_value_topics;    /* in its store; a level */
+    _Atomic uint64_t last_value_overflows; /* messages for which its store had too few bytes */
+    _Atomic uint64_t log_pos;              /* end of its log */
     _Atomic uint64_t longest_pass_ns;
 };
 const struct rsi_agent_counts *rsi_data_plane_counts(const struct rsi_data_plane *plane,

@@ -77,9 +77,7 @@ static void forget_gap(struct rsi_agent *agent, struct rsi_session *session, uin
     struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
     rsi_bit_clear(session->data.gap_pending, slot);
     rsi_fetch_add_acq_rel(&publication->hold_count, UINT32_MAX);
-    if (--session->data.gap_pending_count == 0) {
-        agent->gap_session_count--;
-    }
+    rsi_agent_count_pending(agent, session, -1);
 }
 
 void rsi_agent_forget_gaps(struct rsi_agent *agent, struct rsi_session *session)
@@ -142,22 +140,23 @@ void rsi_agent_forget_unwanted(struct rsi_agent *agent, struct rsi_session *sess
 }
 
 /* Stages one gap record. False: no room. */
-static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
+static bool put_gap_record(struct rsi_agent *agent, struct rsi_session *session,
+                           const struct rsi_publication *publication, uint64_t first_sequence,
+                           uint64_t next_sequence, uint64_t count, enum rsi_gap_reason reason)
 {
-    struct rsi_publication *publication = rsi_load_relaxed(&agent->plane->publications[slot]);
+    uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
     if (!rsi_bit_get(session->data.announced, slot) &&
-        !put_announce(agent, session, publication, session->data.gap_first[slot])) {
+        !put_announce(agent, session, publication, first_sequence)) {
         return false;
     }
-    uint64_t count = session->data.gap_count[slot];
     struct {
         struct rsi_gap gap;
         struct rsi_gap_entry entry;
     } record = {
-        .gap = {.reason = RSI_GAP_DROPPED, .entry_count = 1},
+        .gap = {.reason = reason, .entry_count = 1},
         .entry = {.publication = publication->id,
                   .count = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX,
-                  .next_sequence = session->data.gap_next[slot]},
+                  .next_sequence = next_sequence},
     };
     uint64_t frame_bytes = rsi_frame_bytes(0, sizeof(record));
     struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
@@ -168,14 +167,45 @@ static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32
     memcpy(header + 1, &record, sizeof(record));
     rsi_frame_commit(session->link, frame_bytes);
     rsi_agent_mark_dirty(agent, session);
+    return true;
+}
+
+/* Tells what was dropped of one publication. False: no room. */
+static bool put_gap(struct rsi_agent *agent, struct rsi_session *session, uint32_t slot)
+{
+    if (!put_gap_record(agent, session, rsi_load_relaxed(&agent->plane->publications[slot]),
+                        session->data.gap_first[slot], session->data.gap_next[slot],
+                        session->data.gap_count[slot], RSI_GAP_DROPPED)) {
+        return false;
+    }
     forget_gap(agent, session, slot);
     return true;
 }
 
-/* Stages all that the session was not told yet of gaps. False: no room for all. */
+bool rsi_agent_put_mark(struct rsi_agent *agent, struct rsi_session *session, uint64_t subscription,
+                        enum rsi_snapshot_step step)
+{
+    const struct rsi_snapshot_mark mark = {.subscription = subscription, .step = step};
+    uint64_t frame_bytes = rsi_frame_bytes(0, sizeof(mark));
+    struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
+    if (!header) {
+        return false;
+    }
+    fill_header(header, RSI_FRAME_SNAPSHOT, 0, sizeof(mark));
+    memcpy(header + 1, &mark, sizeof(mark));
+    rsi_frame_commit(session->link, frame_bytes);
+    rsi_agent_mark_dirty(agent, session);
+    return true;
+}
+
+/* Stages what precedes the next frame: where subscriptions start, and gaps that were not told yet.
+ * False: no room for all. */
 static RSI_NOINLINE bool put_gaps(struct rsi_agent *agent, struct rsi_session *session)
 {
     uint32_t word_count = (agent->plane->options.publication_count_max + 63) / 64;
+    if (session->data.snapshots && !rsi_agent_start_snapshots(agent, session)) {
+        return false;
+    }
     for (uint32_t word = 0; word < word_count && session->data.gap_pending_count > 0; word++) {
         while (session->data.gap_pending[word] != 0) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(session->data.gap_pending[word]);
@@ -198,6 +228,78 @@ static RSI_NOINLINE uint8_t sparse_flags(struct rsi_agent *agent, struct rsi_ses
                      rsi_agent_is_sparse(agent, session, publication);
     rsi_session_set_sparse(session, slot, is_sparse);
     return is_sparse || was_sparse ? RSI_FRAME_FLAG_SPARSE : 0;
+}
+
+bool rsi_agent_put_gap(struct rsi_agent *agent, struct rsi_session *session,
+                       const struct rsi_publication *publication, uint64_t first_sequence,
+                       uint64_t next_sequence, enum rsi_gap_reason reason)
+{
+    if (session->data.gap_pending_count > 0 && !put_gaps(agent, session)) {
+        return false;
+    }
+    return put_gap_record(agent, session, publication, first_sequence, next_sequence,
+                          next_sequence - first_sequence, reason);
+}
+
+/* `next_sequence` is for the announce, if there has to be one. */
+static struct rsi_frame_header *put_stored(struct rsi_agent *agent, struct rsi_session *session,
+                                           const struct rsi_last_value *value,
+                                           uint64_t next_sequence)
+{
+    const struct rsi_publication *publication = value->publication;
+    uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
+    if (session->data.gap_pending_count > 0 && !put_gaps(agent, session)) {
+        return NULL;
+    }
+    if (!rsi_bit_get(session->data.announced, slot) &&
+        !put_announce(agent, session, publication, next_sequence)) {
+        return NULL;
+    }
+    struct rsi_frame_header *header = rsi_frame_claim(session->link, value->frame_bytes);
+    if (!header) {
+        return NULL;
+    }
+    rsi_last_value_copy(value, header);
+    rsi_bump_relaxed(&session->counts.delivered_messages, 1);
+    rsi_bump_relaxed(&session->counts.delivered_bytes, header->payload_bytes);
+    rsi_bump_relaxed(&agent->counts.delivered_messages, 1);
+    rsi_frame_commit(session->link, value->frame_bytes);
+    rsi_agent_mark_dirty(agent, session);
+    return header;
+}
+
+/* The publication's next live frame, if the session is owed any, has the sequence behind the
+ * value's. How old values are says nothing of how fast this broker is, so latency leaves them out.
+ */
+bool rsi_agent_put_last(struct rsi_agent *agent, struct rsi_session *session,
+                        const struct rsi_last_value *value)
+{
+    struct rsi_frame_header *header =
+        put_stored(agent, session, value, rsi_last_value_header(value)->sequence + 1);
+    if (!header) {
+        return false;
+    }
+    header->type = RSI_FRAME_LAST;
+    return true;
+}
+
+static inline void count_staged(struct rsi_session *session, uint64_t publish_time_ns)
+{
+    if (session->data.staged_count++ == 0 ||
+        publish_time_ns < session->data.oldest_publish_time_ns) {
+        session->data.oldest_publish_time_ns = publish_time_ns;
+    }
+}
+
+bool rsi_agent_put_value(struct rsi_agent *agent, struct rsi_session *session,
+                         const struct rsi_last_value *value)
+{
+    const struct rsi_frame_header *stored = rsi_last_value_header(value);
+    if (!put_stored(agent, session, value, stored->sequence)) {
+        return false;
+    }
+    count_staged(session, stored->publish_time_ns);
+    return true;
 }
 
 /* Stages one frame for one session. False: no room; what had to precede it may have been staged. */
@@ -224,11 +326,7 @@ static inline bool put_frame(struct rsi_agent *agent, struct rsi_session *sessio
     }
     rsi_frame_commit(session->link, frame_bytes);
     rsi_agent_mark_dirty(agent, session);
-    uint64_t publish_time_ns = source->publish_time_ns;
-    if (session->data.staged_count++ == 0 ||
-        publish_time_ns < session->data.oldest_publish_time_ns) {
-        session->data.oldest_publish_time_ns = publish_time_ns;
-    }
+    count_staged(session, source->publish_time_ns);
     rsi_bump_relaxed(&session->counts.delivered_messages, 1);
     rsi_bump_relaxed(&session->counts.delivered_bytes, source->payload_bytes);
     return true;
@@ -297,6 +395,26 @@ static RSI_NOINLINE bool deliver_otherwise(struct rsi_agent *agent,
     return false;
 }
 
+/* The topic has a last value: this frame is it. */
+static RSI_NOINLINE void keep_last(struct rsi_agent *agent, const struct rsi_topic *topic,
+                                   struct rsi_publication *publication,
+                                   const struct rsi_frame_header *header, uint64_t frame_bytes,
+                                   uint32_t log_index, uint64_t position)
+{
+    struct rsi_publication *replaced;
+    rsi_last_values_update(&agent->last_values, topic, publication, header, frame_bytes, log_index,
+                           position, &replaced);
+    rsi_store_relaxed(&agent->counts.last_value_overflows, agent->last_values.overflow_count);
+    if (rsi_likely(!replaced)) {
+        return;
+    }
+    rsi_fetch_add_acq_rel(&replaced->kept_count, UINT32_MAX);
+    if (rsi_load_relaxed(&replaced->closed)) {
+        rsi_fetch_add_acq_rel(&agent->plane->unkept_count, 1u);
+        rsi_waker_wake(agent->plane->options.control_waker);
+    }
+}
+
 static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t end_pos)
 {
     struct rsi_message_log *log = &agent->plane->agents[log_index]->log;
@@ -312,6 +430,9 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t e
             rsi_plane_publication(agent->plane, header->publication);
         const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
         rsi_assert(topic != NULL);
+        if (rsi_unlikely(topic->last_value != 0)) {
+            keep_last(agent, topic, publication, header, frame_bytes, log_index, position);
+        }
         for (uint32_t i = 0; i < topic->match_count; i++) {
             const struct rsi_match *match = &topic->matches[i];
             struct rsi_session *session = match->session;
@@ -386,9 +507,7 @@ void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session
         rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
         session->data.gap_first[slot] = sequence;
         session->data.gap_count[slot] = 0;
-        if (session->data.gap_pending_count++ == 0) {
-            agent->gap_session_count++;
-        }
+        rsi_agent_count_pending(agent, session, 1);
     }
     session->data.gap_next[slot] = sequence + 1;
     session->data.gap_count[slot]++;
@@ -456,7 +575,14 @@ static void act_on_lag(struct rsi_agent *agent, struct rsi_session *session, uin
 
 static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *session)
 {
-    uint64_t frame_count = session->data.needs_care ? rsi_agent_drain_spill(agent, session) : 0;
+    uint64_t frame_count = 0;
+    if (session->data.needs_care) {
+        frame_count += session->data.conflating ? rsi_agent_send_conflated(agent, session)
+                                                : rsi_agent_drain_spill(agent, session);
+    }
+    if (session->data.snapshots) {
+        frame_count += rsi_agent_send_snapshot(agent, session);
+    }
     for (uint32_t i = 0; i < agent->plane->options.agent_count; i++) {
         struct rsi_lag *lag = &session->data.lags[i];
         if (!lag->is_lagging) {
@@ -480,14 +606,13 @@ static uint64_t catch_up_session(struct rsi_agent *agent, struct rsi_session *se
 
 uint64_t rsi_agent_catch_up(struct rsi_agent *agent)
 {
-    if (agent->lagging_count == 0 && agent->gap_session_count == 0 && agent->care_count == 0) {
+    if (!rsi_agent_owes(agent)) {
         return 0;
     }
     uint64_t frame_count = 0;
     for (uint32_t i = 0; i < agent->session_count; i++) {
         struct rsi_session *session = agent->sessions[i];
-        if (session->data.lagging_count > 0 || session->data.gap_pending_count > 0 ||
-            session->data.needs_care) {
+        if (rsi_session_is_owed(session)) {
             frame_count += catch_up_session(agent, session);
         }
     }

@@ -102,6 +102,8 @@ struct hand *hand_create(uint32_t agent_count, uint64_t seed, uint64_t log_bytes
         .publication_count_max = HAND_PUBLICATION_MAX,
         .topic_count_max = HAND_PUBLICATION_MAX,
         .alias_count_max = HAND_ALIAS_MAX,
+        .last_value_count_max = HAND_PUBLICATION_MAX,
+        .last_value_bytes = 1u << 20,
         .walk_seed = seed,
         .control_waker = &hand->control_waker,
     };
@@ -121,6 +123,7 @@ void hand_destroy(struct hand *hand)
         const struct rsi_agent *agent = hand->plane->agents[i];
         assert_int_equal(agent->waiting_count + agent->contended_count + agent->care_count, 0);
         assert_int_equal(agent->block_session_count, 0);
+        assert_int_equal(agent->snapshot_session_count + agent->gap_session_count, 0);
     }
     assert_int_equal(rsi_load_relaxed(&hand->plane->contended_count), 0);
     for (uint32_t i = 1; i <= hand->publication_count; i++) {
@@ -235,6 +238,7 @@ void hand_open(struct hand_client *client, uint32_t alias, uint32_t topic, const
     publication->topic = topic;
     publication->alias = alias;
     publication->publisher_session = client->session.id;
+    publication->is_last_value = hand->keeps_last;
     publication->subject_bytes =
         (uint16_t)snprintf(publication->subject, sizeof(publication->subject), "%s", subject);
     publication->publisher_name_bytes =
@@ -247,18 +251,28 @@ void hand_open(struct hand_client *client, uint32_t alias, uint32_t topic, const
 }
 
 static uint64_t subscribe(struct hand_client *client, const char *pattern, enum rsi_policy policy,
-                          bool no_echo, const char *group)
+                          bool no_echo, const char *group, struct rsi_snapshot *snapshot)
 {
     struct hand *hand = client->hand;
     struct rsi_edit edit = {.kind = RSI_EDIT_SUBSCRIBE,
                             .session = &client->session,
                             .subscription = ++client->last_subscription,
                             .policy = policy,
-                            .no_echo = no_echo};
+                            .no_echo = no_echo,
+                            .snapshot = snapshot};
     snprintf(edit.group, sizeof(edit.group), "%s", group);
     snprintf(edit.subject, sizeof(edit.subject), "%s", pattern);
+    if (snapshot) {
+        snapshot->subscription = edit.subscription;
+        snapshot->pattern_bytes = (uint16_t)strlen(pattern);
+        memcpy(snapshot->pattern, edit.subject, sizeof(snapshot->pattern));
+    }
     if (policy == RSI_POLICY_BLOCK && !client->session.blocking) {
         assert_int_equal(rsi_session_allow_block(&client->session, &hand->options, NULL), RSI_OK);
+    }
+    if (policy == RSI_POLICY_CONFLATE && !client->session.conflating) {
+        assert_int_equal(rsi_session_allow_conflate(&client->session, &hand->options, NULL),
+                         RSI_OK);
     }
     hand_apply(hand, &edit);
     return edit.subscription;
@@ -267,13 +281,21 @@ static uint64_t subscribe(struct hand_client *client, const char *pattern, enum 
 uint64_t hand_subscribe_quiet(struct hand_client *client, const char *pattern,
                               enum rsi_policy policy, bool no_echo)
 {
-    return subscribe(client, pattern, policy, no_echo, "");
+    return subscribe(client, pattern, policy, no_echo, "", NULL);
 }
 
 uint64_t hand_subscribe_group(struct hand_client *client, const char *pattern,
                               enum rsi_policy policy, const char *group)
 {
-    return subscribe(client, pattern, policy, false, group);
+    return subscribe(client, pattern, policy, false, group, NULL);
+}
+
+uint64_t hand_subscribe_last(struct hand_client *client, const char *pattern,
+                             enum rsi_policy policy)
+{
+    assert_true(client->snapshot_count < HAND_SNAPSHOT_MAX);
+    return subscribe(client, pattern, policy, false, "",
+                     &client->snapshots[client->snapshot_count++]);
 }
 
 uint64_t hand_subscribe(struct hand_client *client, const char *pattern, enum rsi_policy policy)
@@ -360,11 +382,46 @@ static void take_message(struct hand_client *client, const struct rsi_frame *fra
         assert_int_equal(frame->payload[i], frame->header.sequence & 0xff);
     }
     client->expected[id]++;
+    client->live_of[id] = frame->header.sequence;
     client->received_of[id]++;
     client->received_count++;
     if (client->hand->on_message) {
         client->hand->on_message(client, frame);
     }
+}
+
+static void take_mark(struct hand_client *client, const struct rsi_frame *frame)
+{
+    struct rsi_snapshot_mark mark;
+    assert_int_equal(frame->header.payload_bytes, sizeof(mark));
+    memcpy(&mark, frame->payload, sizeof(mark));
+    if (mark.step == RSI_SNAPSHOT_START) {
+        client->started = mark.subscription;
+        memset(client->live_of, 0, sizeof(client->live_of));
+    } else if (mark.step == RSI_SNAPSHOT_VALUES) {
+        client->valued = mark.subscription;
+        memset(client->last_of, 0, sizeof(client->last_of));
+    } else {
+        assert_int_equal(mark.step, RSI_SNAPSHOT_END);
+        assert_int_equal(client->valued, mark.subscription);
+        client->ended = mark.subscription;
+    }
+}
+
+/* Its sequence is the one before the next that is expected, and it is the only one. */
+static void take_last(struct hand_client *client, const struct rsi_frame *frame)
+{
+    uint32_t id = frame->header.publication;
+    assert_true(client->is_known[id]);
+    assert_int_equal(frame->header.sequence + 1, client->expected[id]);
+    assert_int_equal(frame->header.publish_time_ns, frame->header.sequence);
+    for (uint32_t i = 0; i < frame->header.payload_bytes; i++) {
+        assert_int_equal(frame->payload[i], frame->header.sequence & 0xff);
+    }
+    assert_int_not_equal(client->valued, client->ended);
+    assert_int_equal(client->last_of[id], 0);
+    client->last_of[id] = frame->header.sequence;
+    client->last_count++;
 }
 
 void hand_read(struct hand_client *client, uint64_t bytes)
@@ -382,6 +439,10 @@ void hand_read(struct hand_client *client, uint64_t bytes)
             take_announce(client, &frame);
         } else if (frame.header.type == RSI_FRAME_GAP) {
             take_gap(client, &frame);
+        } else if (frame.header.type == RSI_FRAME_SNAPSHOT) {
+            take_mark(client, &frame);
+        } else if (frame.header.type == RSI_FRAME_LAST) {
+            take_last(client, &frame);
         } else {
             take_message(client, &frame);
         }

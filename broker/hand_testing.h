@@ -12,7 +12,12 @@
 
 #include <cmocka.h>
 
-enum { HAND_SESSION_MAX = 16, HAND_PUBLICATION_MAX = 64, HAND_ALIAS_MAX = 8 };
+enum {
+    HAND_SESSION_MAX = 16,
+    HAND_PUBLICATION_MAX = 64,
+    HAND_ALIAS_MAX = 8,
+    HAND_SNAPSHOT_MAX = 64
+};
 #define HAND_MESSAGE_BYTES_MAX (4u << 10)
 /* No test waits longer for anything. */
 #define HAND_DEADLINE_NS UINT64_C(20000000000)
@@ -33,6 +38,15 @@ struct hand_client {
     uint64_t published_of[HAND_ALIAS_MAX + 1];
     uint32_t publication_of[HAND_ALIAS_MAX + 1];
     uint64_t last_subscription;
+    /* Last values. */
+    struct rsi_snapshot snapshots[HAND_SNAPSHOT_MAX];
+    uint32_t snapshot_count;
+    uint64_t started; /* the subscription of the latest mark START; VALUES and END likewise */
+    uint64_t valued;
+    uint64_t ended;
+    uint64_t last_count;                    /* values received */
+    uint64_t last_of[HAND_PUBLICATION_MAX]; /* sequence of the value, since VALUES; 0: none */
+    uint64_t live_of[HAND_PUBLICATION_MAX]; /* sequence of the latest message since START */
 };
 
 /* A message that a client got, from whatever publisher. */
@@ -43,6 +57,7 @@ struct hand {
     struct rsi_data_options options;
     struct rsi_data_plane *plane;
     uint64_t random;
+    bool keeps_last; /* topics that are opened from here on have a last value */
     struct hand_client clients[HAND_SESSION_MAX];
     uint32_t client_count;
     struct rsi_publication publications[HAND_PUBLICATION_MAX]; /* [0] is not used */
@@ -84,6 +99,9 @@ uint64_t hand_subscribe_quiet(struct hand_client *client, const char *pattern,
 /* As a member of a queue group. */
 uint64_t hand_subscribe_group(struct hand_client *client, const char *pattern,
                               enum rsi_policy policy, const char *group);
+/* The same, with last values first. */
+uint64_t hand_subscribe_last(struct hand_client *client, const char *pattern,
+                             enum rsi_policy policy);
 void hand_unsubscribe(struct hand_client *client, uint64_t subscription);
 
 /* False: its ring has no room. */

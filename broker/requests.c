@@ -170,6 +170,56 @@ static void take_close_publisher(struct rsi_connection *connection,
     request->end_pos = close->end_pos;
 }
 
+/* Whether every topic that the subscription can match has a value to be sent. False: refused. */
+static bool check_conflate(struct rsi_connection *connection,
+                           const Ringside__Control__Subscribe *subscribe)
+{
+    if (!rsi_settings_must_have_last_value(connection->control->settings, subscribe->subject)) {
+        refuse(
+            connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+            "policy conflate on '%.100s' needs the last values of all that it matches: add it to "
+            "the broker's last_value, or ask for another policy",
+            subscribe->subject);
+        return false;
+    }
+    if (subscribe->no_echo) {
+        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+               "policy conflate sends the newest value of a topic, whoever's it is: it does not go "
+               "with no_echo");
+        return false;
+    }
+    return true;
+}
+
+/* Makes what the session's first subscription with policy conflate needs. False: refused. */
+static bool allow_conflate(struct rsi_connection *connection, uint64_t number)
+{
+    struct rsi_session *session = connection->session;
+    struct rsi_error error = {0};
+    if (session->blocking != NULL) {
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+               "this client has asked for policy block: use another client for policy conflate");
+        return false;
+    }
+    for (const struct rsi_subscription_entry *entry = connection->subscriptions; entry != NULL;
+         entry = entry->hh.next) {
+        if (entry->group[0] != '\0') {
+            refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                   "this client is a member of queue group %s: use another client for policy "
+                   "conflate",
+                   entry->group);
+            return false;
+        }
+    }
+    if (session->conflating == NULL && rsi_failed(rsi_session_allow_conflate(
+                                           session, &connection->control->data_options, &error))) {
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.200s",
+               error.text);
+        return false;
+    }
+    return true;
+}
+
 /* The policy that a subscription asks for. False: refused. */
 static bool decide_policy(struct rsi_connection *connection,
                           const Ringside__Control__Subscribe *subscribe, enum rsi_policy *policy)
@@ -194,11 +244,31 @@ static bool decide_policy(struct rsi_connection *connection,
                "policy block is not allowed by this broker (allow_block is no): ask for drop or "
                "disconnect");
         return false;
+    case RINGSIDE__CONTROL__POLICY__POLICY_CONFLATE:
+        *policy = RSI_POLICY_CONFLATE;
+        return check_conflate(connection, subscribe);
     case _RINGSIDE__CONTROL__POLICY_IS_INT_SIZE:
         break;
     }
     refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
            "policy %d is not known to this broker", (int)subscribe->policy);
+    return false;
+}
+
+/* Whether there can be any last value that the subscription asks for, if it does. False: refused.
+ */
+static bool check_last(struct rsi_connection *connection,
+                       const Ringside__Control__Subscribe *subscribe)
+{
+    const struct rsi_settings *settings = connection->control->settings;
+    if (!subscribe->last || rsi_settings_may_have_last_value(settings, subscribe->subject)) {
+        return true;
+    }
+    refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+           "the broker keeps no last values of '%.100s': its setting last_value %s; add the "
+           "subject there, or subscribe without last",
+           subscribe->subject,
+           settings->last_value_count == 0 ? "is empty" : "names nothing that matches");
     return false;
 }
 
@@ -208,6 +278,11 @@ static bool allow_block(struct rsi_connection *connection, uint64_t number)
     struct rsi_session *session = connection->session;
     if (session->blocking != NULL) {
         return true;
+    }
+    if (session->conflating != NULL) {
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+               "this client has asked for policy conflate: use another client for policy block");
+        return false;
     }
     struct rsi_error error = {0};
     if (rsi_failed(rsi_session_allow_block(session, &connection->control->data_options, &error))) {
@@ -236,6 +311,13 @@ static bool may_join_group(struct rsi_connection *connection,
                "queue group '%.70s': %s", group, fault);
         return false;
     }
+    if (subscribe->last || subscribe->policy == RINGSIDE__CONTROL__POLICY__POLICY_CONFLATE ||
+        connection->session->conflating != NULL) {
+        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+               "a member of a queue group gets some messages, not the state of topics: last and "
+               "policy conflate are for other subscriptions, conflate for another client's");
+        return false;
+    }
     if (connection->control->member_count >= RSI_MEMBER_COUNT_MAX) {
         refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
                "the broker has %u members of queue groups already, which is all that it takes",
@@ -259,8 +341,10 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
                "subscription %llu is there already", (unsigned long long)subscribe->subscription);
         return NULL;
     }
-    if (!may_join_group(connection, subscribe) || !decide_policy(connection, subscribe, &policy) ||
-        (policy == RSI_POLICY_BLOCK && !allow_block(connection, subscribe->request))) {
+    if (!may_join_group(connection, subscribe) || !check_last(connection, subscribe) ||
+        !decide_policy(connection, subscribe, &policy) ||
+        (policy == RSI_POLICY_BLOCK && !allow_block(connection, subscribe->request)) ||
+        (policy == RSI_POLICY_CONFLATE && !allow_conflate(connection, subscribe->request))) {
         return NULL;
     }
     entry = calloc(1, sizeof(*entry) + subject_bytes);
@@ -275,6 +359,11 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
     entry->no_echo = subscribe->no_echo;
     (void)rsi_text_copy(entry->group, sizeof(entry->group), subscribe->group);
     memcpy(entry->subject, subscribe->subject, subject_bytes);
+    entry->is_last = subscribe->last;
+    entry->snapshot.subscription = entry->id;
+    entry->snapshot.no_echo = entry->no_echo;
+    entry->snapshot.pattern_bytes = (uint16_t)(subject_bytes - 1);
+    memcpy(entry->snapshot.pattern, subscribe->subject, subject_bytes);
     return entry;
 }
 
@@ -474,6 +563,7 @@ static bool post_request(struct rsi_connection *connection, struct rsi_request *
         edit.policy = request->subscription->policy;
         edit.no_echo = request->subscription->no_echo;
         memcpy(edit.group, request->subscription->group, sizeof(edit.group));
+        edit.snapshot = request->subscription->is_last ? &request->subscription->snapshot : NULL;
         memcpy(edit.subject, request->subscription->subject,
                strlen(request->subscription->subject) + 1);
         break;
@@ -531,6 +621,9 @@ static Ringside__Control__Policy session_policy(const struct rsi_connection *con
     }
     if (connection->policy_counts[RSI_POLICY_DISCONNECT] > 0) {
         return RINGSIDE__CONTROL__POLICY__POLICY_DISCONNECT;
+    }
+    if (connection->policy_counts[RSI_POLICY_CONFLATE] > 0) {
+        return RINGSIDE__CONTROL__POLICY__POLICY_CONFLATE;
     }
     return RINGSIDE__CONTROL__POLICY__POLICY_DROP;
 }

@@ -53,6 +53,7 @@ void rsi_session_fini(struct rsi_session *session)
         blocking_destroy(session->blocking);
         session->blocking = NULL;
     }
+    rsi_session_free_conflating(session);
     free(data->announced);
     free(data->gap_pending);
     free(data->gap_first);

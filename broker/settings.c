@@ -13,6 +13,7 @@
 #include "core/cpu.h"
 #include "core/position.h"
 #include "core/text.h"
+#include "proto/subject.h"
 #include "transport/url.h"
 
 #include <ctype.h>
@@ -28,6 +29,9 @@
 #define GIB         (UINT64_C(1) << 30)
 #define MILLISECOND UINT64_C(1000000)
 #define SECOND      UINT64_C(1000000000)
+
+/* The store's smallest value: last_values.h. */
+#define LAST_VALUE_BYTES_MIN UINT64_C(128)
 
 #define AT(member) offsetof(struct rsi_settings, member)
 
@@ -86,6 +90,14 @@ const struct rsi_setting rsi_settings_table[] = {
      "65536", "Subjects that somebody publishes on"},
     {"subscription_count_max", RSI_SETTING_NUMBER, false, AT(subscription_count_max), 1, 1 << 20,
      "4096", "65536", "Subscriptions of one client"},
+    {"last_value", RSI_SETTING_SUBJECTS, false, 0, 0, RSI_LAST_VALUE_COUNT_MAX, NULL,
+     "[\"state.>\", \"md.*.status\"]",
+     "Subjects whose last message is kept for those who subscribe later, and for policy conflate"},
+    {"last_value_topics", RSI_SETTING_NUMBER, false, AT(last_value_topics), 1, 1 << 20, "8192",
+     "16384", "Topics whose last value is kept; a publisher on one more is refused"},
+    {"last_value_bytes", RSI_SETTING_SIZE, false, AT(last_value_bytes), 64 * KIB, 64 * GIB, "16MiB",
+     "256MiB",
+     "Memory of each data agent for last values; a value that finds none is not kept, and counted"},
     {"default_policy", RSI_SETTING_POLICY, false, AT(default_policy), 0, 0, "drop", "disconnect",
      "What happens to a subscriber that lags half a window and did not say what it wants"},
     {"allow_block", RSI_SETTING_FLAG, false, AT(allow_block), 0, 1, "yes", "no",
@@ -129,6 +141,8 @@ const char *rsi_policy_name(enum rsi_policy policy)
         return "disconnect";
     case RSI_POLICY_BLOCK:
         return "block";
+    case RSI_POLICY_CONFLATE:
+        return "conflate";
     }
     return "unknown";
 }
@@ -184,6 +198,10 @@ void rsi_setting_describe_range(const struct rsi_setting *setting, char *text, s
         break;
     case RSI_SETTING_UIDS:
         rsi_text_append(&out, "a list of at most %llu user ids", (unsigned long long)setting->high);
+        break;
+    case RSI_SETTING_SUBJECTS:
+        rsi_text_append(&out, "a list of at most %llu subjects, * and > allowed",
+                        (unsigned long long)setting->high);
         break;
     case RSI_SETTING_TOKENS:
         rsi_text_append(&out, "a list of at most %llu tokens", (unsigned long long)setting->high);
@@ -346,6 +364,53 @@ static rsi_status_t append_uid(struct rsi_settings *settings, const struct rsi_s
     }
     settings->allowed_uids[settings->allowed_uid_count++] = (uint32_t)value;
     return RSI_OK;
+}
+
+static rsi_status_t append_subject(struct rsi_settings *settings, const struct rsi_setting *setting,
+                                   const char *text, struct rsi_error *error)
+{
+    if (settings->last_value_count == RSI_LAST_VALUE_COUNT_MAX) {
+        return refuse(setting, text, "too many", error);
+    }
+    const char *fault = rsi_subject_check_pattern(text, strlen(text), NULL);
+    if (fault != NULL) {
+        return refuse(setting, text, fault, error);
+    }
+    memcpy(settings->last_value[settings->last_value_count++], text, strlen(text) + 1);
+    return RSI_OK;
+}
+
+bool rsi_settings_has_last_value(const struct rsi_settings *settings, const char *subject)
+{
+    for (uint32_t i = 0; i < settings->last_value_count; i++) {
+        if (rsi_subject_matches(settings->last_value[i], strlen(settings->last_value[i]), subject,
+                                strlen(subject))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rsi_settings_may_have_last_value(const struct rsi_settings *settings, const char *pattern)
+{
+    for (uint32_t i = 0; i < settings->last_value_count; i++) {
+        if (rsi_subject_overlaps(settings->last_value[i], strlen(settings->last_value[i]), pattern,
+                                 strlen(pattern))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rsi_settings_must_have_last_value(const struct rsi_settings *settings, const char *pattern)
+{
+    for (uint32_t i = 0; i < settings->last_value_count; i++) {
+        if (rsi_subject_covers(settings->last_value[i], strlen(settings->last_value[i]), pattern,
+                               strlen(pattern))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* As a flag: NAME=SECRET_FILE. */
@@ -522,6 +587,8 @@ rsi_status_t rsi_setting_assign(struct rsi_settings *settings, const struct rsi_
         return append_cpu(settings, setting, text, error);
     case RSI_SETTING_UIDS:
         return append_uid(settings, setting, text, error);
+    case RSI_SETTING_SUBJECTS:
+        return append_subject(settings, setting, text, error);
     case RSI_SETTING_TOKENS:
         return append_token(settings, setting, text, error);
     }
@@ -548,6 +615,8 @@ void rsi_setting_clear(struct rsi_settings *settings, const struct rsi_setting *
         settings->agent_cpu_count = 0;
     } else if (setting->type == RSI_SETTING_UIDS) {
         settings->allowed_uid_count = 0;
+    } else if (setting->type == RSI_SETTING_SUBJECTS) {
+        settings->last_value_count = 0;
     } else {
         clear_tokens(settings);
     }
@@ -581,6 +650,33 @@ void rsi_settings_init(struct rsi_settings *settings)
 void rsi_settings_fini(struct rsi_settings *settings)
 {
     clear_tokens(settings);
+}
+
+/* What has a last value is never retired, so it takes a topic and a publication for good. */
+static rsi_status_t check_last_value(const struct rsi_settings *settings, struct rsi_error *error)
+{
+    if (settings->last_value_count == 0) {
+        return RSI_OK;
+    }
+    if (settings->last_value_topics > settings->topic_count_max ||
+        settings->last_value_topics > settings->publication_count_max / 2) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "last_value_topics (%llu) must not be more than topic_count_max (%llu) or "
+                        "half of publication_count_max (%llu): lower the first or raise the others",
+                        (unsigned long long)settings->last_value_topics,
+                        (unsigned long long)settings->topic_count_max,
+                        (unsigned long long)settings->publication_count_max);
+    }
+    uint64_t need_bytes = settings->last_value_topics * LAST_VALUE_BYTES_MIN;
+    if (settings->last_value_bytes < need_bytes) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "last_value_bytes (%llu) must hold last_value_topics (%llu) values of at "
+                        "least %llu bytes each: raise the first to %llu or lower the second",
+                        (unsigned long long)settings->last_value_bytes,
+                        (unsigned long long)settings->last_value_topics,
+                        (unsigned long long)LAST_VALUE_BYTES_MIN, (unsigned long long)need_bytes);
+    }
+    return RSI_OK;
 }
 
 rsi_status_t rsi_settings_check(const struct rsi_settings *settings, struct rsi_error *error)
@@ -621,6 +717,9 @@ rsi_status_t rsi_settings_check(const struct rsi_settings *settings, struct rsi_
                                 settings->agent_cpus[i]);
             }
         }
+    }
+    if (rsi_failed(check_last_value(settings, error))) {
+        return RSI_E_INVALID;
     }
     if (settings->default_policy == RSI_POLICY_BLOCK && !settings->allow_block) {
         return rsi_fail(error, RSI_E_INVALID,
@@ -688,6 +787,7 @@ static void print_scalar(const struct rsi_settings *settings, const struct rsi_s
     case RSI_SETTING_URLS:
     case RSI_SETTING_CPUS:
     case RSI_SETTING_UIDS:
+    case RSI_SETTING_SUBJECTS:
     case RSI_SETTING_TOKENS:
         return;
     }
@@ -710,6 +810,10 @@ static void print_list(const struct rsi_settings *settings, const struct rsi_set
     } else if (setting->type == RSI_SETTING_UIDS) {
         for (uint32_t i = 0; i < settings->allowed_uid_count; i++, comma = ", ") {
             fprintf(stream, "%s%u", comma, settings->allowed_uids[i]);
+        }
+    } else if (setting->type == RSI_SETTING_SUBJECTS) {
+        for (uint32_t i = 0; i < settings->last_value_count; i++, comma = ", ") {
+            fprintf(stream, "%s\"%s\"", comma, settings->last_value[i]);
         }
     }
     fprintf(stream, "]\n");

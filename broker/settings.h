@@ -23,7 +23,8 @@ enum {
     RSI_LISTEN_COUNT_MAX = 16,
     RSI_TOKEN_COUNT_MAX = 4096,
     RSI_UID_COUNT_MAX = 64,
-    RSI_SETTING_TEXT_BYTES = 320, /* of one text value, with its terminating zero */
+    RSI_LAST_VALUE_COUNT_MAX = 64, /* patterns */
+    RSI_SETTING_TEXT_BYTES = 320,  /* of one text value, with its terminating zero */
 };
 
 /* A shared secret and the name under which clients refer to it. */
@@ -67,6 +68,12 @@ struct rsi_settings {
     uint64_t publisher_count_max; /* publications of one client */
     uint64_t topic_count_max;
     uint64_t subscription_count_max; /* of one client */
+
+    /* Patterns; none: no topic has a last value. */
+    char last_value[RSI_LAST_VALUE_COUNT_MAX][RSI_SUBJECT_BYTES_MAX + 1];
+    uint32_t last_value_count;
+    uint64_t last_value_topics;
+    uint64_t last_value_bytes;
 
     enum rsi_policy default_policy;
     bool allow_block;
@@ -119,6 +126,7 @@ enum rsi_setting_type {
     RSI_SETTING_URLS,     /* listen */
     RSI_SETTING_CPUS,     /* agent_cpus */
     RSI_SETTING_UIDS,     /* allowed_uids */
+    RSI_SETTING_SUBJECTS, /* last_value */
     RSI_SETTING_TOKENS,   /* tokens; as a flag NAME=SECRET_FILE */
 };
 
@@ -161,6 +169,11 @@ RSI_MUST_CHECK rsi_status_t rsi_settings_add_token_file(struct rsi_settings *set
 /* NULL: no token of that name. */
 const struct rsi_token *rsi_settings_find_token(const struct rsi_settings *settings,
                                                 const char *name);
+/* Whether the broker keeps the last value of a literal subject. */
+bool rsi_settings_has_last_value(const struct rsi_settings *settings, const char *subject);
+/* Whether it does so of some subject that the pattern matches, and of all that it matches. */
+bool rsi_settings_may_have_last_value(const struct rsi_settings *settings, const char *pattern);
+bool rsi_settings_must_have_last_value(const struct rsi_settings *settings, const char *pattern);
 const char *rsi_policy_name(enum rsi_policy policy);
 
 #endif

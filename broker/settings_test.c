@@ -102,6 +102,8 @@ static void test_file_is_taken(void **state)
                        "default_policy: disconnect\n"
                        "allow_block: off\n"
                        "allowed_uids: [1000]\n"
+                       "last_value: [\"state.>\", md.*.status]\n"
+                       "last_value_topics: 100\n"
                        "counters_path: \"\"\n"
                        "drain_timeout: 2s\n"
                        "tokens:\n"
@@ -124,6 +126,14 @@ static void test_file_is_taken(void **state)
     assert_int_equal(settings.default_policy, RSI_POLICY_DISCONNECT);
     assert_false(settings.allow_block);
     assert_int_equal(settings.allowed_uids[0], 1000);
+    assert_int_equal(settings.last_value_count, 2);
+    assert_int_equal(settings.last_value_topics, 100);
+    assert_true(rsi_settings_has_last_value(&settings, "state.a.b"));
+    assert_false(rsi_settings_has_last_value(&settings, "md.a.price"));
+    assert_true(rsi_settings_may_have_last_value(&settings, "md.>"));
+    assert_false(rsi_settings_may_have_last_value(&settings, "orders.>"));
+    assert_true(rsi_settings_must_have_last_value(&settings, "md.x.status"));
+    assert_false(rsi_settings_must_have_last_value(&settings, "md.>"));
     assert_string_equal(settings.counters_path, "");
     assert_false(settings.counters_path_is_default);
     assert_int_equal(settings.drain_timeout_ns, 2000000000);
@@ -166,6 +176,8 @@ static void test_bad_files(void **state)
         {"control_cpu: -1\n", {"line 1", "control_cpu", "any"}},
         {"agent_cpus: [1, x]\n", {"line 1", "agent_cpus", "'x'"}},
         {"allowed_uids: [root]\n", {"line 1", "allowed_uids", "'root'"}},
+        {"last_value: [\"a..b\"]\n", {"line 1", "last_value", "'a..b'", "empty token"}},
+        {"last_value_bytes: 1KiB\n", {"line 1", "64 KiB to 64 GiB"}},
         {"name: a\nname: b\n", {"name"}},
         {"name: \"unclosed\n", {"not YAML"}},
         {"- just\n- a list\n", {"config.yaml"}},
@@ -215,6 +227,8 @@ static void test_relations(void **state)
         {"deliver_ring_bytes_max: 1MiB\n", {"deliver_ring_bytes_max", "message_bytes_max"}},
         {"agents: 2\nagent_cpus: [0]\n", {"agent_cpus", "agents: 2"}},
         {"agents: 2\nagent_cpus: [1, 1]\n", {"agent_cpus", "twice"}},
+        {"last_value: [a]\nlast_value_topics: 10000\n", {"last_value_topics", "half of"}},
+        {"last_value: [a]\nlast_value_bytes: 64KiB\n", {"last_value_bytes", "last_value_topics"}},
         {"default_policy: block\nallow_block: no\n", {"default_policy", "allow_block"}},
     };
     for (size_t i = 0; i < rsi_array_count(cases); i++) {

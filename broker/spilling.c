@@ -19,18 +19,22 @@
  */
 #include "broker/agent_internal.h"
 
-static void set_care(struct rsi_agent *agent, struct rsi_session *session)
+void rsi_agent_set_care(struct rsi_agent *agent, struct rsi_session *session)
 {
     const struct rsi_blocking *blocking = session->data.blocking;
-    uint64_t spill_bytes = rsi_spill_bytes(&blocking->spill);
-    bool needs_care = blocking->is_settling || spill_bytes > 0;
+    const struct rsi_conflating *conflating = session->data.conflating;
+    uint64_t spill_bytes = blocking ? rsi_spill_bytes(&blocking->spill) : 0;
+    bool needs_care = spill_bytes > 0 || (blocking && blocking->is_settling) ||
+                      (conflating && !rsi_conflating_is_empty(conflating));
     if (needs_care != session->data.needs_care) {
         session->data.needs_care = needs_care;
         agent->care_count += needs_care ? 1 : UINT32_MAX;
     }
     rsi_store_relaxed(&session->counts.spill_bytes, spill_bytes);
-    rsi_store_relaxed(&session->spill_tail_pos, blocking->spill.tail_pos);
-    rsi_store_release(&session->spill_head_pos, blocking->spill.head_pos);
+    if (blocking) {
+        rsi_store_relaxed(&session->spill_tail_pos, blocking->spill.tail_pos);
+        rsi_store_release(&session->spill_head_pos, blocking->spill.head_pos);
+    }
     rsi_agent_note_behind(session);
     if (spill_bytes > rsi_load_relaxed(&session->counts.spill_bytes_max)) {
         rsi_store_relaxed(&session->counts.spill_bytes_max, spill_bytes);
@@ -66,13 +70,18 @@ static bool is_after_start(const struct rsi_blocking *blocking, uint32_t log_ind
     return start != 0 && position >= start - 1;
 }
 
+bool rsi_agent_is_before_start(const struct rsi_session *session, const uint64_t *start_pos,
+                               uint32_t log_index, uint64_t position)
+{
+    if (start_pos[log_index] == RSI_START_WITH_BLOCK) {
+        return !is_after_start(session->data.blocking, log_index, position);
+    }
+    return position < start_pos[log_index];
+}
+
 bool rsi_match_is_too_early(const struct rsi_match *match, uint32_t log_index, uint64_t position)
 {
-    uint64_t start_pos = match->start_pos[log_index];
-    if (start_pos == RSI_START_WITH_BLOCK) {
-        return !is_after_start(match->session->data.blocking, log_index, position);
-    }
-    return position < start_pos;
+    return rsi_agent_is_before_start(match->session, match->start_pos, log_index, position);
 }
 
 /* ---- spilling ----------------------------------------------------------------------------------
@@ -91,7 +100,7 @@ static void spill_frame(struct rsi_agent *agent, struct rsi_session *session,
     }
     rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
     rsi_bump_relaxed(&agent->counts.spilled_messages, 1);
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
     if (session->data.policy == RSI_POLICY_BLOCK &&
         rsi_spill_bytes(&blocking->spill) > blocking->ring_bytes) {
         rsi_blocking_fill(agent, session);
@@ -116,7 +125,7 @@ static void spill_to_gaps(struct rsi_agent *agent, struct rsi_session *session)
         let_go_of(publication);
         rsi_spill_pop(spill);
     }
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
 }
 
 /* The spill has no room for frames that were published under this policy, which is not block. */
@@ -140,6 +149,10 @@ RSI_NOINLINE void rsi_agent_hold_back(struct rsi_agent *agent, const struct rsi_
     struct rsi_session *session = delivery->match->session;
     struct rsi_blocking *blocking = session->data.blocking;
     enum rsi_policy policy = session->data.policy;
+    if (rsi_agent_conflates(session)) {
+        rsi_agent_miss(agent, delivery);
+        return;
+    }
     if (!blocking || (policy != RSI_POLICY_BLOCK && rsi_spill_is_empty(&blocking->spill))) {
         rsi_agent_begin_lag(agent, session, delivery->log_index, delivery->position);
         return;
@@ -170,6 +183,9 @@ RSI_NOINLINE bool rsi_agent_deliver_with_care(struct rsi_agent *agent,
 {
     struct rsi_session *session = delivery->match->session;
     const struct rsi_blocking *blocking = session->data.blocking;
+    if (session->data.conflating) {
+        return rsi_agent_deliver_conflating(agent, delivery);
+    }
     if (blocking->is_settling &&
         rsi_match_is_too_early(delivery->match, delivery->log_index, delivery->position)) {
         return false;
@@ -192,7 +208,7 @@ static void settle(struct rsi_agent *agent, struct rsi_session *session)
         }
     }
     blocking->is_settling = false;
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
 }
 
 uint64_t rsi_agent_drain_spill(struct rsi_agent *agent, struct rsi_session *session)
@@ -216,7 +232,7 @@ uint64_t rsi_agent_drain_spill(struct rsi_agent *agent, struct rsi_session *sess
         frame_count++;
     }
     rsi_bump_relaxed(&agent->counts.delivered_messages, frame_count);
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
     relieve_if_low(agent, session);
     return frame_count;
 }
@@ -242,7 +258,7 @@ void rsi_agent_allow_block(struct rsi_agent *agent, struct rsi_session *session)
             rsi_blocking_set_wanted(blocking, slot, true);
         }
     }
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
 }
 
 /*
@@ -297,6 +313,7 @@ void rsi_agent_begin_block(struct rsi_agent *agent, struct rsi_session *session,
             leave_log(agent, session, i);
         }
     }
+    rsi_agent_snapshots_await_spill(session);
 }
 
 void rsi_agent_strike_unwanted(struct rsi_agent *agent, struct rsi_session *session)
@@ -318,7 +335,7 @@ void rsi_agent_strike_unwanted(struct rsi_agent *agent, struct rsi_session *sess
             rsi_spill_strike(spill, at);
         }
     }
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
     relieve_if_low(agent, session);
     rsi_blocking_needs_less(agent, session);
 }
@@ -336,6 +353,6 @@ void rsi_agent_end_block(struct rsi_agent *agent, struct rsi_session *session)
         rsi_spill_pop(spill);
     }
     blocking->is_settling = false;
-    set_care(agent, session);
+    rsi_agent_set_care(agent, session);
     rsi_blocking_release(agent, session);
 }

@@ -32,6 +32,7 @@ struct rsi_topic {
     uint32_t id;
     bool is_used;
     uint16_t subject_bytes;
+    uint32_t last_value; /* 1 + its slot in the agent's store (last_values.h); 0: it has none */
     uint32_t match_count;
     uint32_t match_capacity;
     struct rsi_match *matches;

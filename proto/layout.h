@@ -78,6 +78,8 @@ enum rsi_frame_type {
     RSI_FRAME_MESSAGE = 1,  /* headers (proto/headers.h), then payload */
     RSI_FRAME_ANNOUNCE = 2, /* broker -> subscriber: struct rsi_announce */
     RSI_FRAME_GAP = 3,      /* broker -> subscriber: struct rsi_gap */
+    RSI_FRAME_SNAPSHOT = 6, /* broker -> subscriber: struct rsi_snapshot_mark */
+    RSI_FRAME_LAST = 7, /* broker -> subscriber: a message that is the last value of its topic */
 };
 
 enum rsi_frame_flag {
@@ -183,8 +185,9 @@ _Static_assert(offsetof(struct rsi_announce, name_bytes) == 26, "name_bytes");
 _Static_assert(offsetof(struct rsi_announce, reserved) == 28, "reserved");
 
 enum rsi_gap_reason {
-    RSI_GAP_DROPPED = 1, /* the subscriber lagged and its policy is drop */
-    RSI_GAP_UNKNOWN = 2, /* size not known: the broker that held the messages is gone */
+    RSI_GAP_DROPPED = 1,   /* the subscriber lagged and its policy is drop */
+    RSI_GAP_UNKNOWN = 2,   /* size not known: the broker that held the messages is gone */
+    RSI_GAP_CONFLATED = 3, /* newer values of the topic take their place: policy conflate */
 };
 
 /* Payload of RSI_FRAME_GAP: what was left out just before this frame. */
@@ -207,6 +210,25 @@ _Static_assert(sizeof(struct rsi_gap_entry) == 16, "gap entry size");
 _Static_assert(offsetof(struct rsi_gap_entry, publication) == 0, "publication");
 _Static_assert(offsetof(struct rsi_gap_entry, count) == 4, "count");
 _Static_assert(offsetof(struct rsi_gap_entry, next_sequence) == 8, "next_sequence");
+
+/* What a mark says of its subscription. */
+enum rsi_snapshot_step {
+    RSI_SNAPSHOT_START = 1,  /* what it is owed live begins behind this */
+    RSI_SNAPSHOT_VALUES = 2, /* frames of type LAST are for it alone, until END */
+    RSI_SNAPSHOT_END = 3,    /* it has all last values that there were */
+};
+
+/* Payload of RSI_FRAME_SNAPSHOT. */
+struct rsi_snapshot_mark {
+    uint64_t subscription; /* the client's number */
+    uint32_t step;         /* enum rsi_snapshot_step */
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct rsi_snapshot_mark) == 16, "snapshot mark size");
+_Static_assert(offsetof(struct rsi_snapshot_mark, subscription) == 0, "subscription");
+_Static_assert(offsetof(struct rsi_snapshot_mark, step) == 8, "step");
+_Static_assert(offsetof(struct rsi_snapshot_mark, reserved) == 12, "reserved");
 
 /* ---- greeting -------------------------------------------------------------------------------- */
 

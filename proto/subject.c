@@ -139,6 +139,61 @@ bool rsi_subject_matches(const char *pattern, size_t pattern_bytes, const char *
     return pattern_from > pattern_bytes && subject_from > subject_bytes;
 }
 
+/* Whether the token is this wildcard. */
+static bool is_token(const char *pattern, size_t from, size_t end, char wildcard)
+{
+    return end - from == 1 && pattern[from] == wildcard;
+}
+
+static bool are_tokens_equal(const char *a, size_t a_from, size_t a_end, const char *b,
+                             size_t b_from, size_t b_end)
+{
+    return a_end - a_from == b_end - b_from && memcmp(a + a_from, b + b_from, a_end - a_from) == 0;
+}
+
+bool rsi_subject_overlaps(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
+{
+    size_t a_from = 0;
+    size_t b_from = 0;
+    while (a_from <= a_bytes && b_from <= b_bytes) {
+        size_t a_end = token_end(a, a_bytes, a_from);
+        size_t b_end = token_end(b, b_bytes, b_from);
+        if (is_token(a, a_from, a_end, '>') || is_token(b, b_from, b_end, '>')) {
+            return true;
+        }
+        if (!is_token(a, a_from, a_end, '*') && !is_token(b, b_from, b_end, '*') &&
+            !are_tokens_equal(a, a_from, a_end, b, b_from, b_end)) {
+            return false;
+        }
+        a_from = a_end + 1;
+        b_from = b_end + 1;
+    }
+    return a_from > a_bytes && b_from > b_bytes;
+}
+
+bool rsi_subject_covers(const char *outer, size_t outer_bytes, const char *inner,
+                        size_t inner_bytes)
+{
+    size_t outer_from = 0;
+    size_t inner_from = 0;
+    while (outer_from <= outer_bytes && inner_from <= inner_bytes) {
+        size_t outer_end = token_end(outer, outer_bytes, outer_from);
+        size_t inner_end = token_end(inner, inner_bytes, inner_from);
+        if (is_token(outer, outer_from, outer_end, '>')) {
+            return true;
+        }
+        bool is_any = is_token(outer, outer_from, outer_end, '*');
+        if (is_token(inner, inner_from, inner_end, '>') ||
+            (!is_any &&
+             !are_tokens_equal(outer, outer_from, outer_end, inner, inner_from, inner_end))) {
+            return false;
+        }
+        outer_from = outer_end + 1;
+        inner_from = inner_end + 1;
+    }
+    return outer_from > outer_bytes && inner_from > inner_bytes;
+}
+
 void rsi_subject_token_clean(char *token, size_t bytes)
 {
     for (size_t position = 0; position < bytes; position++) {

@@ -30,6 +30,11 @@ const char *rsi_subject_check_group(const char *group, size_t bytes);
 bool rsi_subject_is_literal(const char *pattern, size_t bytes);
 bool rsi_subject_matches(const char *pattern, size_t pattern_bytes, const char *subject,
                          size_t subject_bytes);
+/* Of two patterns that were checked: whether some subject matches both, and whether every subject
+ * that matches `inner` matches `outer` too. */
+bool rsi_subject_overlaps(const char *a, size_t a_bytes, const char *b, size_t b_bytes);
+bool rsi_subject_covers(const char *outer, size_t outer_bytes, const char *inner,
+                        size_t inner_bytes);
 /* Every byte that a token may not hold becomes "_"; returns bytes. For names made from input. */
 void rsi_subject_token_clean(char *token, size_t bytes);
 

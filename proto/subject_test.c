@@ -171,6 +171,60 @@ static void test_matching_against_reference(void **state)
     assert_true(match_count > 1000);
 }
 
+/* All subjects of up to 3 tokens out of a, b. */
+static size_t make_subjects(char subjects[][8])
+{
+    size_t count = 0;
+    for (uint32_t tokens = 1; tokens <= 3; tokens++) {
+        for (uint32_t bits = 0; bits < 1u << tokens; bits++) {
+            char *at = subjects[count++];
+            for (uint32_t i = 0; i < tokens; i++) {
+                *at++ = (bits >> i & 1) != 0 ? 'b' : 'a';
+                *at++ = i + 1 < tokens ? '.' : 0;
+            }
+        }
+    }
+    return count;
+}
+
+/* Patterns that are at most as long as the subjects differ where a subject shows it; "c" stands for
+ * all tokens that are neither a nor b. */
+static void test_overlaps_and_covers(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {"a",     "b",     "*",     ">",     "a.b",  "a.*",
+                                           "*.b",   "*.*",   "a.>",   "*.>",   "b.>",  "a.b.a",
+                                           "*.b.*", "a.*.>", "*.*.>", "*.*.*", "a.a.>"};
+    char subjects[16][8];
+    size_t subject_count = make_subjects(subjects);
+    size_t count = sizeof(patterns) / sizeof(patterns[0]);
+    for (size_t a = 0; a < count; a++) {
+        for (size_t b = 0; b < count; b++) {
+            bool overlaps = false;
+            bool covers = true;
+            for (size_t i = 0; i < subject_count; i++) {
+                bool by_a = rsi_subject_matches(patterns[a], strlen(patterns[a]), subjects[i],
+                                                strlen(subjects[i]));
+                bool by_b = rsi_subject_matches(patterns[b], strlen(patterns[b]), subjects[i],
+                                                strlen(subjects[i]));
+                overlaps = overlaps || (by_a && by_b);
+                covers = covers && (by_a || !by_b);
+            }
+            /* Longer ones than there are here. */
+            bool is_a_open = strchr(patterns[a], '>') != NULL;
+            bool is_b_open = strchr(patterns[b], '>') != NULL;
+            covers = covers && (is_a_open || !is_b_open);
+            if (rsi_subject_overlaps(patterns[a], strlen(patterns[a]), patterns[b],
+                                     strlen(patterns[b])) != overlaps ||
+                rsi_subject_covers(patterns[a], strlen(patterns[a]), patterns[b],
+                                   strlen(patterns[b])) != covers) {
+                fail_msg("%s and %s: overlaps %d, covers %d", patterns[a], patterns[b], overlaps,
+                         covers);
+            }
+        }
+    }
+}
+
 static void test_clean(void **state)
 {
     (void)state;
@@ -185,7 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grammar),  cmocka_unit_test(test_limits),
         cmocka_unit_test(test_matching), cmocka_unit_test(test_matching_against_reference),
-        cmocka_unit_test(test_clean),
+        cmocka_unit_test(test_clean),    cmocka_unit_test(test_overlaps_and_covers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

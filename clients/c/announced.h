@@ -27,6 +27,10 @@ struct rsi_announced {
     uint64_t publisher_session;
     uint64_t next_sequence;         /* of the next frame, if nothing is left out */
     uint64_t subscriptions_version; /* of the client, when the list below was made; 0: never */
+    /* While some subscription waits for last values: the latest message delivered, and the version
+     * at that moment. */
+    uint64_t delivered_sequence;
+    uint64_t delivered_version;
     struct ringside_subscription **subscriptions; /* those that want its frames */
     uint32_t subscription_count;
     uint32_t subscription_slot_count;

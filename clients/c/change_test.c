@@ -107,6 +107,8 @@ static void on_event(void *arg, const ringside_event_t *event)
         snprintf(party->text, sizeof(party->text), "%s", event->text);
         break;
     case RINGSIDE_EVENT_CONNECTED:
+    case RINGSIDE_EVENT_CURRENT:
+    case RINGSIDE_EVENT_CONFLATED:
         break;
     case RINGSIDE_EVENT_RENEWED:
     case RINGSIDE_EVENT_GAP:

@@ -119,6 +119,10 @@ struct ringside_subscription {
     bool is_drain_answered;
     uint64_t drain_pos; /* of the in ring: nothing beyond is for it */
     char group[RSI_NAME_BYTES_MAX + 1];
+    bool is_last;           /* it asked for last values */
+    bool is_started;        /* what arrives now is for it; with is_last from the broker's mark on */
+    bool is_current;        /* it has all last values, or wants none */
+    uint64_t start_version; /* of the client's subscriptions, when it was started */
     ringside_on_message_t on_message;
     void *arg;
     size_t subject_bytes;
@@ -326,6 +330,9 @@ struct ringside_client {
     const ringside_message_t *delivering; /* the message that callbacks look at; NULL: none */
     struct rsi_client_remnant *delivering_remnant; /* it lies there; NULL: in the in ring */
     struct rsi_client_holds holds;
+    uint32_t last_due_count; /* active subscriptions that are not current */
+    struct ringside_subscription
+        *last_of; /* whose last values come at the moment; NULL: nobody's */
 
     /* The end. */
     rsi_status_t end_status;    /* what calls return: LINK_CLOSED or LINK_LOST */
@@ -485,6 +492,11 @@ rsi_status_t rsi_client_send_bye(struct ringside_client *client);
 
 void rsi_publisher_free(struct ringside_publisher *publisher);
 void rsi_subscription_free(struct ringside_subscription *subscription);
+/* It is to be started and to get last values, if it asked for them; the broker says that it starts;
+ * and that it has them all, or it wants no more. */
+void rsi_subscription_await_last(struct ringside_subscription *subscription);
+void rsi_subscription_start(struct ringside_subscription *subscription);
+void rsi_subscription_end_last(struct ringside_subscription *subscription);
 
 /* ---- deliver.c ----------------------------------------------------------------------------------
  */

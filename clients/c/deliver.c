@@ -119,13 +119,29 @@ static void tell_gap(struct ringside_client *client, const struct rsi_announced 
     rsi_client_tell_event(client, &event);
 }
 
+static void tell_conflated(struct ringside_client *client, const struct rsi_announced *entry,
+                           uint64_t count, struct delivery *delivery)
+{
+    const ringside_event_t event = {
+        .type = RINGSIDE_EVENT_CONFLATED,
+        .status = RINGSIDE_OK,
+        .text = "newer messages took the place of these",
+        .subject = entry->subject,
+        .publisher = entry->publisher,
+        .publication = entry->publication,
+        .count = count,
+    };
+    delivery->event_count++;
+    rsi_client_tell_event(client, &event);
+}
+
 /* ---- who wants it ------------------------------------------------------------------------------
  */
 
 static bool is_wanted_by(const struct ringside_subscription *subscription,
                          const struct rsi_announced *entry, uint64_t session_id)
 {
-    if (!subscription->is_active) {
+    if (!subscription->is_active || !subscription->is_started) {
         return false;
     }
     if (subscription->no_echo && entry->publisher_session == session_id) {
@@ -176,11 +192,16 @@ static inline bool has_subscriptions(struct ringside_client *client, struct rsi_
 
 /* `count` messages before next_sequence that were not delivered are lost; UINT64_MAX: not known. */
 static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_announced *entry,
-                                 uint64_t next_sequence, uint64_t count, struct delivery *delivery)
+                                 uint64_t next_sequence, uint64_t count, uint32_t reason,
+                                 struct delivery *delivery)
 {
     entry->next_sequence = next_sequence;
     if (has_subscriptions(client, entry, delivery)) {
-        tell_gap(client, entry, count, delivery);
+        if (reason == RSI_GAP_CONFLATED) {
+            tell_conflated(client, entry, count, delivery);
+        } else {
+            tell_gap(client, entry, count, delivery);
+        }
     }
 }
 
@@ -195,6 +216,45 @@ static RSI_NOINLINE bool is_chosen(const struct ringside_subscription *subscript
         }
     }
     return false;
+}
+
+/* Fills in what callbacks get. False: the frame is malformed, and delivery has stopped. */
+static inline bool make_message(struct ringside_client *client, const struct rsi_announced *entry,
+                                const struct rsi_frame *frame, bool is_last,
+                                const struct delivery *delivery, ringside_message_t *message)
+{
+    uint32_t header_count = 0;
+    if (rsi_unlikely(frame->header.headers_bytes > 0)) {
+        const char *why =
+            rsi_headers_check(frame->headers, frame->header.headers_bytes, &header_count);
+        if (why != NULL) {
+            stop(client, delivery, RSI_E_PROTOCOL, why);
+            return false;
+        }
+    }
+    *message = (ringside_message_t){
+        .subject = entry->subject,
+        .subject_bytes = entry->subject_bytes,
+        .data = frame->payload,
+        .bytes = frame->header.payload_bytes,
+        .sequence = frame->header.sequence,
+        .publish_time_ns = frame->header.publish_time_ns,
+        .publication = entry->publication,
+        .publisher = entry->publisher,
+        .headers = frame->headers,
+        .headers_bytes = frame->header.headers_bytes,
+        .header_count = header_count,
+        .is_last = is_last,
+    };
+    return true;
+}
+
+static inline void count_delivered(struct ringside_client *client, const struct rsi_frame *frame,
+                                   struct delivery *delivery)
+{
+    client->totals.delivered_messages++;
+    client->totals.delivered_bytes += frame->header.payload_bytes;
+    delivery->message_count++;
 }
 
 static inline void take_message(struct ringside_client *client, const struct rsi_frame *frame,
@@ -213,7 +273,8 @@ static inline void take_message(struct ringside_client *client, const struct rsi
             return;
         }
         if ((frame->header.flags & RSI_FRAME_FLAG_SPARSE) == 0) {
-            skip_to(client, entry, sequence, sequence - entry->next_sequence, delivery);
+            skip_to(client, entry, sequence, sequence - entry->next_sequence, RSI_GAP_DROPPED,
+                    delivery);
         }
     }
     entry->next_sequence = sequence + 1;
@@ -222,28 +283,14 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         return;
     }
 
-    uint32_t header_count = 0;
-    if (rsi_unlikely(frame->header.headers_bytes > 0)) {
-        const char *why =
-            rsi_headers_check(frame->headers, frame->header.headers_bytes, &header_count);
-        if (why != NULL) {
-            stop(client, delivery, RSI_E_PROTOCOL, why);
-            return;
-        }
+    ringside_message_t message;
+    if (rsi_unlikely(!make_message(client, entry, frame, false, delivery, &message))) {
+        return;
     }
-    const ringside_message_t message = {
-        .subject = entry->subject,
-        .subject_bytes = entry->subject_bytes,
-        .data = frame->payload,
-        .bytes = frame->header.payload_bytes,
-        .sequence = sequence,
-        .publish_time_ns = frame->header.publish_time_ns,
-        .publication = entry->publication,
-        .publisher = entry->publisher,
-        .headers = frame->headers,
-        .headers_bytes = frame->header.headers_bytes,
-        .header_count = header_count,
-    };
+    if (rsi_unlikely(client->last_due_count > 0)) {
+        entry->delivered_sequence = sequence;
+        entry->delivered_version = client->subscriptions_version;
+    }
     size_t called_count = 0;
     client->is_in_callback = true;
     client->delivering = &message;
@@ -265,9 +312,104 @@ static inline void take_message(struct ringside_client *client, const struct rsi
         client->totals.unwanted_messages++;
         return;
     }
-    client->totals.delivered_messages++;
-    client->totals.delivered_bytes += frame->header.payload_bytes;
-    delivery->message_count++;
+    count_delivered(client, frame, delivery);
+}
+
+/* A value that this subscription, which began before, had live is passed over. */
+static RSI_NOINLINE void take_last(struct ringside_client *client, const struct rsi_frame *frame,
+                                   struct delivery *delivery)
+{
+    struct rsi_announced *entry =
+        rsi_announced_find(delivery->announced, frame->header.publication);
+    if (entry == NULL) {
+        stop(client, delivery, RSI_E_PROTOCOL,
+             "a last value of a publication that was not announced");
+        return;
+    }
+    /* Below next_sequence, unless the client is a member of a queue group: what was for others does
+     * not move that, and no gap is told of it. */
+    uint64_t sequence = frame->header.sequence;
+    struct ringside_subscription *subscription = client->last_of;
+    if (subscription == NULL || !is_wanted_by(subscription, entry, delivery->session_id) ||
+        (entry->delivered_version >= subscription->start_version &&
+         entry->delivered_sequence >= sequence)) {
+        client->totals.unwanted_messages++;
+        return;
+    }
+    ringside_message_t message;
+    if (!make_message(client, entry, frame, true, delivery, &message)) {
+        return;
+    }
+    client->is_in_callback = true;
+    client->delivering = &message;
+    subscription->on_message(subscription->arg, &message);
+    client->delivering = NULL;
+    client->is_in_callback = false;
+    count_delivered(client, frame, delivery);
+}
+
+static struct ringside_subscription *find_subscription(const struct ringside_client *client,
+                                                       uint64_t id)
+{
+    for (uint32_t index = 0; index < client->subscription_count; index++) {
+        if (client->subscriptions[index]->id == id) {
+            return client->subscriptions[index];
+        }
+    }
+    return NULL;
+}
+
+/* The subscription has all last values. */
+static void tell_current(struct ringside_client *client, struct ringside_subscription *subscription,
+                         struct delivery *delivery)
+{
+    rsi_subscription_end_last(subscription);
+    const ringside_event_t event = {
+        .type = RINGSIDE_EVENT_CURRENT,
+        .status = RINGSIDE_OK,
+        .text = "all last values were handed over",
+        .subject = subscription->subject,
+    };
+    delivery->event_count++;
+    rsi_client_tell_event(client, &event);
+}
+
+/* A step of a subscription with last values. One that is gone already is nobody. */
+static RSI_NOINLINE void take_mark(struct ringside_client *client, const struct rsi_frame *frame,
+                                   struct delivery *delivery)
+{
+    struct rsi_snapshot_mark mark;
+    if (frame->header.payload_bytes != sizeof(mark)) {
+        stop(client, delivery, RSI_E_PROTOCOL,
+             "a mark of last values that is not as long as it must be");
+        return;
+    }
+    memcpy(&mark, frame->payload, sizeof(mark));
+    struct ringside_subscription *subscription = find_subscription(client, mark.subscription);
+    if (subscription != NULL && !subscription->is_last) {
+        stop(client, delivery, RSI_E_PROTOCOL,
+             "last values for a subscription that did not ask for them");
+        return;
+    }
+    bool is_there = subscription != NULL && subscription->is_active;
+    switch (mark.step) {
+    case RSI_SNAPSHOT_START:
+        if (is_there) {
+            rsi_subscription_start(subscription);
+        }
+        return;
+    case RSI_SNAPSHOT_VALUES:
+        client->last_of = is_there ? subscription : NULL;
+        return;
+    case RSI_SNAPSHOT_END:
+        client->last_of = NULL;
+        if (is_there) {
+            tell_current(client, subscription, delivery);
+        }
+        return;
+    default:
+        stop(client, delivery, RSI_E_PROTOCOL, "a mark of last values of an unknown step");
+    }
 }
 
 static RSI_NOINLINE void take_announce(struct ringside_client *client,
@@ -284,7 +426,7 @@ static RSI_NOINLINE void take_announce(struct ringside_client *client,
 }
 
 static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_entry *gap,
-                           bool is_count_known, struct delivery *delivery)
+                           uint32_t reason, struct delivery *delivery)
 {
     struct rsi_announced *entry = rsi_announced_find(delivery->announced, gap->publication);
     if (entry == NULL) {
@@ -299,8 +441,9 @@ static void take_gap_entry(struct ringside_client *client, const struct rsi_gap_
     if (gap->count != 0 && gap->count < count) { /* the others were not for this session */
         count = gap->count == UINT32_MAX ? UINT64_MAX : gap->count;
     }
-    if (gap->next_sequence > entry->next_sequence || !is_count_known) {
-        skip_to(client, entry, gap->next_sequence, is_count_known ? count : UINT64_MAX, delivery);
+    if (gap->next_sequence > entry->next_sequence || reason == RSI_GAP_UNKNOWN) {
+        skip_to(client, entry, gap->next_sequence, reason == RSI_GAP_UNKNOWN ? UINT64_MAX : count,
+                reason, delivery);
     }
 }
 
@@ -321,7 +464,7 @@ static RSI_NOINLINE void take_gap(struct ringside_client *client, const struct r
     for (uint32_t index = 0; index < gap.entry_count && !client->is_deliver_stopped; index++) {
         struct rsi_gap_entry entry;
         memcpy(&entry, frame->payload + sizeof(gap) + index * sizeof(entry), sizeof(entry));
-        take_gap_entry(client, &entry, gap.reason != RSI_GAP_UNKNOWN, delivery);
+        take_gap_entry(client, &entry, gap.reason, delivery);
     }
 }
 
@@ -340,8 +483,12 @@ static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
         take_message(client, &frame, delivery);
     } else if (frame.header.type == RSI_FRAME_ANNOUNCE) {
         take_announce(client, &frame, delivery);
-    } else {
+    } else if (frame.header.type == RSI_FRAME_GAP) {
         take_gap(client, &frame, delivery);
+    } else if (frame.header.type == RSI_FRAME_LAST) {
+        take_last(client, &frame, delivery);
+    } else {
+        take_mark(client, &frame, delivery);
     }
     if (rsi_unlikely(client->is_deliver_stopped)) {
         return false;
@@ -435,6 +582,15 @@ static RSI_COLD void tell_drained(struct ringside_client *client, struct deliver
     }
 }
 
+/* What comes next is of a broker that begins anew with last values. */
+static void await_last_again(struct ringside_client *client)
+{
+    client->last_of = NULL;
+    for (uint32_t index = 0; index < client->subscription_count; index++) {
+        rsi_subscription_await_last(client->subscriptions[index]);
+    }
+}
+
 /* The oldest remnant, and that the session went on from there. False: the limit came before its
  * end, or a frame in it was malformed. */
 static bool hand_over_remnant(struct ringside_client *client, struct delivery *delivery)
@@ -461,6 +617,7 @@ static bool hand_over_remnant(struct ringside_client *client, struct delivery *d
         client->is_told_suspended = false;
         tell_news(client, RINGSIDE_EVENT_RENEWED, remnant->renewed_text, &own);
         tell_unknown_gaps(client, &own);
+        await_last_again(client);
         rsi_client_let_go_remnant(client, remnant);
     }
     delivery->message_count = own.message_count;

@@ -326,6 +326,128 @@ static void test_gap_too_short(void **state)
     expect_stop(seen, "not as long as its entries");
 }
 
+static void put_mark(struct seen *seen, uint64_t subscription, uint32_t step)
+{
+    const struct rsi_snapshot_mark mark = {.subscription = subscription, .step = step};
+    link_testing_put(&seen->testing, RSI_FRAME_SNAPSHOT, 0, 0, &mark, sizeof(mark));
+}
+
+static void put_last(struct seen *seen, uint32_t publication, uint64_t sequence)
+{
+    link_testing_put(&seen->testing, RSI_FRAME_LAST, publication, sequence, &sequence,
+                     sizeof(sequence));
+}
+
+/* What a subscription with last values gets. */
+struct late {
+    uint64_t sequences[16];
+    bool are_last[16];
+    uint32_t count;
+};
+
+static void take_late(void *arg, const ringside_message_t *message)
+{
+    struct late *late = arg;
+    assert_true(late->count < 16);
+    late->are_last[late->count] = message->is_last != 0;
+    late->sequences[late->count++] = message->sequence;
+}
+
+static struct ringside_subscription *subscribe_late(struct seen *seen, const char *subject,
+                                                    struct late *late)
+{
+    struct ringside_subscription *made =
+        link_testing_subscribe(&seen->testing, subject, take_late, late);
+    made->id = 77;
+    made->is_last = true;
+    rsi_subscription_await_last(made);
+    return made;
+}
+
+/* Of a: what lies before the mark is not its own; then a value, then live. Of b: live first, so the
+ * value that it had is passed over. */
+static void test_last_values(void **state)
+{
+    struct seen *seen = *state;
+    struct late late = {0};
+    static const uint64_t sequences[] = {9, 4, 10};
+    struct ringside_subscription *made = subscribe_late(seen, ">", &late);
+    link_testing_put_announce(&seen->testing, 5, "a", 1, 3);
+    link_testing_put_announce(&seen->testing, 6, "b", 1, 4);
+    put_message(seen, 5, 3);
+    put_mark(seen, 77, RSI_SNAPSHOT_START);
+    link_testing_put_announce(&seen->testing, 5, "a", 1, 10);
+    put_mark(seen, 77, RSI_SNAPSHOT_VALUES);
+    put_last(seen, 5, 9);
+    put_message(seen, 6, 4);
+    put_last(seen, 6, 4);
+    assert_int_equal(seen->testing.client.last_due_count, 1);
+    put_mark(seen, 77, RSI_SNAPSHOT_END);
+    put_message(seen, 5, 10);
+    link_testing_arrive(&seen->testing);
+    (void)rsi_client_deliver(&seen->testing.client, 0);
+    assert_false(seen->testing.client.is_deliver_stopped);
+    assert_int_equal(late.count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(late.sequences[i], sequences[i]);
+        assert_int_equal(late.are_last[i], i == 0);
+    }
+    assert_true(made->is_current);
+    assert_int_equal(seen->testing.client.last_due_count, 0);
+    assert_int_equal(seen->testing.client.totals.gap_events, 0);
+}
+
+/* Marks and values for a subscription that was given up are nobody's. */
+static void test_last_values_of_nobody(void **state)
+{
+    struct seen *seen = *state;
+    struct late late = {0};
+    struct ringside_subscription *made = subscribe_late(seen, ">", &late);
+    link_testing_put_announce(&seen->testing, 5, "a", 1, 10);
+    put_mark(seen, 77, RSI_SNAPSHOT_START);
+    put_mark(seen, 77, RSI_SNAPSHOT_VALUES);
+    put_last(seen, 5, 9);
+    put_mark(seen, 77, RSI_SNAPSHOT_END);
+    put_mark(seen, 78, RSI_SNAPSHOT_START);
+    made->is_active = false;
+    link_testing_arrive(&seen->testing);
+    (void)rsi_client_deliver(&seen->testing.client, 0);
+    assert_false(seen->testing.client.is_deliver_stopped);
+    assert_int_equal(late.count, 0);
+    assert_int_equal(seen->testing.client.totals.unwanted_messages, 1);
+}
+
+static void test_last_value_unannounced(void **state)
+{
+    struct seen *seen = *state;
+    put_last(seen, 5, 3);
+    expect_stop(seen, "not announced");
+}
+
+static void test_marks_that_are_wrong(void **state)
+{
+    struct seen *seen = *state;
+    put_mark(seen, 77, 4);
+    expect_stop(seen, "unknown step");
+}
+
+static void test_mark_too_short(void **state)
+{
+    struct seen *seen = *state;
+    link_testing_put(&seen->testing, RSI_FRAME_SNAPSHOT, 0, 0, "12345678", 8);
+    expect_stop(seen, "not as long as it must be");
+}
+
+static void test_mark_unasked(void **state)
+{
+    struct seen *seen = *state;
+    struct late late = {0};
+    subscribe_late(seen, ">", &late)->is_last = false;
+    seen->testing.client.last_due_count = 0;
+    put_mark(seen, 77, RSI_SNAPSHOT_START);
+    expect_stop(seen, "did not ask");
+}
+
 static void test_unknown_type(void **state)
 {
     struct seen *seen = *state;
@@ -449,6 +571,12 @@ int main(void)
         TEST(test_gap_goes_back),
         TEST(test_gap_unannounced),
         TEST(test_gap_too_short),
+        TEST(test_last_values),
+        TEST(test_last_values_of_nobody),
+        TEST(test_last_value_unannounced),
+        TEST(test_marks_that_are_wrong),
+        TEST(test_mark_too_short),
+        TEST(test_mark_unasked),
         TEST(test_unknown_type),
         TEST(test_wrong_commit_word),
         TEST(test_malformed_headers),

@@ -194,6 +194,8 @@ struct ringside_subscription *link_testing_subscribe(struct link_testing *testin
     made->client = client;
     made->object.state = RSI_OBJECT_OPEN;
     made->is_active = true;
+    made->is_started = true;
+    made->is_current = true;
     made->on_message = on_message;
     made->arg = arg;
     assert_true(rsi_text_copy(made->subject, sizeof(made->subject), subject));

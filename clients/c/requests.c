@@ -304,6 +304,7 @@ rsi_status_t rsi_client_send_open(struct rsi_link *link, const struct rsi_object
         subscribe.policy = (Ringside__Control__Policy)subscription->policy;
         subscribe.no_echo = subscription->no_echo;
         subscribe.group = subscription->group;
+        subscribe.last = subscription->is_last;
         message.body_case = RINGSIDE__CONTROL__CONTROL__BODY_SUBSCRIBE;
         message.subscribe = &subscribe;
     }

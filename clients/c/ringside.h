@@ -111,6 +111,10 @@ typedef enum ringside_policy {
     RINGSIDE_POLICY_DROP = 1,    /* messages are left out, and counted exactly in a gap event */
     RINGSIDE_POLICY_DISCONNECT = 2,
     RINGSIDE_POLICY_BLOCK = 3, /* the publishers it needs are held back */
+    /* Without room only the newest message of each topic comes; how many it stands for is counted
+     * exactly in CONFLATED events. Only on subjects whose last values the broker keeps, not with
+     * no_echo, and not in a client that asks for BLOCK too. */
+    RINGSIDE_POLICY_CONFLATE = 4,
 } ringside_policy_t;
 
 typedef enum ringside_wait {
@@ -144,13 +148,19 @@ typedef enum ringside_event_type {
      * object is gone when the callback returns. */
     RINGSIDE_EVENT_SUBSCRIBED = 10,
     RINGSIDE_EVENT_OPENED = 11,
+    /* A subscription with `last` has all last values; what follows is live. subject: its pattern.
+     */
+    RINGSIDE_EVENT_CURRENT = 12,
+    /* Policy conflate: newer messages took the place of `count`. subject, publisher, publication.
+     */
+    RINGSIDE_EVENT_CONFLATED = 13,
 } ringside_event_type_t;
 
 typedef struct ringside_event {
     ringside_event_type_t type;
     ringside_status_t status;
     const char *text;      /* never NULL */
-    const char *subject;   /* GAP; else NULL */
+    const char *subject;   /* GAP, CURRENT; else NULL */
     const char *publisher; /* GAP: client name of the publisher; else NULL */
     uint64_t publication;  /* GAP: which publisher object, unique in a broker's life */
     /* GAP: messages left out. CLOSED: own messages that the broker did not take. UINT64_MAX: not
@@ -176,6 +186,8 @@ typedef struct ringside_message {
     const void *headers;      /* for ringside_header_find and ringside_header_next */
     size_t headers_bytes;     /* 0: it has none */
     size_t header_count;
+    /* Not 0: a last value, published before this subscription began; see `last` of its options. */
+    int is_last;
 } ringside_message_t;
 
 /*
@@ -238,6 +250,12 @@ typedef struct ringside_subscribe_options {
      * not handed over yet; GAP events count only what was left out of what was for this member.
      */
     const char *group;
+    /* Begin with the last message of each topic that matches and of which the broker keeps it (its
+     * setting last_value; refused if that names nothing that can match). They come as messages with
+     * is_last set, between live ones of other topics; then event CURRENT comes. The first message
+     * of a topic is its last value or something newer, and what follows on each publication is
+     * without holes. After event RENEWED it begins anew. */
+    int last;
 } ringside_subscribe_options_t;
 
 /*

@@ -6,6 +6,8 @@
  *   the call waits, and when it returns, frames for it may already lie in the in ring. It may so
  * also see a few frames that another subscription of this client asked for and that were published
  * just before it: never too few, possibly some more.
+ * - One with last values is started by a mark of the broker's instead: what lies before that in the
+ *   ring was meant for others, and would make its topics go back.
  * - Unsubscribing makes it inactive before the broker is asked. What still arrives for it is passed
  *   over, so its callback is not called again even if the answer takes longer than the caller
  *   waits, or if he does not wait.
@@ -26,6 +28,30 @@ static void set_active(struct ringside_subscription *subscription, bool is_activ
 {
     subscription->is_active = is_active;
     subscription->client->subscriptions_version++;
+}
+
+void rsi_subscription_await_last(struct ringside_subscription *subscription)
+{
+    if (subscription->is_last && subscription->is_active && subscription->is_current) {
+        subscription->is_current = false;
+        subscription->is_started = false;
+        subscription->client->last_due_count++;
+        subscription->client->subscriptions_version++;
+    }
+}
+
+void rsi_subscription_start(struct ringside_subscription *subscription)
+{
+    subscription->is_started = true;
+    subscription->start_version = ++subscription->client->subscriptions_version;
+}
+
+void rsi_subscription_end_last(struct ringside_subscription *subscription)
+{
+    if (subscription->is_last && !subscription->is_current) {
+        subscription->is_current = true;
+        subscription->client->last_due_count--;
+    }
 }
 
 static rsi_status_t subscription_alloc(struct ringside_subscription **subscription,
@@ -61,6 +87,10 @@ void rsi_subscription_free(struct ringside_subscription *subscription)
 {
     struct ringside_client *client = subscription->client;
     set_active(subscription, false);
+    rsi_subscription_end_last(subscription);
+    if (client->last_of == subscription) {
+        client->last_of = NULL;
+    }
     for (uint32_t index = 0; index < client->subscription_count; index++) {
         if (client->subscriptions[index] != subscription) {
             continue;
@@ -96,7 +126,8 @@ static rsi_status_t check_arguments(struct ringside_client *client, const char *
         return rsi_fail(&client->error, RSI_E_INVALID, "queue group \"%.70s\" %s", options->group,
                         fault);
     }
-    if ((int)options->policy < RINGSIDE_POLICY_DEFAULT || options->policy > RINGSIDE_POLICY_BLOCK) {
+    if ((int)options->policy < RINGSIDE_POLICY_DEFAULT ||
+        options->policy > RINGSIDE_POLICY_CONFLATE) {
         return rsi_fail(&client->error, RSI_E_INVALID,
                         "policy is %d: use one of RINGSIDE_POLICY_...", (int)options->policy);
     }
@@ -112,6 +143,7 @@ rsi_static_assert((int)RINGSIDE_POLICY_DEFAULT == (int)RINGSIDE__CONTROL__POLICY
 rsi_static_assert((int)RINGSIDE_POLICY_DROP == (int)RINGSIDE__CONTROL__POLICY__POLICY_DROP);
 rsi_static_assert((int)RINGSIDE_POLICY_DISCONNECT ==
                   (int)RINGSIDE__CONTROL__POLICY__POLICY_DISCONNECT);
+rsi_static_assert((int)RINGSIDE_POLICY_CONFLATE == (int)RINGSIDE__CONTROL__POLICY__POLICY_CONFLATE);
 rsi_static_assert((int)RINGSIDE_POLICY_BLOCK == (int)RINGSIDE__CONTROL__POLICY__POLICY_BLOCK);
 
 static rsi_status_t open_subscription(struct ringside_subscription *subscription,
@@ -171,7 +203,11 @@ ringside_status_t ringside_subscribe(ringside_subscription_t **subscription,
     }
     made->on_message = on_message;
     made->arg = arg;
+    made->is_last = known.last != 0;
+    made->is_current = true;
+    made->is_started = true;
     set_active(made, true);
+    rsi_subscription_await_last(made);
 
     if (is_unwaited) {
         rsi_client_open_unwaited(client, &made->object);

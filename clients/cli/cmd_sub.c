@@ -28,6 +28,7 @@ enum {
     KEY_READY_FD,
     KEY_HEADERS,
     KEY_SEPARATOR,
+    KEY_LAST,
     PATTERN_COUNT_MAX = 64,
 };
 
@@ -47,7 +48,8 @@ struct sub_options {
     bool has_headers;
     bool has_separator;
     rsi_framing_t separator; /* after each payload of --raw */
-    uint64_t count_limit;    /* UINT64_MAX: none */
+    bool wants_last;
+    uint64_t count_limit; /* UINT64_MAX: none */
     ringside_policy_t policy;
     int ready_fd;
 };
@@ -57,7 +59,8 @@ struct sub {
     ringside_client_t *client;
     uint64_t message_count;
     uint64_t payload_bytes;
-    uint64_t gap_count; /* messages that were left out */
+    uint64_t gap_count;       /* messages that were left out */
+    uint64_t conflated_count; /* messages whose place newer ones took */
     uint64_t first_ns;
     uint64_t latest_ns;
     uint64_t stats_due_ns;
@@ -79,13 +82,15 @@ static const struct argp_option flags[] = {
     {"stats", KEY_STATS, NULL, 0, "Print rates and latency each second on standard error", 0},
     {"policy", KEY_POLICY, "POLICY", 0,
      "What happens when this subscriber is slow: drop (a counted gap), disconnect, block "
-     "(publishers "
-     "wait). Default: the broker's",
+     "(publishers wait), conflate (only the newest of each topic, of those whose last values the "
+     "broker keeps). Default: the broker's",
      0},
     {"headers", KEY_HEADERS, NULL, 0,
      "Print each header of a message in a line of its own below it, as \"  NAME: VALUE\"; --json "
      "has them always",
      0},
+    {"last", KEY_LAST, NULL, 0,
+     "Begin with the last message of each topic of which the broker keeps it (its last_value)", 0},
     {"ready-fd", KEY_READY_FD, "N", 0, "Write \"ready\" to file descriptor N when subscribed", 0},
     {0},
 };
@@ -97,13 +102,14 @@ static ringside_policy_t read_policy(struct argp_state *state, const char *text)
         ringside_policy_t policy;
     } policies[] = {{"drop", RINGSIDE_POLICY_DROP},
                     {"disconnect", RINGSIDE_POLICY_DISCONNECT},
-                    {"block", RINGSIDE_POLICY_BLOCK}};
+                    {"block", RINGSIDE_POLICY_BLOCK},
+                    {"conflate", RINGSIDE_POLICY_CONFLATE}};
     for (size_t i = 0; i < rsi_array_count(policies); i++) {
         if (strcmp(policies[i].name, text) == 0) {
             return policies[i].policy;
         }
     }
-    argp_error(state, "--policy: '%s' is not known; use drop, disconnect or block", text);
+    argp_error(state, "--policy: '%s' is not known; use drop, disconnect, block or conflate", text);
     return RINGSIDE_POLICY_DEFAULT;
 }
 
@@ -142,6 +148,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_READY_FD:
         options->ready_fd = (int)rsi_flag_number(state, "--ready-fd", arg, 0, 1 << 20);
+        return 0;
+    case KEY_LAST:
+        options->wants_last = true;
         return 0;
     case KEY_HEADERS:
         options->has_headers = true;
@@ -186,7 +195,9 @@ static const struct argp parser = {
            "  ringside sub 'md.>'\n"
            "  ringside sub 'md.*.AAPL' --json --count 10\n"
            "  ringside sub orders.new --raw --separator nul | xargs -0 -n1 echo\n"
-           "  ringside sub 'md.>' --quiet --stats --policy block",
+           "  ringside sub 'md.>' --quiet --stats --policy block\n"
+
+           "  ringside sub 'state.>' --last",
 };
 
 static void print_bytes(const uint8_t *data, size_t bytes)
@@ -280,6 +291,9 @@ static void print_json(const ringside_message_t *message)
     if (message->header_count > 0) {
         set_headers(object, message);
     }
+    if (message->is_last) {
+        json_object_set_new(object, "last", json_true());
+    }
     set_bytes(object, "data", message->data, message->bytes);
     json_dumpf(object, stdout, JSON_COMPACT);
     putchar('\n');
@@ -336,6 +350,9 @@ static void on_event(void *arg, const ringside_event_t *event)
     if (event->type == RINGSIDE_EVENT_GAP) {
         sub->gap_count += event->count == UINT64_MAX ? 1 : event->count;
     }
+    if (event->type == RINGSIDE_EVENT_CONFLATED) {
+        sub->conflated_count += event->count;
+    }
     rsi_connection_tell_event(NULL, event);
 }
 
@@ -345,8 +362,9 @@ static void print_figures_json(FILE *stream, const struct sub *sub, uint64_t mes
 {
     fprintf(stream,
             "{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"gap_messages\":%" PRIu64
-            ",\"elapsed_ns\":%" PRIu64 ",\"messages_per_second\":%.1f,\"transport\":\"%s\"",
-            message_count, payload_bytes, sub->gap_count, elapsed_ns,
+            ",\"conflated_messages\":%" PRIu64 ",\"elapsed_ns\":%" PRIu64
+            ",\"messages_per_second\":%.1f,\"transport\":\"%s\"",
+            message_count, payload_bytes, sub->gap_count, sub->conflated_count, elapsed_ns,
             rsi_per_second(message_count, elapsed_ns), ringside_transport(sub->client));
     fprintf(stream,
             ",\"latency_ns\":{\"p50\":%" PRIu64 ",\"p90\":%" PRIu64 ",\"p95\":%" PRIu64
@@ -425,6 +443,9 @@ static void print_totals(struct sub *sub)
             sub->message_count, sub->payload_bytes, (double)elapsed_ns / 1e9,
             rsi_figure_count(rsi_per_second(sub->message_count, elapsed_ns)).text,
             rsi_figure_bytes(rsi_per_second(sub->payload_bytes, elapsed_ns)).text, sub->gap_count);
+    if (sub->conflated_count > 0) {
+        fprintf(stderr, "newer messages took the place of %" PRIu64 "\n", sub->conflated_count);
+    }
     if (sub->message_count > 0) {
         fprintf(stderr, "latency: ");
         rsi_print_percentiles(stderr, &sub->latency);
@@ -436,9 +457,11 @@ static void print_totals(struct sub *sub)
 static int receive_over_client(struct sub *sub)
 {
     const struct sub_options *options = sub->options;
+    const ringside_subscribe_options_t subscribe_options = {.policy = options->policy,
+                                                            .last = options->wants_last};
     for (size_t i = 0; i < options->pattern_count; i++) {
-        if (rsi_connection_subscribe(&options->connection, sub->client, options->patterns[i],
-                                     options->policy, on_message, sub) == NULL) {
+        if (rsi_connection_subscribe_with(&options->connection, sub->client, options->patterns[i],
+                                          &subscribe_options, on_message, sub) == NULL) {
             return RSI_EXIT_FAILURE;
         }
     }

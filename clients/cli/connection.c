@@ -265,6 +265,8 @@ void rsi_connection_tell_event(void *arg, const ringside_event_t *event)
     case RINGSIDE_EVENT_OPENED:
     case RINGSIDE_EVENT_CONNECTED:
     case RINGSIDE_EVENT_DRAINED:
+    case RINGSIDE_EVENT_CURRENT:
+    case RINGSIDE_EVENT_CONFLATED:
         return;
     }
 }
@@ -320,14 +322,23 @@ ringside_subscription_t *rsi_connection_subscribe(const struct rsi_connection_op
                                                   ringside_policy_t policy,
                                                   ringside_on_message_t on_message, void *arg)
 {
-    ringside_subscribe_options_t subscribe_options = {
-        .struct_bytes = sizeof(subscribe_options),
-        .policy = policy,
-        .timeout_ns = options->timeout_ns,
-    };
+    const ringside_subscribe_options_t subscribe_options = {.policy = policy};
+    return rsi_connection_subscribe_with(options, client, pattern, &subscribe_options, on_message,
+                                         arg);
+}
+
+ringside_subscription_t *
+rsi_connection_subscribe_with(const struct rsi_connection_options *options,
+                              ringside_client_t *client, const char *pattern,
+                              const ringside_subscribe_options_t *subscribe_options,
+                              ringside_on_message_t on_message, void *arg)
+{
+    ringside_subscribe_options_t used = *subscribe_options;
+    used.struct_bytes = sizeof(used);
+    used.timeout_ns = options->timeout_ns;
     ringside_subscription_t *subscription = NULL;
     ringside_status_t status =
-        ringside_subscribe(&subscription, client, pattern, &subscribe_options, on_message, arg);
+        ringside_subscribe(&subscription, client, pattern, &used, on_message, arg);
     if (status == RINGSIDE_OK) {
         return subscription;
     }

@@ -55,6 +55,12 @@ ringside_subscription_t *rsi_connection_subscribe(const struct rsi_connection_op
                                                   ringside_client_t *client, const char *pattern,
                                                   ringside_policy_t policy,
                                                   ringside_on_message_t on_message, void *arg);
+/* The same with options, of which the time-out is filled in. */
+ringside_subscription_t *
+rsi_connection_subscribe_with(const struct rsi_connection_options *options,
+                              ringside_client_t *client, const char *pattern,
+                              const ringside_subscribe_options_t *subscribe_options,
+                              ringside_on_message_t on_message, void *arg);
 /*
  * Publishes one message and waits for room where there is none. False: the connection failed (said
  * on standard error) or a stop was requested before it was taken.

@@ -60,6 +60,8 @@ static void on_event(void *arg, const ringside_event_t *event)
     case RINGSIDE_EVENT_SUBSCRIBED:
     case RINGSIDE_EVENT_OPENED:
     case RINGSIDE_EVENT_CONNECTED:
+    case RINGSIDE_EVENT_CURRENT:
+    case RINGSIDE_EVENT_CONFLATED:
     case RINGSIDE_EVENT_SLOW:
     case RINGSIDE_EVENT_DRAINED:
         break;

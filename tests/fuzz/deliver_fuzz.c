@@ -10,6 +10,7 @@
 #include "core/assert.h"
 
 static struct link_testing testing;
+static struct ringside_subscription *late; /* with last values */
 static uint8_t sum;
 static uint64_t message_count;
 static uint64_t event_count;
@@ -43,8 +44,9 @@ static void on_message(void *arg, const ringside_message_t *message)
 static void on_event(void *arg, const ringside_event_t *event)
 {
     (void)arg;
-    rsi_assert(event->type == RINGSIDE_EVENT_GAP);
-    rsi_assert(event->count > 0);
+    rsi_assert(event->type == RINGSIDE_EVENT_GAP || event->type == RINGSIDE_EVENT_CURRENT ||
+               event->type == RINGSIDE_EVENT_CONFLATED);
+    rsi_assert(event->count > 0 || event->type == RINGSIDE_EVENT_CURRENT);
     rsi_assert(strlen(event->subject) <= RSI_SUBJECT_BYTES_MAX);
     event_count++;
 }
@@ -57,10 +59,15 @@ static void begin(void)
         testing.client.options.on_event = on_event;
         link_testing_subscribe(&testing, ">", on_message, &testing);
         link_testing_subscribe(&testing, "a.*", on_message, &testing)->no_echo = 1;
+        late = link_testing_subscribe(&testing, "*.b", on_message, &testing);
+        late->id = 3;
+        late->is_last = true;
     }
     rsi_announced_table_fini(&testing.client.announced);
     memset(&testing.client.announced, 0, sizeof(testing.client.announced));
     testing.client.is_deliver_stopped = false;
+    testing.client.last_of = NULL;
+    rsi_subscription_await_last(late);
     testing.client.deliver_pos = 0;
     link->arrived_pos = 0;
     link->consumed_pos = 0;

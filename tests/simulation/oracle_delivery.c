@@ -285,6 +285,8 @@ void oracle_event(struct oracle_session *session, const ringside_event_t *event)
     case RINGSIDE_EVENT_SUBSCRIBED:
     case RINGSIDE_EVENT_OPENED:
     case RINGSIDE_EVENT_CONNECTED:
+    case RINGSIDE_EVENT_CURRENT:
+    case RINGSIDE_EVENT_CONFLATED:
     case RINGSIDE_EVENT_LOST:
     case RINGSIDE_EVENT_DRAINED:
         break;
