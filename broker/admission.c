@@ -49,16 +49,21 @@ uint64_t rsi_agent_admit_limit_pos(const struct rsi_agent *agent)
 /* What the publisher got wrong in a frame that is well formed, or NULL. */
 static const char *frame_fault(const struct rsi_session *session, const struct rsi_frame *frame)
 {
-    if (frame->header.type != RSI_FRAME_MESSAGE) {
+    uint8_t type = frame->header.type;
+    if (type != RSI_FRAME_MESSAGE && type != RSI_FRAME_REQUEST && type != RSI_FRAME_REPLY) {
         return "a frame of a type that only the broker sends";
     }
-    if (frame->header.entry_count != 0) {
-        return "a message that says itself who is to get it";
+    if (frame->header.entry_count != (type != RSI_FRAME_MESSAGE)) {
+        return "a message that says itself who is to get it, or a request or reply without its "
+               "entry";
     }
     /* Both parts: what is larger might fit no deliver ring, nor the log. */
     if ((uint64_t)frame->header.headers_bytes + frame->header.payload_bytes >
         session->message_bytes_max) {
         return "a message larger than was agreed";
+    }
+    if (rsi_unlikely(type == RSI_FRAME_REPLY)) {
+        return frame->header.publication == 0 ? NULL : "a reply on a publication";
     }
     if (frame->header.publication == 0 ||
         frame->header.publication > session->data.alias_count_max) {
@@ -99,10 +104,12 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
     uint64_t frame_bytes =
         rsi_frame_bytes(frame->header.headers_bytes, frame->header.payload_bytes);
     uint32_t entry_count = 0;
+    bool is_request = frame->header.type == RSI_FRAME_REQUEST;
     if (rsi_unlikely(agent->groups.member_count > 0)) {
         entry_count = choose(agent, session, publication, frame_bytes, limit_pos);
     }
     uint64_t body_end = frame_bytes;
+    frame_bytes += is_request ? RSI_FRAME_ENTRY_BYTES : 0;
     frame_bytes += entry_count * (uint64_t)RSI_FRAME_ENTRY_BYTES;
     struct rsi_frame_header *header = rsi_message_log_reserve(&agent->log, frame_bytes, limit_pos);
     if (!header) {
@@ -116,12 +123,26 @@ static bool admit_frame(struct rsi_agent *agent, struct rsi_session *session,
         }
     }
     header->payload_bytes = frame->header.payload_bytes;
-    header->type = RSI_FRAME_MESSAGE;
+    header->type = frame->header.type;
     header->flags = 0;
     header->headers_bytes = frame->header.headers_bytes;
     header->publication = publication->id;
     header->generation = 0;
     header->entry_count = (uint16_t)entry_count;
+    if (rsi_unlikely(is_request)) {
+        const struct rsi_frame_entry requester = {.session = session->id,
+                                                  .number = rsi_frame_entry_at(frame, 0).number};
+        uint32_t responder_count =
+            entry_count + rsi_agent_count_followers(agent, session, publication);
+        if (responder_count == 0) { /* there was room for more than that */
+            return rsi_agent_answer(agent, &requester, RSI_REPLY_NO_RESPONDERS, limit_pos);
+        }
+        header->flags = responder_count == 1 ? RSI_FRAME_FLAG_SOLE : 0;
+        header->entry_count++;
+        memcpy((uint8_t *)header + body_end, &requester, sizeof(requester));
+        body_end += sizeof(requester);
+        rsi_bump_relaxed(&agent->counts.requests, 1);
+    }
     header->sequence = publication->next_sequence++;
     header->publish_time_ns = frame->header.publish_time_ns;
     if (rsi_unlikely(entry_count > 0)) {
@@ -164,11 +185,13 @@ static uint64_t admit_session(struct rsi_agent *agent, struct rsi_session *sessi
             end_publisher(agent, session, why, position);
             break;
         }
-        if (rsi_unlikely(round->is_contended) &&
+        if (rsi_unlikely(round->is_contended) && frame.header.type != RSI_FRAME_REPLY &&
             !rsi_blocking_admits(agent, session, session->data.aliases[frame.header.publication])) {
             break;
         }
-        if (!admit_frame(agent, session, &frame, round->limit_pos, &why)) {
+        if (rsi_unlikely(frame.header.type == RSI_FRAME_REPLY)
+                ? !rsi_agent_admit_reply(agent, session, &frame, round->limit_pos, &why)
+                : !admit_frame(agent, session, &frame, round->limit_pos, &why)) {
             round->is_full = why == NULL;
             if (rsi_unlikely(why != NULL)) {
                 end_publisher(agent, session, why, position);
@@ -211,6 +234,10 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
     struct round round = {.limit_pos = rsi_agent_admit_limit_pos(agent)};
     round.is_contended = rsi_load_acquire(&agent->plane->contended_count) != 0;
     uint64_t message_count = 0;
+    uint64_t answer_count = 0;
+    if (rsi_unlikely(agent->lost_count > 0)) {
+        round.is_full = !rsi_agent_answer_lost(agent, round.limit_pos, &answer_count);
+    }
     for (uint32_t i = 0; i < agent->session_count && !round.is_full; i++) {
         uint32_t at = (agent->admit_from + i) % agent->session_count;
         struct rsi_session *session = agent->sessions[at];
@@ -224,7 +251,8 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
         message_count += admit_session(agent, session, &round);
     }
     agent->admit_from++;
-    if (message_count > 0) {
+    /* Also what the walk answered since. */
+    if (agent->log.append_pos != rsi_load_relaxed(&agent->log.end_pos)) {
         rsi_message_log_publish(&agent->log);
         rsi_store_relaxed(&agent->counts.log_pos, agent->log.append_pos);
         rsi_bump_relaxed(&agent->counts.admitted_messages, message_count);
@@ -237,7 +265,7 @@ uint64_t rsi_agent_admit(struct rsi_agent *agent)
         agent->admit_limit_pos = round.limit_pos;
         rsi_store_relaxed(&agent->wants_room, 1u);
     }
-    return message_count;
+    return message_count + answer_count;
 }
 
 static void close_publication(struct rsi_agent *agent, struct rsi_session *session,
@@ -290,6 +318,8 @@ static void let_go(struct rsi_agent *agent, struct rsi_session *session)
     agent->sessions[session->data.slot] = last;
     last->data.slot = session->data.slot;
     agent->leaving_count--;
+    agent->lost_count -= session->outstanding ? session->outstanding->lost_count : 0;
+    rsi_sessions_by_id_remove(agent, session);
     rsi_store_release(&session->left, 1u);
     rsi_waker_wake(agent->plane->options.control_waker);
 }
@@ -298,6 +328,9 @@ static void let_go(struct rsi_agent *agent, struct rsi_session *session)
 static bool has_left(const struct rsi_agent *agent, const struct rsi_session *session)
 {
     const struct rsi_link *link = session->link;
+    if (session->outstanding && session->outstanding->lost_count > 0 && !agent->is_stopping) {
+        return false; /* those who asked it are to be told first */
+    }
     if (session->data.is_distrusted) {
         return true;
     }

@@ -7,6 +7,7 @@
 #define RSI_BROKER_AGENT_INTERNAL_H
 
 #include "broker/blocking.h"
+#include "broker/calls.h"
 #include "broker/conflating.h"
 #include "broker/data_agent.h"
 #include "broker/groups.h"
@@ -45,6 +46,9 @@ struct rsi_agent {
     struct rsi_topic_index topics;
     struct rsi_groups groups;
     struct rsi_last_values last_values;
+    struct rsi_session **by_id;    /* hash of the sessions by id (calls.c) */
+    uint32_t by_id_count;          /* of its slots, a power of two */
+    uint32_t lost_count;           /* requests whose requesters are to be told that they are lost */
     struct rsi_session **sessions; /* dense */
     uint32_t session_count;
     struct rsi_session **dirty; /* staged frames wait for place and flush */
@@ -91,6 +95,7 @@ struct rsi_data_plane {
     /* By slot; the control agent stores before it posts the edit. */
     _Atomic(struct rsi_publication *) *publications;
     _Atomic uint32_t must_end;
+    _Atomic uint32_t *follower_counts; /* topic_index.h */
     uint64_t ahead_bytes; /* how far admission may be ahead of the walks, if anybody may block */
 
     RSI_SEPARATOR(before_edits);
@@ -228,9 +233,13 @@ bool rsi_agent_put_gap(struct rsi_agent *agent, struct rsi_session *session,
 /* Stages a mark of a snapshot. False: no room. */
 bool rsi_agent_put_mark(struct rsi_agent *agent, struct rsi_session *session, uint64_t subscription,
                         enum rsi_snapshot_step step);
+/* The same for a reply, which nothing has to precede. */
+bool rsi_agent_put_reply(struct rsi_agent *agent, struct rsi_session *session,
+                         const struct rsi_frame_header *source, uint64_t frame_bytes);
 /* Notes that the session does not get a frame. */
 void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session,
-                            struct rsi_publication *publication, uint64_t sequence);
+                            struct rsi_publication *publication,
+                            const struct rsi_frame_header *header);
 /* Whether any subscription of the session asks for the publication: for this frame of it, or, NULL,
  * for any. */
 bool rsi_agent_is_wanted(const struct rsi_agent *agent, const struct rsi_session *session,
@@ -246,6 +255,10 @@ const struct rsi_match *rsi_agent_match_behind(const struct rsi_agent *agent,
                                                uint32_t log_index, uint64_t position);
 /* What is_behind says may have changed. */
 void rsi_agent_note_behind(struct rsi_session *session);
+/* Whether the session is owed a frame behind the common walk; of a reply `publication` is NULL. */
+bool rsi_agent_is_owed_behind(const struct rsi_agent *agent, const struct rsi_session *session,
+                              const struct rsi_publication *publication, uint32_t log_index,
+                              uint64_t position);
 void rsi_agent_begin_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index,
                          uint64_t position);
 void rsi_agent_end_lag(struct rsi_agent *agent, struct rsi_session *session, uint32_t log_index);
@@ -295,6 +308,12 @@ void rsi_agent_begin_conflate(struct rsi_agent *agent, struct rsi_session *sessi
 /* After an unsubscribe; and when the session leaves or is at fault. */
 void rsi_agent_forget_unwanted_missed(struct rsi_agent *agent, struct rsi_session *session);
 void rsi_agent_end_conflate(struct rsi_agent *agent, struct rsi_session *session);
+/* fanout.c: the topic has a last value, and this frame is it from here on. */
+void rsi_agent_keep_last(struct rsi_agent *agent, const struct rsi_topic *topic,
+                         struct rsi_publication *publication, const struct rsi_frame_header *header,
+                         uint64_t frame_bytes, uint32_t log_index, uint64_t position);
+/* fanout.c: puts a frame to a session that does not lag, or holds it back. Whether it was put. */
+bool rsi_agent_deliver(struct rsi_agent *agent, const struct rsi_delivery *delivery);
 
 /* spilling.c: sessions that may block publishers, and those that have no room in their rings. */
 
@@ -303,6 +322,11 @@ void rsi_agent_set_care(struct rsi_agent *agent, struct rsi_session *session);
 
 /* The session needs care: delivers the frame or holds it back. Whether it was delivered. */
 bool rsi_agent_deliver_with_care(struct rsi_agent *agent, const struct rsi_delivery *delivery);
+/* The out ring has no room for a reply: as below, but a reply never makes the session block, and is
+ * left out where it would. */
+void rsi_agent_hold_back_reply(struct rsi_agent *agent, struct rsi_session *session,
+                               const struct rsi_frame_header *header, uint64_t frame_bytes,
+                               uint32_t log_index, uint64_t position);
 /* The out ring has no room: the frame goes to the spill, or the session leaves the walk. */
 void rsi_agent_hold_back(struct rsi_agent *agent, const struct rsi_delivery *delivery);
 /* Moves frames from the spill to the out ring. Returns how many. */

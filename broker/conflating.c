@@ -69,14 +69,18 @@ static uint32_t publication_slot(const struct rsi_agent *agent,
 
 /* The frame is left out: of its topic's value only the newest will be sent, or none. */
 static void miss_frame(struct rsi_agent *agent, struct rsi_session *session,
-                       struct rsi_publication *publication, uint64_t sequence)
+                       struct rsi_publication *publication, const struct rsi_frame_header *header)
 {
+    uint64_t sequence = header->sequence;
     struct rsi_conflating *conflating = session->data.conflating;
     const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
     rsi_assert(topic != NULL);
     if (topic->last_value == 0) {
-        rsi_agent_note_dropped(agent, session, publication, sequence);
+        rsi_agent_note_dropped(agent, session, publication, header);
         return;
+    }
+    if (header->type == RSI_FRAME_REQUEST) {
+        rsi_agent_lose_call(agent, session, header);
     }
     uint32_t slot = topic->last_value - 1;
     uint32_t at = publication_slot(agent, publication);
@@ -124,7 +128,7 @@ bool rsi_agent_deliver_conflating(struct rsi_agent *agent, const struct rsi_deli
                                                       delivery->header, delivery->frame_bytes)) {
         return true;
     }
-    miss_frame(agent, session, delivery->publication, delivery->header->sequence);
+    miss_frame(agent, session, delivery->publication, delivery->header);
     return false;
 }
 
@@ -137,7 +141,7 @@ bool rsi_agent_conflates(const struct rsi_session *session)
 
 void rsi_agent_miss(struct rsi_agent *agent, const struct rsi_delivery *delivery)
 {
-    miss_frame(agent, delivery->match->session, delivery->publication, delivery->header->sequence);
+    miss_frame(agent, delivery->match->session, delivery->publication, delivery->header);
 }
 
 /* ---- sending ------------------------------------------------------------------------------------
@@ -225,9 +229,14 @@ void rsi_agent_begin_conflate(struct rsi_agent *agent, struct rsi_session *sessi
             uint64_t frame_bytes = rsi_commit_frame_bytes(header->commit, lag->cursor_pos);
             rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
             struct rsi_publication *publication =
-                rsi_plane_publication(agent->plane, header->publication);
-            if (rsi_agent_match_behind(agent, session, publication, i, lag->cursor_pos)) {
-                miss_frame(agent, session, publication, header->sequence);
+                header->publication ? rsi_plane_publication(agent->plane, header->publication)
+                                    : NULL;
+            if (rsi_agent_is_owed_behind(agent, session, publication, i, lag->cursor_pos)) {
+                if (publication) {
+                    miss_frame(agent, session, publication, header);
+                } else {
+                    rsi_agent_note_dropped(agent, session, NULL, header);
+                }
             }
             lag->cursor_pos += frame_bytes;
         }

@@ -37,6 +37,7 @@
 #define RSI_AGENT_COUNT_MAX     8u
 #define RSI_TRANSPORT_COUNT_MAX 4u
 #define RSI_MEMBER_COUNT_MAX    1024u /* of queue groups, in all */
+#define RSI_OUTSTANDING_MAX     1024u /* requests that one session has and did not answer */
 
 enum rsi_policy {
     RSI_POLICY_DROP = 1,
@@ -201,6 +202,8 @@ struct rsi_session {
     struct rsi_blocking *blocking;
     /* Likewise, with policy conflate; a session has at most one of the two. */
     struct rsi_conflating *conflating;
+    /* Control agent, before the first SUBSCRIBE is posted; from there on the home agent's. */
+    struct rsi_outstanding *outstanding;
 
     /* Home agent, from JOIN to `left`; a RESUME changes it. */
     struct rsi_link *link;
@@ -243,6 +246,10 @@ RSI_MUST_CHECK rsi_status_t rsi_session_allow_conflate(struct rsi_session *sessi
                                                        const struct rsi_data_options *options,
                                                        struct rsi_error *error);
 void rsi_session_free_conflating(struct rsi_session *session);
+/* Control agent: makes what a session needs to be given requests. Before its first SUBSCRIBE is
+ * posted; freed by fini. */
+RSI_MUST_CHECK rsi_status_t rsi_session_allow_replies(struct rsi_session *session,
+                                                      struct rsi_error *error);
 /* Bytes of the spill's memory; 0: it has none. */
 uint64_t rsi_session_spill_capacity_bytes(const struct rsi_session *session);
 /* The id of the publication whose publisher waits for this session first; 0: nobody waits. */
@@ -380,6 +387,11 @@ struct rsi_agent_counts {
     _Atomic uint64_t wakes; /* sleeps that an event ended, not a time-out */
     _Atomic uint64_t admitted_messages;
     _Atomic uint64_t delivered_messages;
+    _Atomic uint64_t requests;           /* admitted */
+    _Atomic uint64_t no_responders;      /* requests that nobody subscribes to */
+    _Atomic uint64_t lost_requests;      /* answered so, as the only session that had it was lost */
+    _Atomic uint64_t replies;            /* admitted */
+    _Atomic uint64_t refused_replies;    /* of sessions that do not have the request, or no more */
     _Atomic uint64_t chosen_messages;    /* given to a member of a queue group, for each group */
     _Atomic uint64_t blocked_passes;     /* in which a publisher waited for a blocked session */
     _Atomic uint64_t spilled_messages;   /* that had to wait in a spill */

@@ -295,8 +295,12 @@ bool rsi_agent_put_value(struct rsi_agent *agent, struct rsi_session *session,
                          const struct rsi_last_value *value)
 {
     const struct rsi_frame_header *stored = rsi_last_value_header(value);
-    if (!put_stored(agent, session, value, stored->sequence)) {
+    struct rsi_frame_header *header = put_stored(agent, session, value, stored->sequence);
+    if (!header) {
         return false;
+    }
+    if (stored->type == RSI_FRAME_REQUEST) { /* it was missed, and is answered as lost */
+        header->type = RSI_FRAME_MESSAGE;
     }
     count_staged(session, stored->publish_time_ns);
     return true;
@@ -384,6 +388,22 @@ static uint64_t bounded_end_pos(uint64_t position, uint64_t end_pos, uint64_t by
     return end_pos - position > bytes ? position + bytes : end_pos;
 }
 
+bool rsi_agent_put_reply(struct rsi_agent *agent, struct rsi_session *session,
+                         const struct rsi_frame_header *source, uint64_t frame_bytes)
+{
+    struct rsi_frame_header *header = rsi_frame_claim(session->link, frame_bytes);
+    if (!header) {
+        return false;
+    }
+    memcpy((uint8_t *)header + sizeof(header->commit),
+           (const uint8_t *)source + sizeof(source->commit), frame_bytes - sizeof(header->commit));
+    rsi_frame_commit(session->link, frame_bytes);
+    rsi_agent_mark_dirty(agent, session);
+    rsi_bump_relaxed(&session->counts.delivered_messages, 1);
+    rsi_bump_relaxed(&session->counts.delivered_bytes, source->payload_bytes);
+    return true;
+}
+
 /* The frame cannot simply be put into the out ring. Whether it was put there all the same. */
 static RSI_NOINLINE bool deliver_otherwise(struct rsi_agent *agent,
                                            const struct rsi_delivery *delivery)
@@ -395,11 +415,10 @@ static RSI_NOINLINE bool deliver_otherwise(struct rsi_agent *agent,
     return false;
 }
 
-/* The topic has a last value: this frame is it. */
-static RSI_NOINLINE void keep_last(struct rsi_agent *agent, const struct rsi_topic *topic,
-                                   struct rsi_publication *publication,
-                                   const struct rsi_frame_header *header, uint64_t frame_bytes,
-                                   uint32_t log_index, uint64_t position)
+RSI_NOINLINE void rsi_agent_keep_last(struct rsi_agent *agent, const struct rsi_topic *topic,
+                                      struct rsi_publication *publication,
+                                      const struct rsi_frame_header *header, uint64_t frame_bytes,
+                                      uint32_t log_index, uint64_t position)
 {
     struct rsi_publication *replaced;
     rsi_last_values_update(&agent->last_values, topic, publication, header, frame_bytes, log_index,
@@ -415,6 +434,14 @@ static RSI_NOINLINE void keep_last(struct rsi_agent *agent, const struct rsi_top
     }
 }
 
+bool rsi_agent_deliver(struct rsi_agent *agent, const struct rsi_delivery *delivery)
+{
+    struct rsi_session *session = delivery->match->session;
+    return (!session->data.needs_care && put_frame(agent, session, delivery->publication,
+                                                   delivery->header, delivery->frame_bytes)) ||
+           deliver_otherwise(agent, delivery);
+}
+
 static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t end_pos)
 {
     struct rsi_message_log *log = &agent->plane->agents[log_index]->log;
@@ -426,12 +453,19 @@ static uint64_t walk_log(struct rsi_agent *agent, uint32_t log_index, uint64_t e
         const struct rsi_frame_header *header = rsi_message_log_at(log, position);
         uint64_t frame_bytes = rsi_commit_frame_bytes(header->commit, position);
         rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
+        if (rsi_unlikely(header->type != RSI_FRAME_MESSAGE)) {
+            delivered_count += rsi_agent_walk_call(agent, header, frame_bytes, log_index, position);
+            position += frame_bytes;
+            frame_count++;
+            continue;
+        }
         struct rsi_publication *publication =
             rsi_plane_publication(agent->plane, header->publication);
         const struct rsi_topic *topic = rsi_topic_index_find(&agent->topics, publication->topic);
         rsi_assert(topic != NULL);
         if (rsi_unlikely(topic->last_value != 0)) {
-            keep_last(agent, topic, publication, header, frame_bytes, log_index, position);
+            rsi_agent_keep_last(agent, topic, publication, header, frame_bytes, log_index,
+                                position);
         }
         for (uint32_t i = 0; i < topic->match_count; i++) {
             const struct rsi_match *match = &topic->matches[i];
@@ -499,8 +533,17 @@ const struct rsi_match *rsi_agent_match_behind(const struct rsi_agent *agent,
 }
 
 void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session,
-                            struct rsi_publication *publication, uint64_t sequence)
+                            struct rsi_publication *publication,
+                            const struct rsi_frame_header *header)
 {
+    uint64_t sequence = header->sequence;
+    if (header->type == RSI_FRAME_REPLY) { /* its request times out */
+        rsi_bump_relaxed(&session->counts.dropped_messages, 1);
+        return;
+    }
+    if (header->type == RSI_FRAME_REQUEST) {
+        rsi_agent_lose_call(agent, session, header);
+    }
     uint32_t slot = publication->id & (agent->plane->options.publication_count_max - 1);
     if (!rsi_bit_get(session->data.gap_pending, slot)) {
         rsi_bit_set(session->data.gap_pending, slot);
@@ -512,6 +555,17 @@ void rsi_agent_note_dropped(struct rsi_agent *agent, struct rsi_session *session
     session->data.gap_next[slot] = sequence + 1;
     session->data.gap_count[slot]++;
     rsi_bump_relaxed(&session->counts.dropped_messages, 1);
+}
+
+bool rsi_agent_is_owed_behind(const struct rsi_agent *agent, const struct rsi_session *session,
+                              const struct rsi_publication *publication, uint32_t log_index,
+                              uint64_t position)
+{
+    const struct rsi_frame_header *header =
+        rsi_message_log_at(&agent->plane->agents[log_index]->log, position);
+    return publication
+               ? rsi_agent_match_behind(agent, session, publication, log_index, position) != NULL
+               : rsi_call_requester(header).session == session->id;
 }
 
 static uint64_t move_cursor(struct rsi_agent *agent, struct rsi_session *session,
@@ -530,11 +584,12 @@ static uint64_t move_cursor(struct rsi_agent *agent, struct rsi_session *session
         uint64_t frame_bytes = rsi_commit_frame_bytes(header->commit, lag->cursor_pos);
         rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
         struct rsi_publication *publication =
-            rsi_plane_publication(agent->plane, header->publication);
-        if (rsi_agent_match_behind(agent, session, publication, log_index, lag->cursor_pos)) {
+            header->publication ? rsi_plane_publication(agent->plane, header->publication) : NULL;
+        if (rsi_agent_is_owed_behind(agent, session, publication, log_index, lag->cursor_pos)) {
             if (lag->is_dropping) {
-                rsi_agent_note_dropped(agent, session, publication, header->sequence);
-            } else if (put_frame(agent, session, publication, header, frame_bytes)) {
+                rsi_agent_note_dropped(agent, session, publication, header);
+            } else if (publication ? put_frame(agent, session, publication, header, frame_bytes)
+                                   : rsi_agent_put_reply(agent, session, header, frame_bytes)) {
                 delivered_count++;
             } else {
                 break;

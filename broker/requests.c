@@ -400,6 +400,12 @@ static void take_subscribe(struct rsi_connection *connection,
                connection->subscription_count);
         return;
     }
+    struct rsi_error error = {0};
+    if (rsi_failed(rsi_session_allow_replies(connection->session, &error))) {
+        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.200s",
+               error.text);
+        return;
+    }
     entry = make_subscription(connection, subscribe);
     if (entry == NULL) {
         return;

@@ -54,6 +54,8 @@ void rsi_session_fini(struct rsi_session *session)
         session->blocking = NULL;
     }
     rsi_session_free_conflating(session);
+    free(session->outstanding);
+    session->outstanding = NULL;
     free(data->announced);
     free(data->gap_pending);
     free(data->gap_first);

@@ -50,15 +50,18 @@ static void relieve_if_low(struct rsi_agent *agent, struct rsi_session *session)
     }
 }
 
+/* NULL: of none, it is a reply. */
 static struct rsi_publication *publication_of(const struct rsi_agent *agent,
                                               const struct rsi_frame_header *header)
 {
-    return rsi_plane_publication(agent->plane, header->publication);
+    return header->publication ? rsi_plane_publication(agent->plane, header->publication) : NULL;
 }
 
 static void let_go_of(struct rsi_publication *publication)
 {
-    rsi_fetch_add_acq_rel(&publication->hold_count, UINT32_MAX);
+    if (publication) {
+        rsi_fetch_add_acq_rel(&publication->hold_count, UINT32_MAX);
+    }
 }
 
 /* Whether the frame was published after the session's promise to block began in that log. */
@@ -94,11 +97,14 @@ static void spill_frame(struct rsi_agent *agent, struct rsi_session *session,
     struct rsi_blocking *blocking = session->data.blocking;
     uint64_t at = blocking->spill.tail_pos;
     rsi_spill_append(&blocking->spill, header, frame_bytes);
-    if (header->entry_count > 0 && rsi_agent_is_sparse(agent, session, publication)) {
+    if (publication && header->entry_count > 0 &&
+        rsi_agent_is_sparse(agent, session, publication)) {
         uint64_t next_pos = 0; /* noted now: by the time it is put the session may follow it */
         rsi_spill_at(&blocking->spill, at, &next_pos)->flags |= RSI_FRAME_FLAG_SPARSE;
     }
-    rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
+    if (publication) {
+        rsi_fetch_add_acq_rel(&publication->hold_count, 1u);
+    }
     rsi_bump_relaxed(&agent->counts.spilled_messages, 1);
     rsi_agent_set_care(agent, session);
     if (session->data.policy == RSI_POLICY_BLOCK &&
@@ -121,7 +127,7 @@ static void spill_to_gaps(struct rsi_agent *agent, struct rsi_session *session)
         uint64_t next_pos = 0;
         const struct rsi_frame_header *header = rsi_spill_at(spill, spill->head_pos, &next_pos);
         struct rsi_publication *publication = publication_of(agent, header);
-        rsi_agent_note_dropped(agent, session, publication, header->sequence);
+        rsi_agent_note_dropped(agent, session, publication, header);
         let_go_of(publication);
         rsi_spill_pop(spill);
     }
@@ -172,9 +178,27 @@ RSI_NOINLINE void rsi_agent_hold_back(struct rsi_agent *agent, const struct rsi_
         return;
     }
     if (session->data.policy == RSI_POLICY_BLOCK) {
-        rsi_agent_note_dropped(agent, session, delivery->publication, delivery->header->sequence);
+        rsi_agent_note_dropped(agent, session, delivery->publication, delivery->header);
     } else {
         rsi_agent_begin_lag(agent, session, delivery->log_index, delivery->position);
+    }
+}
+
+RSI_NOINLINE void rsi_agent_hold_back_reply(struct rsi_agent *agent, struct rsi_session *session,
+                                            const struct rsi_frame_header *header,
+                                            uint64_t frame_bytes, uint32_t log_index,
+                                            uint64_t position)
+{
+    struct rsi_blocking *blocking = session->data.blocking;
+    if (rsi_agent_conflates(session)) { /* it may not lag */
+        rsi_agent_note_dropped(agent, session, NULL, header);
+    } else if (!blocking ||
+               (session->data.policy != RSI_POLICY_BLOCK && rsi_spill_is_empty(&blocking->spill))) {
+        rsi_agent_begin_lag(agent, session, log_index, position);
+    } else if (fits(blocking, frame_bytes, blocking->ring_bytes)) {
+        spill_frame(agent, session, NULL, header, frame_bytes);
+    } else {
+        rsi_agent_note_dropped(agent, session, NULL, header);
     }
 }
 
@@ -224,7 +248,9 @@ uint64_t rsi_agent_drain_spill(struct rsi_agent *agent, struct rsi_session *sess
         uint64_t next_pos = 0;
         const struct rsi_frame_header *header = rsi_spill_at(spill, spill->head_pos, &next_pos);
         struct rsi_publication *publication = publication_of(agent, header);
-        if (!rsi_agent_put_frame(agent, session, publication, header, next_pos - spill->head_pos)) {
+        uint64_t frame_bytes = next_pos - spill->head_pos;
+        if (publication ? !rsi_agent_put_frame(agent, session, publication, header, frame_bytes)
+                        : !rsi_agent_put_reply(agent, session, header, frame_bytes)) {
             break;
         }
         let_go_of(publication);
@@ -277,7 +303,7 @@ static void leave_log(struct rsi_agent *agent, struct rsi_session *session, uint
         rsi_assert(frame_bytes >= RSI_FRAME_HEADER_BYTES);
         struct rsi_publication *publication = publication_of(agent, header);
         bool is_owed =
-            rsi_agent_match_behind(agent, session, publication, log_index, lag->cursor_pos);
+            rsi_agent_is_owed_behind(agent, session, publication, log_index, lag->cursor_pos);
         lag->cursor_pos += frame_bytes;
         if (!is_owed) {
             continue;
@@ -291,7 +317,7 @@ static void leave_log(struct rsi_agent *agent, struct rsi_session *session, uint
             overflow(agent, session, blocking->policy_before);
         }
         if (!session->data.is_failed) {
-            rsi_agent_note_dropped(agent, session, publication, header->sequence);
+            rsi_agent_note_dropped(agent, session, publication, header);
         }
     }
     if (!session->data.is_failed) {
@@ -330,7 +356,10 @@ void rsi_agent_strike_unwanted(struct rsi_agent *agent, struct rsi_session *sess
             continue;
         }
         struct rsi_publication *publication = publication_of(agent, header);
-        if (!rsi_agent_is_wanted(agent, session, publication, header)) {
+        if (publication && !rsi_agent_is_wanted(agent, session, publication, header)) {
+            if (header->type == RSI_FRAME_REQUEST) {
+                rsi_agent_lose_call(agent, session, header);
+            }
             let_go_of(publication);
             rsi_spill_strike(spill, at);
         }

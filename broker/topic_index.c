@@ -76,6 +76,18 @@ static bool topic_reserve(struct rsi_topic *topic, uint32_t count)
     return true;
 }
 
+static void count_follower(const struct rsi_topic_index *index, uint32_t slot, uint32_t change)
+{
+    if (index->follower_counts) {
+        rsi_fetch_add_acq_rel(&index->follower_counts[slot], change);
+    }
+}
+
+static uint32_t follow_count(const struct rsi_match *match)
+{
+    return match->subscription_count - match->member_count;
+}
+
 /* Room was made before. A session that matches already keeps its earlier start positions. */
 static void topic_add_match(const struct rsi_topic_index *index, struct rsi_topic *topic,
                             const struct rsi_subscription *subscription, bool is_new_topic)
@@ -99,6 +111,9 @@ static void topic_add_match(const struct rsi_topic_index *index, struct rsi_topi
         return;
     }
     match->echo_count += !subscription->no_echo;
+    if (follow_count(match) == 1) {
+        count_follower(index, slot, 1u);
+    }
     if (session->data.blocking) {
         rsi_blocking_set_wanted(session->data.blocking, slot, true);
     }
@@ -191,6 +206,9 @@ void rsi_topic_index_remove_topic(struct rsi_topic_index *index, uint32_t id)
         return;
     }
     while (topic->match_count > 0) {
+        if (follow_count(&topic->matches[topic->match_count - 1]) > 0) {
+            count_follower(index, topic_slot(index, topic), UINT32_MAX);
+        }
         topic_drop_match(index, topic, topic->match_count - 1);
     }
     topic->is_used = false;
@@ -244,6 +262,9 @@ static void index_remove_subscription(struct rsi_topic_index *index, uint32_t at
         match->subscription_count--;
         match->member_count -= subscription->is_member;
         match->echo_count -= !subscription->is_member && !subscription->no_echo;
+        if (!subscription->is_member && follow_count(match) == 0) {
+            count_follower(index, slot, UINT32_MAX);
+        }
         if (match->subscription_count == 0) {
             topic_drop_match(index, topic, (uint32_t)(match - topic->matches));
         } else if (match->subscription_count == match->member_count &&

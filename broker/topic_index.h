@@ -59,6 +59,9 @@ struct rsi_topic_index {
     struct rsi_subscription *subscriptions;
     uint32_t subscription_count;
     uint32_t subscription_capacity;
+    /* Per topic slot, over all agents: sessions that follow the topic, not as members of groups
+     * only. NULL: not counted. */
+    _Atomic uint32_t *follower_counts;
 };
 
 RSI_MUST_CHECK rsi_status_t rsi_topic_index_init(struct rsi_topic_index *index,
@@ -120,7 +123,7 @@ static inline bool rsi_frame_is_chosen(const struct rsi_frame_header *header, ui
     const struct rsi_frame_entry *entries =
         (const struct rsi_frame_entry *)(const void *)((const uint8_t *)header +
                                                        rsi_frame_entries_at(header));
-    for (uint32_t i = 0; i < header->entry_count; i++) {
+    for (uint32_t i = header->type == RSI_FRAME_REQUEST; i < header->entry_count; i++) {
         if (entries[i].session == session) {
             return true;
         }

@@ -38,6 +38,7 @@ if(HELP2MAN)
     foreach(command IN ITEMS "pub:publish messages" "sub:print messages" "ping:measure the round trip"
             "bench:measure latency, throughput and fan-out" "replay:publish a recording"
             "feed:write a generated market-data feed" "verify:compare what arrives with a recording"
+            "request:ask a service" "reply:answer requests"
             "top:show live what every session does" "info:tell what a broker serves")
         string(REGEX REPLACE ":.*" "" word "${command}")
         string(REGEX REPLACE "^[a-z]*:" "" name "${command}")

@@ -41,6 +41,7 @@ static const struct status_entry status_table[] = {
     ENTRY(RSI_E_UNSUPPORTED, "not supported here"),
     ENTRY(RSI_E_DENIED, "not permitted"),
     ENTRY(RSI_E_CANCELLED, "given up because of a close"),
+    ENTRY(RSI_E_NO_RESPONDERS, "nobody subscribes to the subject"),
     ENTRY(RSI_E_LINK_CLOSED, "the link was closed"),
     ENTRY(RSI_E_LINK_LOST, "the link is lost"),
     ENTRY(RSI_E_PROTOCOL, "the peer broke the protocol"),

@@ -21,16 +21,17 @@ typedef enum rsi_status {
     RSI_IN_PROGRESS = 2, /* started; the outcome is told later by whoever was asked */
 
     /* The call failed; the object is as it was before. */
-    RSI_E_INVALID = -1,     /* an argument is wrong in itself */
-    RSI_E_TOO_LARGE = -2,   /* more bytes than the stated limit */
-    RSI_E_STATE = -3,       /* not allowed in the object's present state */
-    RSI_E_NOT_FOUND = -4,   /* the named thing is not there */
-    RSI_E_EXISTS = -5,      /* the named thing is there already */
-    RSI_E_LIMIT = -6,       /* a configured count is used up */
-    RSI_E_TIMED_OUT = -7,   /* not done within the time given */
-    RSI_E_UNSUPPORTED = -8, /* not in this build, on this machine or by this peer */
-    RSI_E_DENIED = -9,      /* the peer or the configuration does not permit it */
-    RSI_E_CANCELLED = -10,  /* given up because the object was closed */
+    RSI_E_INVALID = -1,        /* an argument is wrong in itself */
+    RSI_E_TOO_LARGE = -2,      /* more bytes than the stated limit */
+    RSI_E_STATE = -3,          /* not allowed in the object's present state */
+    RSI_E_NOT_FOUND = -4,      /* the named thing is not there */
+    RSI_E_EXISTS = -5,         /* the named thing is there already */
+    RSI_E_LIMIT = -6,          /* a configured count is used up */
+    RSI_E_TIMED_OUT = -7,      /* not done within the time given */
+    RSI_E_UNSUPPORTED = -8,    /* not in this build, on this machine or by this peer */
+    RSI_E_DENIED = -9,         /* the peer or the configuration does not permit it */
+    RSI_E_CANCELLED = -10,     /* given up because the object was closed */
+    RSI_E_NO_RESPONDERS = -11, /* nobody subscribes to the subject of a request */
 
     /* The link is over. */
     RSI_E_LINK_CLOSED = -100, /* closed in order, by either side */

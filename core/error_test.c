@@ -10,7 +10,7 @@ static void every_status_has_name_and_phrase(void **state)
         int last;
         rsi_scope_t scope;
     } ranges[] = {
-        {0, 2, RSI_SCOPE_NONE},          {-10, -1, RSI_SCOPE_CALL},
+        {0, 2, RSI_SCOPE_NONE},          {-11, -1, RSI_SCOPE_CALL},
         {-106, -100, RSI_SCOPE_LINK},    {-203, -200, RSI_SCOPE_DOMAIN},
         {-304, -300, RSI_SCOPE_PROCESS}, {-400, -400, RSI_SCOPE_BUG},
     };

@@ -78,6 +78,8 @@ enum rsi_frame_type {
     RSI_FRAME_MESSAGE = 1,  /* headers (proto/headers.h), then payload */
     RSI_FRAME_ANNOUNCE = 2, /* broker -> subscriber: struct rsi_announce */
     RSI_FRAME_GAP = 3,      /* broker -> subscriber: struct rsi_gap */
+    RSI_FRAME_REQUEST = 4,  /* a message whose publisher awaits a reply; its first entry: who */
+    RSI_FRAME_REPLY = 5,    /* of no publication; its entry: to whom; sequence: rsi_reply_status */
     RSI_FRAME_SNAPSHOT = 6, /* broker -> subscriber: struct rsi_snapshot_mark */
     RSI_FRAME_LAST = 7, /* broker -> subscriber: a message that is the last value of its topic */
 };
@@ -86,6 +88,15 @@ enum rsi_frame_flag {
     /* Broker -> subscriber: what lies between this message and the one before it was not for this
      * session, or it is told by a gap record: nothing can be counted by subtraction. */
     RSI_FRAME_FLAG_SPARSE = 1,
+    /* Home agent: one session alone gets this request; if it is lost nobody else answers. */
+    RSI_FRAME_FLAG_SOLE = 2,
+};
+
+/* How a request ended, as its requester is told. A replier can say OK only. */
+enum rsi_reply_status {
+    RSI_REPLY_OK = 0,
+    RSI_REPLY_NO_RESPONDERS = 1, /* nobody subscribes to its subject */
+    RSI_REPLY_LOST = 2,          /* the only session that had it is gone, or could not take it */
 };
 
 /*
@@ -141,11 +152,11 @@ _Static_assert(offsetof(struct rsi_headers_entry, value_bytes) == 2, "value_byte
 #define RSI_HEADERS_BYTES_MAX     65528u /* of a message's headers: what headers_bytes can hold */
 /*
  * Behind the payload of a message: whom the home agent of its publisher chose, one member for each
- * queue group on its topic.
+ * queue group on its topic. Before these, of a request, and alone, of a reply: the requester.
  */
 struct rsi_frame_entry {
     uint64_t session;
-    uint64_t number; /* the session's own number of the subscription that was chosen */
+    uint64_t number; /* the session's own: of the subscription that was chosen, of the request */
 };
 
 #define RSI_FRAME_ENTRY_BYTES 16u

@@ -13,7 +13,8 @@
 static bool frame_type_is_known(uint8_t type)
 {
     return type == RSI_FRAME_MESSAGE || type == RSI_FRAME_ANNOUNCE || type == RSI_FRAME_GAP ||
-           type == RSI_FRAME_SNAPSHOT || type == RSI_FRAME_LAST;
+           type == RSI_FRAME_REQUEST || type == RSI_FRAME_REPLY || type == RSI_FRAME_SNAPSHOT ||
+           type == RSI_FRAME_LAST;
 }
 
 /* What is wrong with a header of frame_bytes of which available_bytes are readable; NULL: nothing.

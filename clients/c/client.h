@@ -21,6 +21,7 @@
 #define RSI_CLIENT_CLIENT_H
 
 #include "clients/c/announced.h"
+#include "clients/c/calls.h"
 #include "clients/c/dial.h"
 #include "clients/c/path.h"
 #include "clients/c/remnant.h"
@@ -37,6 +38,8 @@
 #define RSI_CLIENT_RESUME_TIMEOUT_NS UINT64_C(30000000000)
 #define RSI_CLIENT_HOLD_COUNT        64u
 #define RSI_CLIENT_HOLD_COUNT_MAX    1048576u
+#define RSI_CLIENT_REQUESTS_MAX      1024u /* where requests_max is 0 */
+#define RSI_CLIENT_REQUESTS_LIMIT    (1u << 20)
 #define RSI_CLIENT_TRANSPORT_WHY_MAX 1024u
 #define RSI_CLIENT_DEVICE_BYTES_MAX  63u
 
@@ -149,6 +152,7 @@ struct rsi_client_options {
     char *counters_path; /* NULL: none; the client's */
     bool no_wait;        /* connect in ringside_poll */
     uint64_t hold_count_max;
+    uint32_t requests_max;
 };
 
 /* Messages and events since the connection began; plain words, so that counting costs an add. */
@@ -314,9 +318,10 @@ struct ringside_client {
     struct ringside_subscription **subscriptions; /* dense */
     uint32_t subscription_count;
     uint32_t subscription_slot_count;
-    uint32_t drained_count;      /* subscriptions whose event DRAINED is to be told */
-    uint32_t send_due_count;     /* objects in CLOSE_DUE, or with a request to send again */
-    uint64_t answered_twice_max; /* requests up to here may be answered twice */
+    struct rsi_client_calls *calls; /* NULL: it never asked anything */
+    uint32_t drained_count;         /* subscriptions whose event DRAINED is to be told */
+    uint32_t send_due_count;        /* objects in CLOSE_DUE, or with a request to send again */
+    uint64_t answered_twice_max;    /* requests up to here may be answered twice */
 
     /* Delivery. */
     bool is_in_callback;
@@ -560,6 +565,16 @@ void rsi_client_better_begin(struct ringside_client *client,
 uint32_t rsi_client_better_poll(struct ringside_client *client, uint64_t now_ns);
 /* The session could not change over after all. */
 void rsi_client_better_failed(struct ringside_client *client);
+
+/* ---- publish.c ----------------------------------------------------------------------------------
+ */
+
+/* A request of the publisher, or, NULL, a reply, with its one entry. As ringside_publish; legal in
+ * callbacks. */
+RSI_MUST_CHECK rsi_status_t rsi_client_send_frame(struct ringside_client *client, const char *call,
+                                                  const struct ringside_publisher *publisher,
+                                                  const struct rsi_frame_entry *entry,
+                                                  const void *data, size_t bytes);
 
 /* ---- renew.c ------------------------------------------------------------------------------------
  */

@@ -133,6 +133,9 @@ ringside_status_t ringside_close(ringside_client_t *client, uint64_t timeout_ns)
     if (status != RSI_OK) {
         (void)rsi_client_fail_globally(&error);
     }
+    client->phase = RSI_CLIENT_ENDED;
+    client->refuses_publish = true;
+    (void)rsi_client_calls_end(client, RINGSIDE_E_CANCELLED);
     rsi_client_disconnect(client);
     rsi_client_free(client);
     return (ringside_status_t)status;

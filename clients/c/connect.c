@@ -220,6 +220,7 @@ void rsi_client_free(struct ringside_client *client)
 {
     rsi_client_counters_destroy(client->counters);
     rsi_announced_table_fini(&client->announced);
+    rsi_client_calls_destroy(client->calls);
     rsi_client_remnants_discard(client);
     rsi_client_free_holds(client);
     for (uint32_t slot = 0; slot < client->publisher_slot_count; slot++) {

@@ -209,7 +209,8 @@ static RSI_NOINLINE void skip_to(struct ringside_client *client, struct rsi_anno
 static RSI_NOINLINE bool is_chosen(const struct ringside_subscription *subscription,
                                    const struct rsi_frame *frame, uint64_t session)
 {
-    for (uint32_t index = 0; index < frame->header.entry_count; index++) {
+    uint32_t first = frame->header.type == RSI_FRAME_REQUEST; /* that one is the requester */
+    for (uint32_t index = first; index < frame->header.entry_count; index++) {
         struct rsi_frame_entry entry = rsi_frame_entry_at(frame, index);
         if (entry.session == session && entry.number == subscription->id) {
             return true;
@@ -245,7 +246,13 @@ static inline bool make_message(struct ringside_client *client, const struct rsi
         .headers_bytes = frame->header.headers_bytes,
         .header_count = header_count,
         .is_last = is_last,
+        .client = client,
     };
+    if (rsi_unlikely(frame->header.type == RSI_FRAME_REQUEST)) {
+        struct rsi_frame_entry requester = rsi_frame_entry_at(frame, 0);
+        message->is_request = 1;
+        message->request = (ringside_request_id_t){.words = {requester.session, requester.number}};
+    }
     return true;
 }
 
@@ -468,6 +475,18 @@ static RSI_NOINLINE void take_gap(struct ringside_client *client, const struct r
     }
 }
 
+static RSI_NOINLINE void take_call(struct ringside_client *client, const struct rsi_frame *frame,
+                                   struct delivery *delivery)
+{
+    if (frame->header.entry_count == 0) {
+        stop(client, delivery, RSI_E_PROTOCOL, "a request or reply that does not say whose it is");
+    } else if (frame->header.type == RSI_FRAME_REQUEST) {
+        take_message(client, frame, delivery);
+    } else {
+        delivery->message_count += rsi_client_calls_take(client, frame);
+    }
+}
+
 /* One frame at deliver_pos; false: delivery has stopped. */
 static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
                               struct delivery *delivery)
@@ -487,6 +506,8 @@ static inline bool take_frame(struct ringside_client *client, uint64_t end_pos,
         take_gap(client, &frame, delivery);
     } else if (frame.header.type == RSI_FRAME_LAST) {
         take_last(client, &frame, delivery);
+    } else if (frame.header.type != RSI_FRAME_SNAPSHOT) {
+        take_call(client, &frame, delivery);
     } else {
         take_mark(client, &frame, delivery);
     }
@@ -563,6 +584,9 @@ static void tell_unknown_gaps(struct ringside_client *client, struct delivery *d
 static RSI_COLD void tell_drained(struct ringside_client *client, struct delivery *delivery)
 {
     for (uint32_t index = client->subscription_count; index-- > 0;) {
+        if (index >= client->subscription_count) {
+            continue; /* callbacks may give subscriptions up */
+        }
         struct ringside_subscription *subscription = client->subscriptions[index];
         if (!subscription->is_drain_answered || client->deliver_pos < subscription->drain_pos) {
             continue;
@@ -710,6 +734,7 @@ static RSI_COLD void tell_end(struct ringside_client *client, struct delivery *d
         client->end_status == RSI_E_LINK_LOST ? RINGSIDE_EVENT_LOST : RINGSIDE_EVENT_CLOSED;
     rsi_client_tell_event(client, &event);
     delivery->event_count++;
+    delivery->event_count += rsi_client_calls_end(client, RINGSIDE_E_LOST);
 }
 
 size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
@@ -741,6 +766,9 @@ size_t rsi_client_deliver(struct ringside_client *client, size_t limit)
     }
     if (rsi_unlikely(client->drained_count > 0) && client->remnants == NULL) {
         tell_drained(client, &delivery);
+    }
+    if (rsi_unlikely(rsi_client_calls_any(client->calls)) && client->remnants == NULL) {
+        delivery.event_count += rsi_client_calls_expire(client, rsi_clock_now_ns());
     }
     if (rsi_unlikely(client->phase == RSI_CLIENT_ENDING) && is_all_delivered(client)) {
         tell_end(client, &delivery);

@@ -210,6 +210,12 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
                         "hold_count_max is %" PRIu64 ": at most %u messages can be held at a time",
                         out->hold_count_max, RSI_CLIENT_HOLD_COUNT_MAX);
     }
+    out->requests_max = given.requests_max == 0 ? RSI_CLIENT_REQUESTS_MAX : given.requests_max;
+    if (out->requests_max > RSI_CLIENT_REQUESTS_LIMIT) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "requests_max is %" PRIu32 ", at most %u are possible", out->requests_max,
+                        RSI_CLIENT_REQUESTS_LIMIT);
+    }
     status = read_name(out, given.client_name, error);
     if (status != RSI_OK) {
         return status;

@@ -14,6 +14,7 @@
 #include "clients/c/client.h"
 
 #include "core/clock.h"
+#include "core/position.h"
 #include "transport/frame.h"
 
 #include <inttypes.h>
@@ -70,7 +71,8 @@ void rsi_client_nudge_waiting(struct ringside_client *client)
  * it is due already. */
 static bool set_timer(struct ringside_client *client, uint64_t now_ns)
 {
-    uint64_t due_ns = rsi_client_due_ns(client, now_ns);
+    uint64_t due_ns =
+        rsi_pos_min(rsi_client_due_ns(client, now_ns), rsi_client_calls_due_ns(client->calls));
     if (rsi_likely(due_ns == UINT64_MAX && !client->is_timer_set)) {
         return true;
     }
@@ -164,7 +166,8 @@ static size_t poll_until(struct ringside_client *client, size_t limit, uint64_t 
         }
         if (rsi_idle_step(&client->idle, work) == RSI_IDLE_SLEEP) {
             struct rsi_client_wish wish = poll_wish(client);
-            if (!rsi_client_sleep(client, &wish, now_ns, deadline_ns)) {
+            uint64_t until_ns = rsi_pos_min(deadline_ns, rsi_client_calls_due_ns(client->calls));
+            if (!rsi_client_sleep(client, &wish, now_ns, until_ns)) {
                 deadline_ns = 0; /* a signal: one last pass */
             }
         } else {

@@ -27,9 +27,10 @@
 /* ---- slow ways out ------------------------------------------------------------------------------
  */
 
-static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const char *call)
+/* `publisher` NULL: of a reply. */
+static RSI_COLD rsi_status_t refuse_of(struct ringside_client *client,
+                                       const struct ringside_publisher *publisher, const char *call)
 {
-    struct ringside_client *client = publisher->client;
     if (client->fork_count != rsi_client_fork_count) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "%s: this process was forked after the client connected; connect anew in "
@@ -40,10 +41,10 @@ static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const 
         return rsi_fail(&client->error, client->end_status, "%s: the session is over: %s", call,
                         client->end_error.text);
     }
-    if (client->claim != NULL) {
+    if (client->claim != NULL || publisher == NULL) {
         return rsi_fail(&client->error, RSI_E_STATE,
                         "%s: a claim on \"%s\" is open: commit or abort it first", call,
-                        client->claim->subject);
+                        client->claim != NULL ? client->claim->subject : "");
     }
     if (publisher->object.state == RSI_OBJECT_OPENING) {
         return rsi_fail(&client->error, RSI_WOULD_BLOCK,
@@ -52,6 +53,11 @@ static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const 
     }
     return rsi_fail(&client->error, RSI_E_STATE, "%s: the broker refused the publisher on \"%s\"",
                     call, publisher->subject);
+}
+
+static RSI_COLD rsi_status_t refuse(struct ringside_publisher *publisher, const char *call)
+{
+    return refuse_of(publisher->client, publisher, call);
 }
 
 static RSI_COLD rsi_status_t refuse_size(struct ringside_client *client, size_t bytes,
@@ -105,11 +111,14 @@ static RSI_NOINLINE void emit_overdue(struct ringside_client *client, uint64_t n
 /* ---- the common way
  * ------------------------------------------------------------------------------ */
 
+static inline bool may_publish_any(const struct ringside_client *client)
+{
+    return !client->refuses_publish && client->fork_count == rsi_client_fork_count;
+}
+
 static inline bool may_publish(const struct ringside_publisher *publisher)
 {
-    const struct ringside_client *client = publisher->client;
-    return !client->refuses_publish && client->fork_count == rsi_client_fork_count &&
-           publisher->object.state == RSI_OBJECT_OPEN;
+    return may_publish_any(publisher->client) && publisher->object.state == RSI_OBJECT_OPEN;
 }
 
 static inline struct rsi_frame_header *claim_frame(struct ringside_client *client,
@@ -123,13 +132,29 @@ static inline struct rsi_frame_header *claim_frame(struct ringside_client *clien
     return header;
 }
 
+/* The frame is complete: sends it on its way. */
+static inline void emit_frame(struct ringside_client *client, uint64_t frame_bytes, uint64_t bytes,
+                              uint64_t now_ns)
+{
+    struct rsi_link *link = client->link;
+    rsi_frame_commit(link, frame_bytes);
+    rsi_link_place(link);
+    (void)rsi_link_flush_clocked(link); /* what cannot go now goes with poll_data */
+    if (link->flushed_pos == link->placed_pos) {
+        client->emit_due_ns = now_ns + RSI_CLIENT_EMIT_INTERVAL_NS;
+    } else if (rsi_unlikely(now_ns > client->emit_due_ns)) {
+        emit_overdue(client, now_ns);
+    }
+    client->totals.published_messages++;
+    client->totals.published_bytes += bytes;
+}
+
 /* Headers and payload lie behind the frame's header: completes the frame and sends it on its way.
  */
 static inline void send_frame(struct ringside_publisher *publisher, struct rsi_frame_header *header,
                               uint32_t headers_bytes, uint64_t bytes)
 {
     struct ringside_client *client = publisher->client;
-    struct rsi_link *link = client->link;
     uint64_t now_ns = rsi_clock_now_ns();
     uint64_t frame_bytes = rsi_frame_bytes(headers_bytes, bytes);
 
@@ -146,16 +171,48 @@ static inline void send_frame(struct ringside_publisher *publisher, struct rsi_f
     uint64_t used_bytes = RSI_FRAME_HEADER_BYTES + headers_bytes + bytes;
     memset((uint8_t *)header + used_bytes, 0, frame_bytes - used_bytes);
 
-    rsi_frame_commit(link, frame_bytes);
-    rsi_link_place(link);
-    (void)rsi_link_flush_clocked(link); /* what cannot go now goes with poll_data */
-    if (link->flushed_pos == link->placed_pos) {
-        client->emit_due_ns = now_ns + RSI_CLIENT_EMIT_INTERVAL_NS;
-    } else if (rsi_unlikely(now_ns > client->emit_due_ns)) {
-        emit_overdue(client, now_ns);
+    emit_frame(client, frame_bytes, bytes, now_ns);
+}
+
+rsi_status_t rsi_client_send_frame(struct ringside_client *client, const char *call,
+                                   const struct ringside_publisher *publisher,
+                                   const struct rsi_frame_entry *entry, const void *data,
+                                   size_t bytes)
+{
+    bool may = publisher != NULL ? may_publish(publisher) : may_publish_any(client);
+    if (rsi_unlikely(!may)) {
+        return refuse_of(client, publisher, call);
     }
-    client->totals.published_messages++;
-    client->totals.published_bytes += bytes;
+    if (rsi_unlikely(client->link->out.capacity_bytes == 0)) {
+        return rsi_fail(&client->error, RSI_E_STATE,
+                        "%s: this client connected with publish_ring_bytes UINT64_MAX: it never "
+                        "publishes",
+                        call);
+    }
+    if (rsi_unlikely(bytes > client->message_bytes_max)) {
+        return refuse_size(client, bytes, 0);
+    }
+    uint64_t entry_at = rsi_frame_bytes(0, bytes);
+    struct rsi_frame_header *header = claim_frame(client, entry_at + sizeof(*entry));
+    if (rsi_unlikely(header == NULL)) {
+        return RSI_WOULD_BLOCK;
+    }
+    uint64_t now_ns = rsi_clock_now_ns();
+    *header = (struct rsi_frame_header){
+        .payload_bytes = (uint32_t)bytes,
+        .type = publisher != NULL ? RSI_FRAME_REQUEST : RSI_FRAME_REPLY,
+        .publication = publisher != NULL ? publisher->alias : 0,
+        .entry_count = 1,
+        .publish_time_ns = now_ns + (uint64_t)rsi_clock_thread.realtime_offset_ns,
+    };
+    if (rsi_likely(bytes > 0)) {
+        memcpy(header + 1, data, bytes);
+    }
+    uint64_t used_bytes = RSI_FRAME_HEADER_BYTES + bytes;
+    memset((uint8_t *)header + used_bytes, 0, entry_at - used_bytes);
+    memcpy((uint8_t *)header + entry_at, entry, sizeof(*entry));
+    emit_frame(client, entry_at + sizeof(*entry), bytes, now_ns);
+    return RSI_OK;
 }
 
 ringside_status_t ringside_publish(ringside_publisher_t *publisher, const void *data, size_t bytes)

@@ -204,8 +204,8 @@ static void frame_anew(struct ringside_client *client, struct rsi_link *to,
         struct rsi_frame_header header;
         memcpy(&header, at, sizeof(header));
         position += frame_bytes;
-        if (!is_alias_known(client, header.publication)) {
-            continue;
+        if (!is_alias_known(client, header.publication) || header.type != RSI_FRAME_MESSAGE) {
+            continue; /* requests are answered as lost, and who asked here is not known there */
         }
         uint8_t *copy = (uint8_t *)(void *)rsi_frame_claim(to, frame_bytes);
         rsi_assert(copy != NULL); /* the rings are of one size, and this one was empty */
@@ -246,6 +246,7 @@ static void settle_subscription(struct ringside_client *client,
 static void carry_anew(struct ringside_client *client, struct rsi_link *to,
                        const struct rsi_link *from)
 {
+    rsi_client_calls_lose(client->calls);
     if (from->out.capacity_bytes != 0) {
         frame_anew(client, to, from);
     }

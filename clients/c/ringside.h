@@ -78,6 +78,7 @@ typedef enum ringside_status {
     RINGSIDE_E_UNSUPPORTED = -8, /* not in this build */
     RINGSIDE_E_DENIED = -9,      /* the broker does not allow it */
     RINGSIDE_E_CANCELLED = -10,
+    RINGSIDE_E_NO_RESPONDERS = -11, /* nobody subscribes to the subject of a request */
     /* The connection is gone; make a new client. */
     RINGSIDE_E_CLOSED = -100,
     RINGSIDE_E_LOST = -101,
@@ -171,6 +172,20 @@ typedef struct ringside_event {
     ringside_publisher_t *opened; /* OPENED; else NULL */
 } ringside_event_t;
 
+/* Which request, to be answered after its callback: a value to be kept and copied. */
+typedef struct ringside_request_id {
+    uint64_t words[2];
+} ringside_request_id_t;
+
+/* How a request ended. Valid inside the callback only, as what it points to. */
+typedef struct ringside_reply {
+    /* OK, E_TIMED_OUT, E_NO_RESPONDERS, E_LOST (whoever had it is gone, or the session is over),
+     * E_CANCELLED (by ringside_close). */
+    ringside_status_t status;
+    const void *data; /* OK: the reply */
+    size_t bytes;
+} ringside_reply_t;
+
 /* Valid inside the callback only, as everything it points to; ringside_hold and
  * ringside_message_copy keep it longer. */
 typedef struct ringside_message {
@@ -188,6 +203,9 @@ typedef struct ringside_message {
     size_t header_count;
     /* Not 0: a last value, published before this subscription began; see `last` of its options. */
     int is_last;
+    ringside_client_t *client; /* whose callback this is */
+    int is_request;            /* its publisher awaits a reply: ringside_reply */
+    ringside_request_id_t request;
 } ringside_message_t;
 
 /*
@@ -208,6 +226,7 @@ typedef struct ringside_header {
 } ringside_header_t;
 
 typedef void (*ringside_on_message_t)(void *arg, const ringside_message_t *message);
+typedef void (*ringside_on_reply_t)(void *arg, const ringside_reply_t *reply);
 typedef void (*ringside_on_event_t)(void *arg, const ringside_event_t *event);
 
 /* Set struct_bytes = sizeof(options), everything else may stay zero: the default. */
@@ -235,6 +254,7 @@ typedef struct ringside_options {
     uint64_t resume_timeout_ns;
     uint64_t hold_count_max; /* messages that can be held at a time; default 64 */
     int no_wait;             /* connect inside ringside_poll: see ringside_connect */
+    uint32_t requests_max;   /* that may await replies at a time; default 1024, at most 1048576 */
 } ringside_options_t;
 
 typedef struct ringside_subscribe_options {
@@ -326,6 +346,47 @@ RINGSIDE_API const void *ringside_header_find(const ringside_message_t *message,
  * Name and value lie in the message, the name with a zero behind it. */
 RINGSIDE_API int ringside_header_next(const ringside_message_t *message, size_t *cursor,
                                       ringside_header_t *header);
+
+/*
+ * Publishes a message as a request: those who subscribe to its subject may reply, the first reply
+ * counts. `on_reply` is called exactly once, inside ringside_poll or ringside_close: with the
+ * reply, or with why there is none; timeout_ns 0: 5 s. Where somebody answers, a queue group of
+ * workers is what is wanted: each request goes to one of them. As ringside_publish it never waits,
+ * and is legal in callbacks, that of a reply among them. RINGSIDE_E_LIMIT: requests_max of them
+ * await replies.
+ *
+ * At most once: a request whose only taker ends before it answers is reported as lost, and may have
+ * been done all the same. A session that a new broker took over reports all as lost; one that
+ * resumes goes on awaiting them. Replies share the ring with messages: what policy drop leaves out
+ * times out.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_request(ringside_publisher_t *publisher,
+                                                                    const void *data, size_t bytes,
+                                                                    uint64_t timeout_ns,
+                                                                    ringside_on_reply_t on_reply,
+                                                                    void *arg);
+/*
+ * Replies to the request that a callback has been given, inside that callback; or later, by the
+ * copy of message->request. As ringside_publish; RINGSIDE_WOULD_BLOCK: the ring is full, keep the
+ * request and reply after the next ringside_poll. Each session may reply to each request that it
+ * was given once, to the last 1,024 of them; the broker passes over any other reply.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_reply(const ringside_message_t *message,
+                                                                  const void *data, size_t bytes);
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_reply_to(ringside_client_t *client,
+                                                                     ringside_request_id_t request,
+                                                                     const void *data,
+                                                                     size_t bytes);
+/*
+ * Asks and waits: the reply is copied to `reply`, its size is told in reply_bytes (not NULL only if
+ * wanted). RINGSIDE_E_TOO_LARGE: it is larger than reply_bytes_max, and was not copied. Calls
+ * ringside_poll meanwhile, so other callbacks run; not inside one.
+ */
+RINGSIDE_API RINGSIDE_MUST_CHECK ringside_status_t ringside_call(ringside_publisher_t *publisher,
+                                                                 const void *data, size_t bytes,
+                                                                 uint64_t timeout_ns, void *reply,
+                                                                 size_t reply_bytes_max,
+                                                                 size_t *reply_bytes);
 
 /*
  * Subscribes to a subject, "*" standing for one token and a last ">" for one or more. Returns when

@@ -40,6 +40,8 @@ int rsi_command_sub(int argc, char **argv);
 int rsi_command_ping(int argc, char **argv);
 int rsi_command_bench(int argc, char **argv);
 int rsi_command_replay(int argc, char **argv);
+int rsi_command_request(int argc, char **argv);
+int rsi_command_reply(int argc, char **argv);
 int rsi_command_feed(int argc, char **argv);
 int rsi_command_verify(int argc, char **argv);
 int rsi_command_top(int argc, char **argv);

@@ -17,6 +17,8 @@
 const struct rsi_command rsi_commands[] = {
     {"pub", "publish messages from arguments, lines, or generated", rsi_command_pub},
     {"sub", "print messages of subjects that match patterns", rsi_command_sub},
+    {"request", "ask a service, and print its replies", rsi_command_request},
+    {"reply", "answer requests with a text, an echo or a command", rsi_command_reply},
     {"ping", "measure the round trip through the broker", rsi_command_ping},
     {"bench", "measure latency, throughput or fan-out with processes of its own",
      rsi_command_bench},
