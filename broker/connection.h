@@ -250,6 +250,14 @@ void rsi_resume_log_undelivered(struct rsi_connection *connection);
 /* requests.c: a message in SERVING. There is room in `requests`. */
 void rsi_requests_take(struct rsi_connection *connection,
                        const Ringside__Control__Control *message);
+/* The request is answered with a refusal. There is room in `requests`. */
+void rsi_requests_refuse(struct rsi_connection *connection, uint64_t number,
+                         Ringside__Control__Reason reason, const char *format, ...)
+    RSI_PRINTF(4, 5);
+/* may_subscribe.c: whether the subscription may be made, and with which policy; false: refused. */
+bool rsi_requests_may_subscribe(struct rsi_connection *connection,
+                                const Ringside__Control__Subscribe *subscribe,
+                                enum rsi_policy *policy);
 /* Posts edits, and answers what is done. Returns how many steps that were. */
 uint32_t rsi_requests_poll(struct rsi_connection *connection);
 /* The link is gone: no answer is owed any more, until the client asks again over another. */

@@ -47,11 +47,8 @@ static struct rsi_request *add_request(struct rsi_connection *connection,
     return request;
 }
 
-static void refuse(struct rsi_connection *connection, uint64_t number,
-                   Ringside__Control__Reason reason, const char *format, ...) RSI_PRINTF(4, 5);
-
-static void refuse(struct rsi_connection *connection, uint64_t number,
-                   Ringside__Control__Reason reason, const char *format, ...)
+void rsi_requests_refuse(struct rsi_connection *connection, uint64_t number,
+                         Ringside__Control__Reason reason, const char *format, ...)
 {
     struct rsi_request *request = add_request(connection, RSI_REQUEST_REFUSED, number);
     va_list arguments;
@@ -100,50 +97,52 @@ static void take_open_publisher(struct rsi_connection *connection,
     size_t at = 0;
     const char *fault = rsi_subject_check_literal(open->subject, strlen(open->subject), &at);
     if (fault != NULL) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "subject '%.100s', byte %zu: %s", open->subject, at + 1, fault);
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "subject '%.100s', byte %zu: %s", open->subject, at + 1, fault);
         return;
     }
     if (connection->session->publish_ring_bytes == 0) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "this client connected without a publish ring");
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "this client connected without a publish ring");
         return;
     }
     if (connection->publication_count >= control->settings->publisher_count_max) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
-               "this client has %u publishers already (the broker's publisher_count_max)",
-               connection->publication_count);
+        rsi_requests_refuse(
+            connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
+            "this client has %u publishers already (the broker's publisher_count_max)",
+            connection->publication_count);
         return;
     }
     if (alias == 0 || entry != NULL) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID, "alias %u is %s",
-               alias, entry != NULL ? "in use" : "no alias");
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "alias %u is %s", alias, entry != NULL ? "in use" : "no alias");
         return;
     }
     /* Clients number from 1 and use free numbers again, so this is a count of theirs. */
     if (alias > control->data_options.alias_count_max) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
-               "this client has %u publishers already, those that are being closed included (the "
-               "broker's publisher_count_max or publication_count_max)",
-               control->data_options.alias_count_max);
+        rsi_requests_refuse(
+            connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
+            "this client has %u publishers already, those that are being closed included (the "
+            "broker's publisher_count_max or publication_count_max)",
+            control->data_options.alias_count_max);
         return;
     }
     struct rsi_error error = {0};
     rsi_status_t status = rsi_catalogue_open(&control->catalogue, connection->session, alias,
                                              open->subject, &entry, &error);
     if (rsi_failed(status)) {
-        refuse(connection, number,
-               status == RSI_E_LIMIT ? RINGSIDE__CONTROL__REASON__REASON_LIMIT
-                                     : RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
-               "%.200s", error.text);
+        rsi_requests_refuse(connection, number,
+                            status == RSI_E_LIMIT ? RINGSIDE__CONTROL__REASON__REASON_LIMIT
+                                                  : RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+                            "%.200s", error.text);
         return;
     }
     entry->open_request = number;
     HASH_ADD(hh, connection->publications, alias, sizeof(entry->alias), entry);
     if (!rsi_hash_has(entry)) {
         rsi_catalogue_cancel(&control->catalogue, entry);
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
-               "the broker has no memory for a publication");
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+                            "the broker has no memory for a publication");
         return;
     }
     connection->publication_count++;
@@ -158,8 +157,8 @@ static void take_close_publisher(struct rsi_connection *connection,
     HASH_FIND(hh, connection->publications, &alias, sizeof(alias), entry);
     /* A number below the one that opened it speaks of an earlier publisher of this alias. */
     if (entry == NULL || entry->close_request != 0 || close->request < entry->open_request) {
-        refuse(connection, close->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "alias %u is not open", alias);
+        rsi_requests_refuse(connection, close->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "alias %u is not open", alias);
         return;
     }
     entry->close_request = close->request;
@@ -168,163 +167,6 @@ static void take_close_publisher(struct rsi_connection *connection,
         add_request(connection, RSI_REQUEST_CLOSE_PUBLISHER, close->request);
     request->publication = entry;
     request->end_pos = close->end_pos;
-}
-
-/* Whether every topic that the subscription can match has a value to be sent. False: refused. */
-static bool check_conflate(struct rsi_connection *connection,
-                           const Ringside__Control__Subscribe *subscribe)
-{
-    if (!rsi_settings_must_have_last_value(connection->control->settings, subscribe->subject)) {
-        refuse(
-            connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-            "policy conflate on '%.100s' needs the last values of all that it matches: add it to "
-            "the broker's last_value, or ask for another policy",
-            subscribe->subject);
-        return false;
-    }
-    if (subscribe->no_echo) {
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "policy conflate sends the newest value of a topic, whoever's it is: it does not go "
-               "with no_echo");
-        return false;
-    }
-    return true;
-}
-
-/* Makes what the session's first subscription with policy conflate needs. False: refused. */
-static bool allow_conflate(struct rsi_connection *connection, uint64_t number)
-{
-    struct rsi_session *session = connection->session;
-    struct rsi_error error = {0};
-    if (session->blocking != NULL) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "this client has asked for policy block: use another client for policy conflate");
-        return false;
-    }
-    for (const struct rsi_subscription_entry *entry = connection->subscriptions; entry != NULL;
-         entry = entry->hh.next) {
-        if (entry->group[0] != '\0') {
-            refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-                   "this client is a member of queue group %s: use another client for policy "
-                   "conflate",
-                   entry->group);
-            return false;
-        }
-    }
-    if (session->conflating == NULL && rsi_failed(rsi_session_allow_conflate(
-                                           session, &connection->control->data_options, &error))) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.200s",
-               error.text);
-        return false;
-    }
-    return true;
-}
-
-/* The policy that a subscription asks for. False: refused. */
-static bool decide_policy(struct rsi_connection *connection,
-                          const Ringside__Control__Subscribe *subscribe, enum rsi_policy *policy)
-{
-    const struct rsi_settings *settings = connection->control->settings;
-    switch (subscribe->policy) {
-    case RINGSIDE__CONTROL__POLICY__POLICY_DEFAULT:
-        *policy = settings->default_policy;
-        return true;
-    case RINGSIDE__CONTROL__POLICY__POLICY_DROP:
-        *policy = RSI_POLICY_DROP;
-        return true;
-    case RINGSIDE__CONTROL__POLICY__POLICY_DISCONNECT:
-        *policy = RSI_POLICY_DISCONNECT;
-        return true;
-    case RINGSIDE__CONTROL__POLICY__POLICY_BLOCK:
-        if (settings->allow_block) {
-            *policy = RSI_POLICY_BLOCK;
-            return true;
-        }
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_DENIED,
-               "policy block is not allowed by this broker (allow_block is no): ask for drop or "
-               "disconnect");
-        return false;
-    case RINGSIDE__CONTROL__POLICY__POLICY_CONFLATE:
-        *policy = RSI_POLICY_CONFLATE;
-        return check_conflate(connection, subscribe);
-    case _RINGSIDE__CONTROL__POLICY_IS_INT_SIZE:
-        break;
-    }
-    refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-           "policy %d is not known to this broker", (int)subscribe->policy);
-    return false;
-}
-
-/* Whether there can be any last value that the subscription asks for, if it does. False: refused.
- */
-static bool check_last(struct rsi_connection *connection,
-                       const Ringside__Control__Subscribe *subscribe)
-{
-    const struct rsi_settings *settings = connection->control->settings;
-    if (!subscribe->last || rsi_settings_may_have_last_value(settings, subscribe->subject)) {
-        return true;
-    }
-    refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-           "the broker keeps no last values of '%.100s': its setting last_value %s; add the "
-           "subject there, or subscribe without last",
-           subscribe->subject,
-           settings->last_value_count == 0 ? "is empty" : "names nothing that matches");
-    return false;
-}
-
-/* Makes what the session's first subscription with policy block needs. False: refused. */
-static bool allow_block(struct rsi_connection *connection, uint64_t number)
-{
-    struct rsi_session *session = connection->session;
-    if (session->blocking != NULL) {
-        return true;
-    }
-    if (session->conflating != NULL) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "this client has asked for policy conflate: use another client for policy block");
-        return false;
-    }
-    struct rsi_error error = {0};
-    if (rsi_failed(rsi_session_allow_block(session, &connection->control->data_options, &error))) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.200s",
-               error.text);
-        return false;
-    }
-    char who[192];
-    rsi_log_info("broker", "%s: policy block, spill of %llu KiB",
-                 rsi_connection_describe(connection, who, sizeof(who)),
-                 (unsigned long long)rsi_session_spill_capacity_bytes(session) >> 10);
-    return true;
-}
-
-/* Whether the client may join the group that it names, if it names one. False: refused. */
-static bool may_join_group(struct rsi_connection *connection,
-                           const Ringside__Control__Subscribe *subscribe)
-{
-    const char *group = subscribe->group;
-    if (group[0] == '\0') {
-        return true;
-    }
-    const char *fault = rsi_subject_check_group(group, strlen(group));
-    if (fault != NULL) {
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "queue group '%.70s': %s", group, fault);
-        return false;
-    }
-    if (subscribe->last || subscribe->policy == RINGSIDE__CONTROL__POLICY__POLICY_CONFLATE ||
-        connection->session->conflating != NULL) {
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "a member of a queue group gets some messages, not the state of topics: last and "
-               "policy conflate are for other subscriptions, conflate for another client's");
-        return false;
-    }
-    if (connection->control->member_count >= RSI_MEMBER_COUNT_MAX) {
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
-               "the broker has %u members of queue groups already, which is all that it takes",
-               connection->control->member_count);
-        return false;
-    }
-    return true;
 }
 
 /* NULL: refused. */
@@ -337,20 +179,19 @@ make_subscription(struct rsi_connection *connection, const Ringside__Control__Su
     HASH_FIND(hh, connection->subscriptions, &subscribe->subscription,
               sizeof(subscribe->subscription), entry);
     if (entry != NULL) {
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "subscription %llu is there already", (unsigned long long)subscribe->subscription);
+        rsi_requests_refuse(
+            connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+            "subscription %llu is there already", (unsigned long long)subscribe->subscription);
         return NULL;
     }
-    if (!may_join_group(connection, subscribe) || !check_last(connection, subscribe) ||
-        !decide_policy(connection, subscribe, &policy) ||
-        (policy == RSI_POLICY_BLOCK && !allow_block(connection, subscribe->request)) ||
-        (policy == RSI_POLICY_CONFLATE && !allow_conflate(connection, subscribe->request))) {
+    if (!rsi_requests_may_subscribe(connection, subscribe, &policy)) {
         return NULL;
     }
     entry = calloc(1, sizeof(*entry) + subject_bytes);
     if (entry == NULL) {
-        refuse(connection, subscribe->request, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
-               "the broker has no memory for a subscription");
+        rsi_requests_refuse(connection, subscribe->request,
+                            RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+                            "the broker has no memory for a subscription");
         return NULL;
     }
     entry->id = subscribe->subscription;
@@ -385,25 +226,26 @@ static void take_subscribe(struct rsi_connection *connection,
     const char *fault =
         rsi_subject_check_pattern(subscribe->subject, strlen(subscribe->subject), &at);
     if (fault != NULL) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "subject '%.100s', byte %zu: %s", subscribe->subject, at + 1, fault);
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "subject '%.100s', byte %zu: %s", subscribe->subject, at + 1, fault);
         return;
     }
     if (connection->session->deliver_ring_bytes == 0) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "this client connected without a deliver ring");
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "this client connected without a deliver ring");
         return;
     }
     if (connection->subscription_count >= settings->subscription_count_max) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
-               "this client has %u subscriptions already (the broker's subscription_count_max)",
-               connection->subscription_count);
+        rsi_requests_refuse(
+            connection, number, RINGSIDE__CONTROL__REASON__REASON_LIMIT,
+            "this client has %u subscriptions already (the broker's subscription_count_max)",
+            connection->subscription_count);
         return;
     }
     struct rsi_error error = {0};
     if (rsi_failed(rsi_session_allow_replies(connection->session, &error))) {
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL, "%.200s",
-               error.text);
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+                            "%.200s", error.text);
         return;
     }
     entry = make_subscription(connection, subscribe);
@@ -413,8 +255,8 @@ static void take_subscribe(struct rsi_connection *connection,
     HASH_ADD(hh, connection->subscriptions, id, sizeof(entry->id), entry);
     if (!rsi_hash_has(entry)) {
         free(entry);
-        refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
-               "the broker has no memory for a subscription");
+        rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_INTERNAL,
+                            "the broker has no memory for a subscription");
         return;
     }
     connection->subscription_count++;
@@ -431,8 +273,9 @@ static void take_unsubscribe(struct rsi_connection *connection,
     HASH_FIND(hh, connection->subscriptions, &unsubscribe->subscription,
               sizeof(unsubscribe->subscription), entry);
     if (entry == NULL || entry->is_leaving || unsubscribe->request < entry->request) {
-        refuse(connection, unsubscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "there is no subscription %llu", (unsigned long long)unsubscribe->subscription);
+        rsi_requests_refuse(
+            connection, unsubscribe->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+            "there is no subscription %llu", (unsigned long long)unsubscribe->subscription);
         return;
     }
     entry->is_leaving = true;
@@ -449,8 +292,9 @@ static void take_drain(struct rsi_connection *connection, const Ringside__Contro
         return;
     }
     if (entry->is_leaving || drain->request < entry->request) {
-        refuse(connection, drain->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
-               "subscription %llu is ending already", (unsigned long long)drain->subscription);
+        rsi_requests_refuse(connection, drain->request, RINGSIDE__CONTROL__REASON__REASON_INVALID,
+                            "subscription %llu is ending already",
+                            (unsigned long long)drain->subscription);
         return;
     }
     entry->is_leaving = true;
@@ -463,7 +307,8 @@ static bool refuse_when_stopping(struct rsi_connection *connection, uint64_t num
     if (connection->control->phase == RSI_CONTROL_RUNNING) {
         return false;
     }
-    refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_STOPPING, "the broker stops");
+    rsi_requests_refuse(connection, number, RINGSIDE__CONTROL__REASON__REASON_STOPPING,
+                        "the broker stops");
     return true;
 }
 
