@@ -212,13 +212,16 @@ int main(int argc, char **argv)
     }
     struct symbol *symbols = make_symbols(client, symbol_count);
     run(client, symbols, symbol_count, rate, update_count);
-    uint64_t digest = 0;
+    uint64_t books_digest = 0;
+    uint64_t bests_digest = 0;
     for (uint32_t i = 0; i < symbol_count; i++) {
         publish_image(client, &symbols[i]);
-        digest ^= book_digest(&symbols[i].book, symbols[i].name);
+        books_digest ^= book_digest(&symbols[i].book, symbols[i].name);
+        bests_digest ^= symbols[i].best.number != 0 ? feed_best_digest(&symbols[i].best, i) : 0;
     }
-    printf("%" PRIu64 " updates of %" PRIu32 " symbols over %s, digest %016" PRIx64 "\n",
-           update_count, symbol_count, ringside_transport(client), digest);
+    printf("%" PRIu64 " updates of %" PRIu32 " symbols over %s; digest of books %016" PRIx64
+           ", of bests %016" PRIx64 "\n",
+           update_count, symbol_count, ringside_transport(client), books_digest, bests_digest);
     /* Waits until all of it has arrived at the broker. */
     if (ringside_close(client, 10 * SECOND_NS) != RINGSIDE_OK) {
         errx(1, "%s", ringside_last_error());

@@ -42,4 +42,25 @@ struct feed_best {
     struct feed_level offer;
 };
 
+/* A number that follows from the row and what is best: feed and display compare theirs.
+ * The mixing is splitmix64's: Steele, Lea, Flood, "Fast splittable pseudorandom number generators".
+ */
+static inline uint64_t feed_best_digest(const struct feed_best *best, uint32_t row)
+{
+    const uint64_t words[] = {row,
+                              best->number,
+                              best->bid.price,
+                              best->bid.quantity,
+                              best->offer.price,
+                              best->offer.quantity};
+    uint64_t digest = 0;
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        digest = (digest ^ words[i]) + UINT64_C(0x9e3779b97f4a7c15);
+        digest = (digest ^ (digest >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        digest = (digest ^ (digest >> 27)) * UINT64_C(0x94d049bb133111eb);
+        digest ^= digest >> 31;
+    }
+    return digest;
+}
+
 #endif
