@@ -300,7 +300,7 @@ static inline void take_message(struct ringside_client *client, const struct rsi
     }
     size_t called_count = 0;
     client->is_in_callback = true;
-    client->delivering = &message;
+    client->delivering = &message; /* cppcheck-suppress autoVariables ; NULL again below */
     for (uint32_t index = 0; index < entry->subscription_count; index++) {
         struct ringside_subscription *subscription = entry->subscriptions[index];
         if (rsi_unlikely(!subscription->is_active)) { /* a callback has just given it up */
@@ -348,7 +348,7 @@ static RSI_NOINLINE void take_last(struct ringside_client *client, const struct 
         return;
     }
     client->is_in_callback = true;
-    client->delivering = &message;
+    client->delivering = &message; /* cppcheck-suppress autoVariables ; NULL again below */
     subscription->on_message(subscription->arg, &message);
     client->delivering = NULL;
     client->is_in_callback = false;
