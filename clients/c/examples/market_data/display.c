@@ -52,11 +52,11 @@ static void on_best(void *arg, const ringside_message_t *message)
     }
 }
 
-/* Under policy conflate a gap is no loss: a later message of the same symbol stands for it. */
+/* What a later message of the same symbol stands for is no loss. */
 static void on_event(void *arg, const ringside_event_t *event)
 {
     struct display *display = arg;
-    if (event->type == RINGSIDE_EVENT_GAP) {
+    if (event->type == RINGSIDE_EVENT_CONFLATED) {
         display->conflated_count += event->count;
     } else {
         fprintf(stderr, "%s\n", event->text);
@@ -110,8 +110,12 @@ int main(int argc, char **argv)
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
 
-    const ringside_options_t options = {
-        .struct_bytes = sizeof(options), .on_event = on_event, .event_arg = &display};
+    /* What lies in the ring is shown before anything newer: a small ring keeps the screen fresh. */
+    const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .deliver_ring_bytes = 65536,
+                                        .publish_ring_bytes = UINT64_MAX,
+                                        .on_event = on_event,
+                                        .event_arg = &display};
     const ringside_subscribe_options_t latest = {
         .struct_bytes = sizeof(latest), .policy = RINGSIDE_POLICY_CONFLATE, .last = 1};
     ringside_client_t *client;
