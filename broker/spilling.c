@@ -190,12 +190,12 @@ RSI_NOINLINE void rsi_agent_hold_back_reply(struct rsi_agent *agent, struct rsi_
                                             uint64_t position)
 {
     struct rsi_blocking *blocking = session->data.blocking;
-    if (rsi_agent_conflates(session)) { /* it may not lag */
-        rsi_agent_note_dropped(agent, session, NULL, header);
-    } else if (!blocking ||
-               (session->data.policy != RSI_POLICY_BLOCK && rsi_spill_is_empty(&blocking->spill))) {
+    bool may_wait = !rsi_agent_conflates(session); /* one that conflates may not lag */
+    bool has_empty_spill = !blocking || (session->data.policy != RSI_POLICY_BLOCK &&
+                                         rsi_spill_is_empty(&blocking->spill));
+    if (may_wait && has_empty_spill) {
         rsi_agent_begin_lag(agent, session, log_index, position);
-    } else if (fits(blocking, frame_bytes, blocking->ring_bytes)) {
+    } else if (may_wait && fits(blocking, frame_bytes, blocking->ring_bytes)) {
         spill_frame(agent, session, NULL, header, frame_bytes);
     } else {
         rsi_agent_note_dropped(agent, session, NULL, header);

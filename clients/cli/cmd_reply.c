@@ -21,8 +21,6 @@
 
 enum { KEY_GROUP = 'g', KEY_TEXT = 't', KEY_COUNT = 'n', KEY_READY_FD = 0x4000 };
 
-extern char **environ;
-
 struct reply_options {
     struct rsi_connection_options connection;
     const char *subject;
