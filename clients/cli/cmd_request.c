@@ -1,5 +1,9 @@
 /*
  * ringside request: asks, and prints the replies.
+ *
+ * Design notes
+ * - One request after the other, so that replies are printed in the order of what was asked, and
+ * each has its own time.
  */
 #include "clients/cli/cli.h"
 #include "clients/cli/connection.h"
