@@ -1,5 +1,6 @@
 /*
- * A screen that shows the latest best bid and offer of every symbol: market_display [-u URL]
+ * A screen that shows the latest best bid and offer of every symbol: market_display [-u URL] [-b
+ * HOST]
  *                                                     [-q SECONDS] [-m MICROSECONDS]
  *
  * It asks for policy conflate: when it is too slow for the feed it gets the latest message of each
@@ -87,12 +88,16 @@ int main(int argc, char **argv)
 {
     static struct display display;
     const char *url = "auto://127.0.0.1:7400";
+    const char *bind_host = NULL; /* rdma, where two devices lead to one network */
     uint64_t quiet_s = 0;
     int flag;
-    while ((flag = getopt(argc, argv, "u:q:m:")) != -1) {
+    while ((flag = getopt(argc, argv, "u:b:q:m:")) != -1) {
         switch (flag) {
         case 'u':
             url = optarg;
+            break;
+        case 'b':
+            bind_host = optarg;
             break;
         case 'q':
             quiet_s = strtoull(optarg, NULL, 10);
@@ -105,13 +110,14 @@ int main(int argc, char **argv)
         }
     }
     if (optind != argc) {
-        errx(2, "usage: market_display [-u URL] [-q SECONDS] [-m MICROSECONDS]");
+        errx(2, "usage: market_display [-u URL] [-b HOST] [-q SECONDS] [-m MICROSECONDS]");
     }
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
 
     /* What lies in the ring is shown before anything newer: a small ring keeps the screen fresh. */
     const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .bind_host = bind_host,
                                         .deliver_ring_bytes = 65536,
                                         .publish_ring_bytes = UINT64_MAX,
                                         .on_event = on_event,

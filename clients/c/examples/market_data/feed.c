@@ -1,5 +1,6 @@
 /*
- * A feed handler's publishing half: market_feed [-u URL] [-s SYMBOLS] [-r UPDATES_PER_SECOND]
+ * A feed handler's publishing half: market_feed [-u URL] [-b HOST] [-s SYMBOLS] [-r
+ * UPDATES_PER_SECOND]
  *                                               [-n UPDATES]
  *
  * Makes up the books of some symbols and publishes every change, an image of each book now and
@@ -180,14 +181,18 @@ static void run(ringside_client_t *client, struct symbol *symbols, uint32_t symb
 int main(int argc, char **argv)
 {
     const char *url = "auto://127.0.0.1:7400";
+    const char *bind_host = NULL; /* rdma, where two devices lead to one network */
     uint32_t symbol_count = 100;
     uint64_t rate = 10000;
     uint64_t update_count = 100000;
     int flag;
-    while ((flag = getopt(argc, argv, "u:s:r:n:")) != -1) {
+    while ((flag = getopt(argc, argv, "u:b:s:r:n:")) != -1) {
         switch (flag) {
         case 'u':
             url = optarg;
+            break;
+        case 'b':
+            bind_host = optarg;
             break;
         case 's':
             symbol_count = (uint32_t)strtoul(optarg, NULL, 10);
@@ -203,11 +208,13 @@ int main(int argc, char **argv)
         }
     }
     if (symbol_count == 0 || symbol_count > 99999 || optind != argc) {
-        errx(2, "usage: market_feed [-u URL] [-s SYMBOLS (1 to 99999)] [-r UPDATES_PER_SECOND] "
+        errx(2, "usage: market_feed [-u URL] [-b HOST] [-s SYMBOLS (1 to 99999)] [-r "
+                "UPDATES_PER_SECOND] "
                 "[-n UPDATES]");
     }
     ringside_client_t *client;
-    if (ringside_connect(&client, url, NULL) != RINGSIDE_OK) {
+    const ringside_options_t options = {.struct_bytes = sizeof(options), .bind_host = bind_host};
+    if (ringside_connect(&client, url, &options) != RINGSIDE_OK) {
         errx(1, "%s", ringside_last_error());
     }
     struct symbol *symbols = make_symbols(client, symbol_count);

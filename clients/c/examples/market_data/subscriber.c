@@ -1,5 +1,5 @@
 /*
- * A feed handler's receiving half: market_book [-u URL] [-q SECONDS] [-m MICROSECONDS]
+ * A feed handler's receiving half: market_book [-u URL] [-b HOST] [-q SECONDS] [-m MICROSECONDS]
  *
  * Builds the books that market_feed publishes, also when it starts late, also when it misses some,
  * and prints every second how that goes: symbols with a right book, updates, images, books that
@@ -165,12 +165,16 @@ int main(int argc, char **argv)
 {
     static struct handler handler;
     const char *url = "auto://127.0.0.1:7400";
+    const char *bind_host = NULL; /* rdma, where two devices lead to one network */
     uint64_t quiet_s = 0;
     int flag;
-    while ((flag = getopt(argc, argv, "u:q:m:")) != -1) {
+    while ((flag = getopt(argc, argv, "u:b:q:m:")) != -1) {
         switch (flag) {
         case 'u':
             url = optarg;
+            break;
+        case 'b':
+            bind_host = optarg;
             break;
         case 'q':
             quiet_s = strtoull(optarg, NULL, 10);
@@ -183,13 +187,15 @@ int main(int argc, char **argv)
         }
     }
     if (optind != argc) {
-        errx(2, "usage: market_book [-u URL] [-q SECONDS] [-m MICROSECONDS]");
+        errx(2, "usage: market_book [-u URL] [-b HOST] [-q SECONDS] [-m MICROSECONDS]");
     }
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
 
-    const ringside_options_t options = {
-        .struct_bytes = sizeof(options), .on_event = on_event, .event_arg = &handler};
+    const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .bind_host = bind_host,
+                                        .on_event = on_event,
+                                        .event_arg = &handler};
     ringside_client_t *client;
     ringside_subscription_t *updates;
     ringside_subscription_t *images;

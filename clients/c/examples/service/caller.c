@@ -1,5 +1,5 @@
 /*
- * A caller of the service: caller [-u URL] [-n CALLS]
+ * A caller of the service: caller [-u URL] [-b HOST] [-n CALLS]
  *
  * Sends requests, several at a time, checks each answer, and prints how they ended.
  */
@@ -66,12 +66,16 @@ int main(int argc, char **argv)
     static struct caller caller;
     static struct call calls[AT_A_TIME];
     const char *url = "auto://127.0.0.1:7400";
+    const char *bind_host = NULL; /* rdma, where two devices lead to one network */
     uint64_t call_count = 10;
     int flag;
-    while ((flag = getopt(argc, argv, "u:n:")) != -1) {
+    while ((flag = getopt(argc, argv, "u:b:n:")) != -1) {
         switch (flag) {
         case 'u':
             url = optarg;
+            break;
+        case 'b':
+            bind_host = optarg;
             break;
         case 'n':
             call_count = strtoull(optarg, NULL, 10);
@@ -81,11 +85,12 @@ int main(int argc, char **argv)
         }
     }
     if (optind != argc) {
-        errx(2, "usage: caller [-u URL] [-n CALLS]");
+        errx(2, "usage: caller [-u URL] [-b HOST] [-n CALLS]");
     }
     ringside_client_t *client;
     ringside_publisher_t *service;
-    if (ringside_connect(&client, url, NULL) != RINGSIDE_OK) {
+    const ringside_options_t options = {.struct_bytes = sizeof(options), .bind_host = bind_host};
+    if (ringside_connect(&client, url, &options) != RINGSIDE_OK) {
         errx(1, "%s", ringside_last_error());
     }
     if (ringside_publisher_create(&service, client, "svc.sum", 0) != RINGSIDE_OK) {

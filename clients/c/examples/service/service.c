@@ -1,5 +1,5 @@
 /*
- * A worker of a service: service [-u URL] [-g GROUP]
+ * A worker of a service: service [-u URL] [-b HOST] [-g GROUP]
  *
  * Adds up the numbers of each request on "svc.sum" and replies with the sum. Start as many as you
  * like: as members of one queue group they share the requests. On Ctrl-C it leaves without losing
@@ -82,12 +82,16 @@ int main(int argc, char **argv)
 {
     struct service service = {0};
     const char *url = "auto://127.0.0.1:7400";
+    const char *bind_host = NULL; /* rdma, where two devices lead to one network */
     const char *group = "workers";
     int flag;
-    while ((flag = getopt(argc, argv, "u:g:")) != -1) {
+    while ((flag = getopt(argc, argv, "u:b:g:")) != -1) {
         switch (flag) {
         case 'u':
             url = optarg;
+            break;
+        case 'b':
+            bind_host = optarg;
             break;
         case 'g':
             group = optarg;
@@ -97,12 +101,14 @@ int main(int argc, char **argv)
         }
     }
     if (optind != argc) {
-        errx(2, "usage: service [-u URL] [-g GROUP]");
+        errx(2, "usage: service [-u URL] [-b HOST] [-g GROUP]");
     }
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
-    const ringside_options_t options = {
-        .struct_bytes = sizeof(options), .on_event = on_event, .event_arg = &service};
+    const ringside_options_t options = {.struct_bytes = sizeof(options),
+                                        .bind_host = bind_host,
+                                        .on_event = on_event,
+                                        .event_arg = &service};
     const ringside_subscribe_options_t one_of_many = {.struct_bytes = sizeof(one_of_many),
                                                       .group = group};
     ringside_client_t *client;
