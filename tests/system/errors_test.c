@@ -96,7 +96,7 @@ static void test_subjects_and_flags(void)
         {{"ringside", "pub", "a b", "x"}, 2, {"'a b'"}},
         {{"ringside", "sub", "a.>.b"}, 2, {"'a.>.b'", "it must be the last one"}},
         {{"ringside", "pub", "--wrong", "a", "x"}, 2, {"'--wrong'", "--help"}},
-        {{"ringside", "sub", "--policy", "nope", "a"}, 2, {"'nope'", "drop, disconnect or block"}},
+        {{"ringside", "sub", "--policy", "nope", "a"}, 2, {"'nope'", "drop, disconnect, block or conflate"}},
         {{"ringside", "nonsense"}, 2, {"'nonsense' is no command", "--help"}},
         {{"ringside", "pub", "--publish-ring", "3MiB", "a", "x"}, 2, {"'3MiB'", "power of two"}},
         {{"ringside", "pub", "--publish-ring", "32", "a", "x"}, 2, {"'32'", "64 KiB to 1 GiB"}},
