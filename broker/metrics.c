@@ -376,10 +376,11 @@ void rsi_metrics_show_subscription(struct rsi_metrics *metrics, struct rsi_count
                                    const struct rsi_session *session, uint64_t subscription,
                                    enum rsi_policy policy, bool no_echo, const char *pattern)
 {
-    static const char *const policies[] = {
+    static const char *const policies[RSI_POLICY_COUNT] = {
         [RSI_POLICY_DROP] = "drop",
         [RSI_POLICY_DISCONNECT] = "disconnect",
         [RSI_POLICY_BLOCK] = "block",
+        [RSI_POLICY_CONFLATE] = "conflate",
     };
     char label[RSI_COUNTER_LABEL_BYTES];
     snprintf(label, sizeof(label), "%.20s#%llu/%llu", session->name,

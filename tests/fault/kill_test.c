@@ -82,25 +82,28 @@ static void pass_over(void *arg, const ringside_message_t *message)
     (void)message;
 }
 
+/* It holds a few at a time: the broker keeps room for as many as there ever were. */
 static void keep_subscribing(struct actor *self, uint64_t seed)
 {
     static const char *const subjects[] = {"fault.>", "fault.*.1", "fault.steady.0", "other.>"};
+    enum { HELD_COUNT = 8 };
+    ringside_subscription_t *held[HELD_COUNT] = {NULL};
     ringside_client_t *client = actor_connect(self, &stream_client_options);
     actor_reach(self, STREAM_READY);
     for (;;) {
-        ringside_subscription_t *subscription = NULL;
+        ringside_subscription_t **at = &held[random_next(&seed) % HELD_COUNT];
         const ringside_subscribe_options_t used = {
             .struct_bytes = sizeof(used),
             .policy = (ringside_policy_t)(RINGSIDE_POLICY_DROP + random_next(&seed) % 3),
             .timeout_ns = hang_ns()};
         const char *subject = subjects[random_next(&seed) % rsi_array_count(subjects)];
-        ringside_status_t status =
-            ringside_subscribe(&subscription, client, subject, &used, pass_over, NULL);
-        check(status == RINGSIDE_OK, "subscribe: %s", ringside_error_text(client));
-        if (random_next(&seed) % 2 == 0) {
-            status = ringside_unsubscribe(subscription, hang_ns());
+        ringside_status_t status = RINGSIDE_OK;
+        if (*at != NULL) {
+            status = ringside_unsubscribe(*at, hang_ns());
             check(status == RINGSIDE_OK, "unsubscribe: %s", ringside_error_text(client));
         }
+        status = ringside_subscribe(at, client, subject, &used, pass_over, NULL);
+        check(status == RINGSIDE_OK, "subscribe: %s", ringside_error_text(client));
     }
 }
 
