@@ -277,20 +277,39 @@ static void test_healed_drop(void)
     heal_in_time(RINGSIDE_POLICY_DROP);
 }
 
-static void test_healed_disconnect(void)
+/* Away is slow: what it misses is soon too much, long before the grace is over. It hears that when
+ * it comes back, also after the grace. */
+static void end_as_slow(uint64_t away_ms)
 {
     static struct scene scene;
-    const struct plan plan = {
-        .way = usual_way(), .policy = RINGSIDE_POLICY_DISCONNECT, .may_end = true};
+    char grace[64];
+    const struct plan plan = {.way = usual_way(),
+                              .policy = RINGSIDE_POLICY_DISCONNECT,
+                              .may_end = true,
+                              .flags = {grace}};
+    snprintf(grace, sizeof(grace), "--session-grace=%" PRIu64 "ms", scaled(GRACE_MS, LEAST_MS));
     begin_scene(&scene, &plan);
     cut(&scene);
-    /* Away is slow: what it misses is soon too much. */
     broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
+    pause_ns(away_ms * 1000000);
     mend(&scene);
     await(actor_result(&scene.mobile, STREAM_RESULT_EVENT) != 0, "mobile was not told");
-    tell("told: %s", scene.mobile.shared->text);
+    ringside_status_t status =
+        (ringside_status_t)(int64_t)actor_result(&scene.mobile, STREAM_RESULT_STATUS);
+    tell("told: %s: %s", ringside_status_name(status), scene.mobile.shared->text);
+    check(status == RINGSIDE_E_SLOW, "%s", ringside_status_name(status));
     (void)stream_stop_writer(&scene.writer);
     end_scene(&scene);
+}
+
+static void test_healed_disconnect(void)
+{
+    end_as_slow(0);
+}
+
+static void test_grace_disconnect(void)
+{
+    end_as_slow(scaled(GRACE_MS, LEAST_MS) * 3 / 2);
 }
 
 static void test_healed_block(void)
@@ -471,6 +490,7 @@ int main(int argc, char **argv)
         {"healed in time, disconnect", test_healed_disconnect, NULL},
         {"healed in time, block", test_healed_block, NULL},
         {"longer than the grace, drop", test_grace_drop, NULL},
+        {"longer than the grace, disconnect", test_grace_disconnect, NULL},
         {"longer than the grace, block", test_grace_block, NULL},
         {"wire, short silence", test_short_silence, "tcp rdma"},
         {"wire, long silence", test_long_silence, "tcp rdma"},
