@@ -212,7 +212,10 @@ static void test_drain_plain_and_cut_short(void **state)
     assert_ok(fixture->parties[0].client, ringside_flush(fixture->parties[0].client, SECOND_NS));
     assert_ok(plain->client, ringside_drain(plain->subscription));
     all_until(fixture, plain->drained_count == 1);
-    assert_int_equal(plain->count[0], 50);
+    /* What had arrived may not have been looked at yet when the broker knew of it: a beginning. */
+    uint64_t count = plain->count[0];
+    assert_true(count <= 50);
+    assert_int_equal(plain->sum, sum_to(count));
 
     plain->subscription = join(plain, "jobs.*", "workers", on_first);
     publish(fixture, 50);
@@ -222,7 +225,7 @@ static void test_drain_plain_and_cut_short(void **state)
     for (uint32_t i = 0; i < 100; i++) {
         poll_all(fixture);
     }
-    assert_int_equal(plain->count[0], 50);
+    assert_int_equal(plain->count[0], count);
     assert_int_equal(plain->drained_count, 1);
 }
 
