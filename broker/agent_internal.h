@@ -22,6 +22,7 @@
 /* Work of one pass is bounded, so that no session and no log waits long for its turn. */
 #define RSI_ADMIT_BYTES_PER_PASS (128u << 10) /* per session */
 #define RSI_WALK_BYTES_PER_PASS  (512u << 10) /* per log or lagging cursor */
+#define RSI_SEND_BYTES_PER_PASS  (128u << 10) /* last values, snapshot or conflated; per session */
 /* An idle poller whose look costs a system call is polled once in so many passes, beside others. */
 #define RSI_PASSES_PER_COSTLY_POLL 8u
 #define RSI_SKIP_BYTES_PER_PASS    (2u << 20) /* per dropping cursor */

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes sent in one pass, per session. */
-#define BYTES_PER_PASS (128u << 10)
-
 /* ---- memory, control agent ----------------------------------------------------------------------
  */
 
@@ -206,7 +203,7 @@ static bool send_topic(struct rsi_agent *agent, struct rsi_session *session)
 uint64_t rsi_agent_send_conflated(struct rsi_agent *agent, struct rsi_session *session)
 {
     const struct rsi_conflating *conflating = session->data.conflating;
-    uint64_t stop_pos = session->link->staged_pos + BYTES_PER_PASS;
+    uint64_t stop_pos = session->link->staged_pos + RSI_SEND_BYTES_PER_PASS;
     uint64_t topic_count = 0;
     while (!rsi_conflating_is_empty(conflating) && session->link->staged_pos < stop_pos &&
            send_topic(agent, session)) {

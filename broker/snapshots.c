@@ -25,9 +25,8 @@
 
 #include <string.h>
 
-/* Slots looked at and bytes sent in one pass, per session. */
+/* Slots looked at in one pass, per session. */
 #define SLOTS_PER_PASS 1024u
-#define BYTES_PER_PASS (128u << 10)
 
 void rsi_agent_begin_snapshot(struct rsi_agent *agent, struct rsi_session *session,
                               struct rsi_snapshot *snapshot,
@@ -142,7 +141,7 @@ static uint64_t limit_bytes(const struct rsi_session *session)
     if (session->data.lagging_count > 0 || session->data.needs_care) {
         room_bytes /= 2;
     }
-    return room_bytes < BYTES_PER_PASS ? room_bytes : BYTES_PER_PASS;
+    return room_bytes < RSI_SEND_BYTES_PER_PASS ? room_bytes : RSI_SEND_BYTES_PER_PASS;
 }
 
 /* Sends what there is room for. False: the rest waits for room, or for another pass. */

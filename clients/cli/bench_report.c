@@ -142,13 +142,9 @@ void rsi_bench_print_json(FILE *stream, const struct rsi_bench_options *options,
             options->size_bytes, options->subscriber_count, options->topic_count,
             options->wildcard_count, options->rate_per_second, totals->elapsed_ns,
             totals->delivered_count, delivered_rate, delivered_rate * (double)options->size_bytes);
-    fprintf(stream,
-            ",\"latency_ns\":{\"count\":%" PRIu64 ",\"p50\":%" PRIu64 ",\"p90\":%" PRIu64
-            ",\"p95\":%" PRIu64 ",\"p99\":%" PRIu64 ",\"p99.9\":%" PRIu64 ",\"max\":%" PRIu64 "}",
-            latency->total_count, rsi_histogram_percentile(latency, 50),
-            rsi_histogram_percentile(latency, 90), rsi_histogram_percentile(latency, 95),
-            rsi_histogram_percentile(latency, 99), rsi_histogram_percentile(latency, 99.9),
-            latency->max_value);
+    fprintf(stream, ",\"latency_ns\":{\"count\":%" PRIu64 ",", latency->total_count);
+    rsi_print_percentiles_json(stream, latency);
+    fprintf(stream, "}");
     fprintf(stream, ",\"clients_cpu_s_per_million\":%.4f",
             cpu_per_million(totals->cpu_ns, totals->delivered_count));
     if (totals->has_broker_cpu) {

@@ -320,30 +320,28 @@ static bool subscribe(struct worker *worker, const char *subject, ringside_on_me
 
 static bool make_publisher(struct worker *worker, const char *subject, uint64_t topic)
 {
-    ringside_status_t status =
-        ringside_publisher_create(&worker->publishers[topic], worker->client, subject,
-                                  worker->options->connection.timeout_ns);
-    if (status != RINGSIDE_OK) {
-        rsi_cli_fail("publisher on %s: %s (%s)", subject, ringside_error_text(worker->client),
-                     ringside_status_name(status));
-    }
-    return status == RINGSIDE_OK;
+    worker->publishers[topic] = rsi_connection_make_publisher(
+        worker->client, subject, worker->options->connection.timeout_ns);
+    return worker->publishers[topic] != NULL;
 }
 
-static bool prepare_one_way(struct worker *worker, uint32_t index)
+static bool make_publishers(struct worker *worker)
 {
-    const struct rsi_bench_options *options = worker->options;
     char subject[64];
-    for (uint64_t topic = 0; index == 0 && topic < options->topic_count; topic++) {
+    for (uint64_t topic = 0; topic < worker->options->topic_count; topic++) {
         snprintf(subject, sizeof(subject), "ringside.bench.%u.%" PRIu64 ".there",
                  worker->shared->run_id, topic);
         if (is_over(worker) || !make_publisher(worker, subject, topic)) {
             return false;
         }
     }
-    if (index == 0) {
-        return true;
-    }
+    return true;
+}
+
+static bool subscribe_all(struct worker *worker)
+{
+    const struct rsi_bench_options *options = worker->options;
+    char subject[64];
     for (uint64_t i = 0; i < options->wildcard_count; i++) {
         snprintf(subject, sizeof(subject), "ringside.*.%u.%" PRIu64 ".>", worker->shared->run_id,
                  i % options->topic_count);
@@ -360,7 +358,7 @@ static bool prepare(struct worker *worker, uint32_t index)
     char there[64];
     char back[64];
     if (!rsi_bench_is_closed_loop(worker->options)) {
-        return prepare_one_way(worker, index);
+        return index == 0 ? make_publishers(worker) : subscribe_all(worker);
     }
     snprintf(there, sizeof(there), "ringside.bench.%u.there", worker->shared->run_id);
     snprintf(back, sizeof(back), "ringside.bench.%u.back", worker->shared->run_id);

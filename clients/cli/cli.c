@@ -311,15 +311,26 @@ double rsi_per_second(uint64_t count, uint64_t elapsed_ns)
     return elapsed_ns == 0 ? 0 : (double)count * 1e9 / (double)elapsed_ns;
 }
 
+static const struct {
+    const char *name;
+    double percentile;
+} percentile_points[] = {{"p50", 50}, {"p90", 90}, {"p95", 95}, {"p99", 99}, {"p99.9", 99.9}};
+
 void rsi_print_percentiles(FILE *stream, const struct rsi_histogram *histogram)
 {
-    static const struct {
-        const char *name;
-        double percentile;
-    } points[] = {{"p50", 50}, {"p90", 90}, {"p95", 95}, {"p99", 99}, {"p99.9", 99.9}};
-    for (size_t i = 0; i < rsi_array_count(points); i++) {
-        double value_ns = (double)rsi_histogram_percentile(histogram, points[i].percentile);
-        fprintf(stream, "%s %s  ", points[i].name, rsi_figure_ns(value_ns).text);
+    for (size_t i = 0; i < rsi_array_count(percentile_points); i++) {
+        double value_ns =
+            (double)rsi_histogram_percentile(histogram, percentile_points[i].percentile);
+        fprintf(stream, "%s %s  ", percentile_points[i].name, rsi_figure_ns(value_ns).text);
     }
     fprintf(stream, "max %s", rsi_figure_ns((double)histogram->max_value).text);
+}
+
+void rsi_print_percentiles_json(FILE *stream, const struct rsi_histogram *histogram)
+{
+    for (size_t i = 0; i < rsi_array_count(percentile_points); i++) {
+        fprintf(stream, "\"%s\":%" PRIu64 ",", percentile_points[i].name,
+                rsi_histogram_percentile(histogram, percentile_points[i].percentile));
+    }
+    fprintf(stream, "\"max\":%" PRIu64, histogram->max_value);
 }

@@ -133,5 +133,7 @@ double rsi_per_second(uint64_t count, uint64_t elapsed_ns); /* 0 when no time ha
 
 /* "p50 31.2 us  p90 ...  max ...": one line without its end. */
 void rsi_print_percentiles(FILE *stream, const struct rsi_histogram *histogram);
+/* The same as members of a JSON object, in ns. */
+void rsi_print_percentiles_json(FILE *stream, const struct rsi_histogram *histogram);
 
 #endif

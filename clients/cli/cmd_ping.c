@@ -180,11 +180,10 @@ static int ping_over_client(struct ping *ping)
                                  RINGSIDE_POLICY_DEFAULT, on_message, ping) == NULL) {
         return RSI_EXIT_FAILURE;
     }
-    ringside_status_t status = ringside_publisher_create(&ping->publisher, ping->client, subject,
-                                                         options->connection.timeout_ns);
-    if (status != RINGSIDE_OK) {
-        return rsi_cli_fail("publisher on %s: %s (%s)", subject, ringside_error_text(ping->client),
-                            ringside_status_name(status));
+    ping->publisher =
+        rsi_connection_make_publisher(ping->client, subject, options->connection.timeout_ns);
+    if (ping->publisher == NULL) {
+        return RSI_EXIT_FAILURE;
     }
     int code = go_all(ping);
     printf("%" PRIu64 " round trips of %" PRIu64 " bytes over %s: ", ping->round_trip.total_count,

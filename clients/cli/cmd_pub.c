@@ -394,14 +394,13 @@ static void print_totals(struct pub *pub)
 static int publish_over_client(struct pub *pub)
 {
     const struct pub_options *options = pub->options;
-    ringside_status_t status = ringside_publisher_create(
-        &pub->publisher, pub->client, options->subject, options->connection.timeout_ns);
-    if (status != RINGSIDE_OK) {
-        return rsi_cli_fail("publisher on %s: %s (%s)", options->subject,
-                            ringside_error_text(pub->client), ringside_status_name(status));
+    pub->publisher = rsi_connection_make_publisher(pub->client, options->subject,
+                                                   options->connection.timeout_ns);
+    if (pub->publisher == NULL) {
+        return RSI_EXIT_FAILURE;
     }
     int code = publish_all(pub);
-    status = ringside_flush(pub->client, options->connection.timeout_ns);
+    ringside_status_t status = ringside_flush(pub->client, options->connection.timeout_ns);
     rsi_progress_end(&pub->progress);
     if (status != RINGSIDE_OK && code == RSI_EXIT_OK) {
         code = rsi_cli_fail("the last messages did not arrive at the broker: %s (%s)",

@@ -157,14 +157,10 @@ int rsi_command_request(int argc, char **argv)
     if (client == NULL) {
         return RSI_EXIT_FAILURE;
     }
-    ringside_publisher_t *publisher = NULL;
-    ringside_status_t status = ringside_publisher_create(&publisher, client, options.subject,
-                                                         options.connection.timeout_ns);
-    int code = status == RINGSIDE_OK
-                   ? RSI_EXIT_OK
-                   : rsi_cli_fail("publisher on %s: %s (%s)", options.subject,
-                                  ringside_error_text(client), ringside_status_name(status));
-    for (uint32_t i = 0; status == RINGSIDE_OK && i < options.question_count; i++) {
+    ringside_publisher_t *publisher =
+        rsi_connection_make_publisher(client, options.subject, options.connection.timeout_ns);
+    int code = publisher != NULL ? RSI_EXIT_OK : RSI_EXIT_FAILURE;
+    for (uint32_t i = 0; publisher != NULL && i < options.question_count; i++) {
         int ask_code = ask(&options, client, publisher, options.questions[i]);
         code = code != RSI_EXIT_OK ? code : ask_code;
         if (rsi_stop_requested()) {

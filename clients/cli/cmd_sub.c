@@ -366,12 +366,9 @@ static void print_figures_json(FILE *stream, const struct sub *sub, uint64_t mes
             ",\"messages_per_second\":%.1f,\"transport\":\"%s\"",
             message_count, payload_bytes, sub->gap_count, sub->conflated_count, elapsed_ns,
             rsi_per_second(message_count, elapsed_ns), ringside_transport(sub->client));
-    fprintf(stream,
-            ",\"latency_ns\":{\"p50\":%" PRIu64 ",\"p90\":%" PRIu64 ",\"p95\":%" PRIu64
-            ",\"p99\":%" PRIu64 ",\"p99.9\":%" PRIu64 ",\"max\":%" PRIu64 "}}\n",
-            rsi_histogram_percentile(latency, 50), rsi_histogram_percentile(latency, 90),
-            rsi_histogram_percentile(latency, 95), rsi_histogram_percentile(latency, 99),
-            rsi_histogram_percentile(latency, 99.9), latency->max_value);
+    fprintf(stream, ",\"latency_ns\":{");
+    rsi_print_percentiles_json(stream, latency);
+    fprintf(stream, "}}\n");
     fflush(stream);
 }
 

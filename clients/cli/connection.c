@@ -376,6 +376,19 @@ static bool publish_slowly(ringside_client_t *client, ringside_publisher_t *publ
     return status == RINGSIDE_OK;
 }
 
+ringside_publisher_t *rsi_connection_make_publisher(ringside_client_t *client, const char *subject,
+                                                    uint64_t timeout_ns)
+{
+    ringside_publisher_t *publisher = NULL;
+    ringside_status_t status = ringside_publisher_create(&publisher, client, subject, timeout_ns);
+    if (status != RINGSIDE_OK) {
+        rsi_cli_fail("publisher on %s: %s (%s)", subject, ringside_error_text(client),
+                     ringside_status_name(status));
+        return NULL;
+    }
+    return publisher;
+}
+
 bool rsi_connection_publish(ringside_client_t *client, ringside_publisher_t *publisher,
                             const void *data, size_t bytes)
 {

@@ -61,6 +61,9 @@ rsi_connection_subscribe_with(const struct rsi_connection_options *options,
                               ringside_client_t *client, const char *pattern,
                               const ringside_subscribe_options_t *subscribe_options,
                               ringside_on_message_t on_message, void *arg);
+/* Makes a publisher, or says why not and returns NULL. */
+ringside_publisher_t *rsi_connection_make_publisher(ringside_client_t *client, const char *subject,
+                                                    uint64_t timeout_ns);
 /*
  * Publishes one message and waits for room where there is none. False: the connection failed (said
  * on standard error) or a stop was requested before it was taken.

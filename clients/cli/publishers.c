@@ -6,6 +6,7 @@
 #include "clients/cli/publishers.h"
 
 #include "clients/cli/cli.h"
+#include "clients/cli/connection.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -55,11 +56,9 @@ static ringside_publisher_t *add_publisher(struct rsi_publishers *publishers, co
         return NULL;
     }
     memcpy(entry->subject, subject, subject_bytes);
-    ringside_status_t status = ringside_publisher_create(&entry->publisher, publishers->client,
-                                                         entry->subject, publishers->timeout_ns);
-    if (status != RINGSIDE_OK) {
-        rsi_cli_fail("publisher on %s: %s (%s)", entry->subject,
-                     ringside_error_text(publishers->client), ringside_status_name(status));
+    entry->publisher =
+        rsi_connection_make_publisher(publishers->client, entry->subject, publishers->timeout_ns);
+    if (entry->publisher == NULL) {
         free(entry);
         return NULL;
     }

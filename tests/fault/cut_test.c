@@ -279,7 +279,7 @@ static void test_healed_drop(void)
 
 /* Away is slow: what it misses is soon too much, long before the grace is over. It hears that when
  * it comes back, also after the grace. */
-static void end_as_slow(uint64_t away_ms)
+static void end_as_slow(uint64_t grace_ms, uint64_t away_ms)
 {
     static struct scene scene;
     char grace[64];
@@ -287,8 +287,7 @@ static void end_as_slow(uint64_t away_ms)
                               .policy = RINGSIDE_POLICY_DISCONNECT,
                               .may_end = true,
                               .flags = {grace}};
-    snprintf(grace, sizeof(grace), "--session-grace=%" PRIu64 "ms",
-             away_ms > 0 ? away_ms * 2 / 3 : 10000);
+    snprintf(grace, sizeof(grace), "--session-grace=%" PRIu64 "ms", grace_ms);
     begin_scene(&scene, &plan);
     cut(&scene);
     broker_await_counter(&scene.broker, "broker.sessions_slow", NULL, 1);
@@ -305,12 +304,13 @@ static void end_as_slow(uint64_t away_ms)
 
 static void test_healed_disconnect(void)
 {
-    end_as_slow(0);
+    end_as_slow(10000, 0);
 }
 
 static void test_grace_disconnect(void)
 {
-    end_as_slow(scaled(GRACE_MS, LEAST_MS) * 3 / 2);
+    uint64_t grace_ms = scaled(GRACE_MS, LEAST_MS);
+    end_as_slow(grace_ms, grace_ms * 3 / 2);
 }
 
 static void test_healed_block(void)

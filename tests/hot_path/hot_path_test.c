@@ -360,14 +360,23 @@ struct test_case {
     const char *finds; /* what is to be found of a mutant, by whom: any text with this in it */
 };
 
+struct role {
+    char text[32];
+};
+
+static struct role agent_role(unsigned index)
+{
+    struct role role;
+    snprintf(role.text, sizeof(role.text), "data-agent-%u", index);
+    return role;
+}
+
 /* Whether each agent had a pass since watch_begin(): on a busy machine one may not have run at all.
  */
 static bool have_agents_passed(unsigned agent_count)
 {
     for (unsigned i = 0; i < agent_count; i++) {
-        char role[32];
-        snprintf(role, sizeof(role), "data-agent-%u", i);
-        const struct watch_counts *counts = watch_counts_of(role);
+        const struct watch_counts *counts = watch_counts_of(agent_role(i).text);
         if (counts == NULL || counts->passes == 0) {
             return false;
         }
@@ -404,20 +413,18 @@ static void measure(struct stage *stage, const struct test_case *test, struct fi
     if (work.sleeps != 0 && !test->scenario->readers_sleep) {
         find(finding, NULL, "clients slept %" PRIu64 " times", work.sleeps);
     }
-    char role[32];
     for (unsigned i = 0; i < test->agent_count; i++) {
-        snprintf(role, sizeof(role), "data-agent-%u", i);
-        const struct watch_counts *counts = watch_counts_of(role);
+        const struct watch_counts *counts = watch_counts_of(agent_role(i).text);
         work.agent_sends += counts != NULL ? counts->call_counts[SYS_sendmsg] : 0;
     }
     judge(finding, stage, STAGE_CLIENT_ROLE, &work, true);
     for (unsigned i = 0; i < test->agent_count; i++) {
-        snprintf(role, sizeof(role), "data-agent-%u", i);
-        judge(finding, stage, role, &work, false);
-        const struct watch_counts *counts = watch_counts_of(role);
+        const struct role role = agent_role(i);
+        judge(finding, stage, role.text, &work, false);
+        const struct watch_counts *counts = watch_counts_of(role.text);
         printf("        %s: %" PRIu64 " messages, %" PRIu64 " passes, %" PRIu64
                " system calls, %" PRIu64 " readings of the clock, %" PRIu64 " ms\n",
-               role, work.message_count, counts->passes, counts->calls, counts->clock_readings,
+               role.text, work.message_count, counts->passes, counts->calls, counts->clock_readings,
                work.elapsed_ns / 1000000);
     }
 }
