@@ -198,6 +198,7 @@ static void test_attacks(void)
     begin_siege(&siege);
     attack_with_all(&siege, true);
     attack_with_all(&siege, false);
+    await_quiet(&siege);
     resources_use_topics(&siege.broker, TOPIC_COUNT_MAX);
     await_quiet(&siege);
     resources_settle(&before, &siege.broker);

@@ -298,6 +298,7 @@ static void test_kills(void)
     }
     await_back(&scene.reader);
     await_back(&scene.writer);
+    await_quiet(&scene.broker);
     resources_use_topics(&scene.broker, TOPIC_COUNT_MAX);
     await_quiet(&scene.broker);
     resources_settle(&before, &scene.broker);

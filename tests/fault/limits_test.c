@@ -144,6 +144,7 @@ static void begin_scene(struct scene *scene, const char *const *flags)
     for (unsigned number = 0; number < WARM_UP_COUNT; number++) {
         check(receive_visitor(&scene->broker, "without a limit") == RINGSIDE_OK, "no visitor fits");
     }
+    await(broker_counter(&scene->broker, "broker.topics", NULL) == 2, "the visitor's topic stays");
     resources_use_topics(&scene->broker, TOPIC_COUNT_MAX);
     await(broker_counter(&scene->broker, "broker.sessions", NULL) == 2, "the visitor stays");
     resources_settle(&scene->before, &scene->broker);
