@@ -16,7 +16,7 @@
  * the ring behind them, at addresses without a gap.
  * - The mirror: address space for twice the size is reserved first, then the file is mapped over it
  *   twice; nothing else can come to lie in between. The reservation starts at a page of the file's
- * size.
+ *   size. Mapping over it must not fail, see map_file().
  */
 #include "core/arena.h"
 
@@ -107,20 +107,46 @@ static uint64_t whole_bytes(const struct rsi_arena *arena)
     return arena->prefix_bytes + arena->mapped_bytes;
 }
 
+static uint64_t file_bytes(const struct rsi_arena *arena)
+{
+    return arena->prefix_bytes + arena->bytes;
+}
+
+static int protection(const struct rsi_arena *arena)
+{
+    return arena->is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
 /* Maps prefix and bytes, and with a mirror the bytes once more, over reserved space at `start`. */
 static bool map_pieces(const struct rsi_arena *arena, uint8_t *start, int fd)
 {
-    int protection = arena->is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-    uint64_t once_bytes = arena->prefix_bytes + arena->bytes;
-    if (mmap(start, once_bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    uint64_t once_bytes = file_bytes(arena);
+    if (mmap(start, once_bytes, protection(arena), MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
         return false;
     }
-    return !arena->is_mirrored ||
-           mmap(start + once_bytes, arena->bytes, protection, MAP_SHARED | MAP_FIXED, fd,
-                (off_t)arena->prefix_bytes) != MAP_FAILED;
+    if (!arena->is_mirrored ||
+        mmap(start + once_bytes, arena->bytes, protection(arena), MAP_SHARED | MAP_FIXED, fd,
+             (off_t)arena->prefix_bytes) != MAP_FAILED) {
+        return true;
+    }
+    munmap(start, once_bytes);
+    return false;
 }
 
-/* Maps the descriptor's bytes once or twice at arena->base. Nothing stays mapped on failure. */
+static rsi_status_t cannot_map(const struct rsi_arena *arena, struct rsi_error *error)
+{
+    return rsi_fail_errno(error, memory_status(errno), errno, "%s: cannot map %" PRIu64 " bytes",
+                          arena->name, arena->bytes);
+}
+
+/*
+ * Maps the descriptor's bytes once or twice at arena->base. No memory stays mapped on failure.
+ *
+ * A MAP_FIXED that fails may have unmapped what was reserved there, and another thread's mapping
+ * may lie in the hole by the time that this one looks: it can neither be filled nor be given back.
+ * So what fails in practice, huge pages that the kernel does not have, is found out beside, and the
+ * pages of that mapping are those of the ones that follow.
+ */
 static rsi_status_t map_file(struct rsi_arena *arena, int fd, struct rsi_error *error)
 {
     uint64_t alignment = arena->page_bytes;
@@ -128,22 +154,28 @@ static rsi_status_t map_file(struct rsi_arena *arena, int fd, struct rsi_error *
         alignment =
             RSI_ARENA_HUGE_BYTES_MIN; /* lets the kernel join ordinary pages to large ones */
     }
+    void *beside = mmap(NULL, file_bytes(arena), protection(arena), MAP_SHARED, fd, 0);
+    if (beside == MAP_FAILED) {
+        return cannot_map(arena, error);
+    }
     uint64_t reserved_bytes = whole_bytes(arena) + alignment;
     void *reserved =
         mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) {
-        return rsi_fail_errno(error, memory_status(errno), errno,
-                              "%s: cannot reserve %" PRIu64 " bytes of address space", arena->name,
-                              reserved_bytes);
+        rsi_status_t status = rsi_fail_errno(error, memory_status(errno), errno,
+                                             "%s: cannot reserve %" PRIu64 " bytes of address "
+                                             "space",
+                                             arena->name, reserved_bytes);
+        munmap(beside, file_bytes(arena));
+        return status;
     }
     uint8_t *start = reserved;
     uint8_t *base = start + (rsi_align_up((uintptr_t)start, alignment) - (uintptr_t)start);
-    if (!map_pieces(arena, base, fd)) {
-        rsi_status_t status =
-            rsi_fail_errno(error, memory_status(errno), errno, "%s: cannot map %" PRIu64 " bytes",
-                           arena->name, arena->bytes);
-        munmap(reserved, reserved_bytes);
-        return status;
+    bool is_mapped = map_pieces(arena, base, fd);
+    rsi_status_t status = is_mapped ? RSI_OK : cannot_map(arena, error);
+    munmap(beside, file_bytes(arena));
+    if (!is_mapped) {
+        return status; /* with it the reserved addresses, which may be another thread's now */
     }
     uint64_t before_bytes = (uint64_t)(base - start);
     if (before_bytes > 0) {

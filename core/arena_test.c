@@ -1,9 +1,11 @@
 #include "core/testing.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include "core/arena.h"
+#include "core/atomics.h"
 #include "core/cpu.h"
 #include "core/log.h"
 #include "core/position.h"
@@ -297,6 +299,50 @@ static void files_that_could_hurt_are_refused(void **state)
     assert_null(arena.base);
 }
 
+/* Maps and unmaps until it is told to stop. A page of it that goes away is a SIGSEGV. As large as
+ * the areas, so that the kernel looks for room in the same places. */
+static void *map_again_and_again(void *arg)
+{
+    _Atomic uint32_t *stop = arg;
+    uint64_t bytes = RSI_ARENA_HUGE_BYTES_MIN;
+    while (rsi_load_relaxed(stop) == 0) {
+        uint8_t *mine =
+            mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_ptr_not_equal(mine, MAP_FAILED);
+        for (unsigned round = 0; round < 4000; round++) {
+            rsi_store_relaxed((_Atomic uint32_t *)mine, round);
+        }
+        munmap(mine, bytes);
+    }
+    return NULL;
+}
+
+/* Where the kernel has no huge pages, each of these areas fails half-way and is tried anew. */
+static void an_area_that_fails_half_way_touches_no_mapping_of_others(void **state)
+{
+    (void)state;
+    enum { THREAD_COUNT = 3, ROUND_COUNT = 100 };
+    pthread_t threads[THREAD_COUNT];
+    _Atomic uint32_t stop = 0;
+    for (unsigned i = 0; i < THREAD_COUNT; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, map_again_and_again, &stop), 0);
+    }
+    struct rsi_arena_options options = {.name = "huge",
+                                        .bytes = RSI_ARENA_HUGE_BYTES_MIN,
+                                        .node = RSI_NODE_ANY,
+                                        .want_mirror = true,
+                                        .want_huge = true};
+    for (unsigned round = 0; round < ROUND_COUNT; round++) {
+        struct rsi_arena arena;
+        assert_int_equal(rsi_arena_init(&arena, &options, NULL), RSI_OK);
+        rsi_arena_fini(&arena);
+    }
+    rsi_store_relaxed(&stop, 1u);
+    for (unsigned i = 0; i < THREAD_COUNT; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +356,7 @@ int main(void)
         cmocka_unit_test(the_node_is_the_one_granted),
         cmocka_unit_test(impossible_sizes_are_refused),
         cmocka_unit_test(too_much_is_no_memory_and_leaves_nothing),
+        cmocka_unit_test(an_area_that_fails_half_way_touches_no_mapping_of_others),
         cmocka_unit_test(a_sealed_file_is_mapped_and_shared),
         cmocka_unit_test(files_that_could_hurt_are_refused),
     };
