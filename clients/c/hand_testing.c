@@ -134,7 +134,7 @@ static void begin_session(struct hand_broker *broker, struct hand_link *hand,
     broker->subscription_count = 0;
     broker->request_count = 0;
     broker->taken_count = 0;
-    broker->closing.request = 0;
+    memset(broker->closing, 0, sizeof(broker->closing));
     memset(broker->subjects, 0, sizeof(broker->subjects));
     memset(broker->sequences, 0, sizeof(broker->sequences));
     memset(broker->is_announced, 0, sizeof(broker->is_announced));
@@ -304,6 +304,14 @@ static void take_bye(struct hand_broker *broker, struct rsi_link *link)
     say(link, &message);
 }
 
+static void take_close(struct hand_broker *broker, const Ringside__Control__ClosePublisher *wanted)
+{
+    rsi_assert(wanted->alias < HAND_ALIAS_COUNT);
+    rsi_assert(broker->closing[wanted->alias].request == 0);
+    broker->closing[wanted->alias].request = wanted->request;
+    broker->closing[wanted->alias].end_pos = wanted->end_pos;
+}
+
 static void take_request(struct hand_broker *broker, struct hand_link *hand,
                          const Ringside__Control__Control *message)
 {
@@ -322,10 +330,7 @@ static void take_request(struct hand_broker *broker, struct hand_link *hand,
         take_subscribe(broker, link, message->subscribe);
         return;
     case RINGSIDE__CONTROL__CONTROL__BODY_CLOSE_PUBLISHER:
-        rsi_assert(broker->closing.request == 0);
-        broker->closing.request = message->close_publisher->request;
-        broker->closing.alias = message->close_publisher->alias;
-        broker->closing.end_pos = message->close_publisher->end_pos;
+        take_close(broker, message->close_publisher);
         return;
     case RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE:
         broker->subscription_count -= !was_seen(broker, message->unsubscribe->request);
@@ -422,19 +427,21 @@ static uint32_t move_data(struct hand_broker *broker)
 }
 
 /* A publisher is closed when its last frame was taken. */
-static void close_publisher(struct hand_broker *broker)
+static void close_publishers(struct hand_broker *broker)
 {
     struct rsi_link *link = broker->carrier;
-    uint64_t request = broker->closing.request;
-    if (request == 0 || rsi_link_state(link) != RSI_LINK_ATTACHED ||
-        link->consumed_pos < broker->closing.end_pos) {
-        return;
+    for (uint32_t alias = 0; alias < HAND_ALIAS_COUNT; alias++) {
+        uint64_t request = broker->closing[alias].request;
+        if (request == 0 || rsi_link_state(link) != RSI_LINK_ATTACHED ||
+            link->consumed_pos < broker->closing[alias].end_pos) {
+            continue;
+        }
+        if (!was_seen(broker, request)) {
+            broker->subjects[alias][0] = 0;
+        }
+        broker->closing[alias].request = 0;
+        answer_done(broker, link, request);
     }
-    if (!was_seen(broker, request)) {
-        broker->subjects[broker->closing.alias][0] = 0;
-    }
-    broker->closing.request = 0;
-    answer_done(broker, link, request);
 }
 
 /* ---- links -------------------------------------------------------------------------------------
@@ -462,7 +469,7 @@ static void resume(struct hand_broker *broker, struct hand_link *hand)
         .in_consumed_pos = from->consumed_pos,
     };
     broker->resume_count++;
-    broker->closing.request = 0; /* it is asked again */
+    memset(broker->closing, 0, sizeof(broker->closing)); /* it is asked again */
     send_welcome(broker, hand, true, &rings);
     attach(hand, &rings);
 }
@@ -530,7 +537,7 @@ static uint32_t pass(struct hand_broker *broker)
         }
     }
     work += move_data(broker);
-    close_publisher(broker);
+    close_publishers(broker);
     return work;
 }
 

@@ -72,9 +72,8 @@ struct hand_broker {
     uint32_t repeated_count; /* requests that came again */
     struct {
         uint64_t request; /* 0: none waits */
-        uint32_t alias;
         uint64_t end_pos;
-    } closing;
+    } closing[HAND_ALIAS_COUNT]; /* by alias */
     uint32_t bye_count;
     uint64_t taken_count; /* messages */
     uint64_t fault_count; /* frames of an alias that is not open */

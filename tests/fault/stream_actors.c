@@ -71,11 +71,15 @@ static void on_event(void *arg, const ringside_event_t *event)
 /* ---- one turn ----------------------------------------------------------------------------------
  */
 
-/* The connection is gone: told only to those that it may happen to. */
+/* The connection is gone: told only to those that it may happen to. Whatever call said so first, it
+ * is the polls that hand the event over, so they go on until one says so too. */
 static void note_end(const char *what, ringside_status_t status)
 {
     check(status >= 0 || traffic.may_end, "%s: the connection ended: %s: %s", what,
           ringside_status_name(status), ringside_error_text(traffic.client));
+    if (status < 0) {
+        status = ringside_poll(traffic.client, 0, 0, NULL);
+    }
     traffic.is_open = status >= 0;
 }
 
