@@ -171,9 +171,10 @@ struct rsi_domain_options {
     uint16_t version_min;    /* 0: RSI_WIRE_VERSION_MIN; tests pretend to be another version */
     uint16_t version_max;    /* 0: RSI_WIRE_VERSION_MAX */
     bool lock_memory;        /* mlock rings as far as the limit allows */
-    uint64_t connect_timeout_ns; /* dial until OPEN, and accept until OPEN; 0: 5 s */
-    uint64_t zerocopy_bytes_min; /* tcp: batches from here on use MSG_ZEROCOPY; 0: 16 KiB;
-                                    UINT64_MAX: never */
+    uint64_t connect_timeout_ns;         /* dial until OPEN, and accept until OPEN; 0: 5 s */
+    uint64_t zerocopy_bytes_min;         /* tcp: batches from here on use MSG_ZEROCOPY; 0: 16 KiB;
+                                            UINT64_MAX: never */
+    const struct rsi_dpdk_options *dpdk; /* dpdk: its device; NULL: none was given */
 };
 
 struct rsi_poller_options {
