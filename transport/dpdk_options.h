@@ -23,7 +23,7 @@ struct rsi_dpdk_options {
     const char *mac;     /* "02:00:00:00:00:01"; NULL: the device's own */
     uint32_t mtu;        /* bytes of IPv4 header and what follows it; 0: the device's */
     const char *cores;   /* "0-3,8": where DPDK's own threads run; NULL: as this thread */
-    uint64_t memory_bytes;     /* for frames; 0: enough for the descriptors of one port */
+    uint64_t memory_bytes;     /* that EAL sets aside when it starts; 0: enough for one port */
     bool no_huge;              /* do without huge pages */
     const char *file_prefix;   /* of the files that EAL makes; NULL: one of this process */
     const char *eal_arguments; /* further ones, separated by spaces */

@@ -18,23 +18,10 @@
 #define RSI_TRANSPORT_DPDK_PORT_H
 
 #include "core/error.h"
+#include "transport/dpdk_options.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* What a user says of the device. Strings are borrowed; NULL and 0: not said. */
-struct rsi_dpdk_options {
-    const char *port;    /* a PCI address, or a vdev as DPDK writes it: "net_af_packet0,iface=e0" */
-    const char *address; /* this end's IPv4 address and prefix: "10.7.0.1/24" */
-    const char *gateway; /* for what the prefix does not hold; NULL: nothing beyond the prefix */
-    const char *mac;     /* "02:00:00:00:00:01"; NULL: the device's own */
-    uint32_t mtu;        /* bytes of IPv4 header and what follows it; 0: the device's */
-    const char *cores;   /* as EAL's -l takes them; NULL: those the process may use */
-    uint64_t memory_bytes;     /* for frames; 0: enough for the descriptors of one port */
-    bool no_huge;              /* do without huge pages */
-    const char *file_prefix;   /* of the files that EAL makes; NULL: one of this process */
-    const char *eal_arguments; /* further ones, separated by spaces */
-};
 
 /* An Ethernet frame: header included, FCS not. */
 struct rsi_port_frame {
@@ -54,6 +41,7 @@ struct rsi_port {
     uint32_t receive_frames;       /* held for us before more are lost in silence */
     uint32_t transmit_queue_count; /* at least 1 */
     bool crc32_by_device;          /* reserved: false */
+    char note[192];                /* what the user should be told as a warning; empty: nothing */
 };
 
 struct rsi_port_operations {

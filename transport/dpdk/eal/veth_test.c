@@ -1,0 +1,194 @@
+/*
+ * The plugin over af_packet on a veth pair: sizes, the interface's MTU, a cut cable. Root only.
+ *
+ * Design notes
+ * - Both ends lie in a network namespace of this process's own, which ends with it: nothing is left
+ *   behind, however the test ends. The kernel gives the ends no address, so it answers for none.
+ */
+#include "core/compiler.h"
+#include "transport/dpdk/eal/port_testing.h"
+
+#include <sched.h>
+
+static struct rsi_dpdk_options end(const char *port, const char *address)
+{
+    return (struct rsi_dpdk_options){
+        .port = port, .address = address, .memory_bytes = 320 << 20, .no_huge = true};
+}
+
+static const char left_text[] = "net_af_packet0,iface=left";
+static const char right_text[] = "net_af_packet1,iface=right";
+
+static void run(const char *command)
+{
+    if (system(command) != 0) {
+        fail_msg("failed: %s", command);
+    }
+}
+
+static void frames_of_all_sizes_cross(void **state)
+{
+    (void)state;
+    static const uint32_t mtus[] = {1500, 2000, 9000};
+    for (size_t i = 0; i < rsi_array_count(mtus); i++) {
+        char command[128];
+        snprintf(command, sizeof(command), "ip link set left mtu %u && ip link set right mtu %u",
+                 mtus[i], mtus[i]);
+        run(command);
+        struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
+                                              end(right_text, "10.7.0.2/24")};
+        struct rsi_port *a = port_open(&options[0]);
+        struct rsi_port *b = port_open(&options[1]);
+        assert_string_equal(a->name, "net_af_packet0 (left)");
+        assert_int_equal(a->frame_bytes_max, mtus[i] + 14);
+        assert_true(a->operations->link_up(a));
+        for (uint32_t bytes = 60; bytes <= a->frame_bytes_max; bytes += bytes < 1400 ? 7 : 1) {
+            port_send(a, b, bytes, bytes);
+            port_expect(b, bytes, bytes);
+        }
+        port_send(b, a, b->frame_bytes_max, 1);
+        port_expect(a, b->frame_bytes_max, 1);
+        a->operations->close(a);
+        b->operations->close(b);
+    }
+    run("ip link set left mtu 1500 && ip link set right mtu 1500");
+}
+
+/* As many as the port says it holds do come, in one burst. */
+static void the_receiver_holds_what_it_says(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
+                                          end(right_text, "10.7.0.2/24")};
+    struct rsi_port *a = port_open(&options[0]);
+    struct rsi_port *b = port_open(&options[1]);
+    uint32_t count = b->receive_frames - 64; /* the kernel may say something too */
+    for (uint32_t i = 0; i < count; i++) {
+        port_send(a, b, 100, i);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        port_expect(b, 100, i);
+    }
+    a->operations->close(a);
+    b->operations->close(b);
+}
+
+static void a_mac_of_ones_own(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
+                                          end(right_text, "10.7.0.2/24")};
+    options[1].mac = "02:00:00:00:00:99";
+    struct rsi_port *a = port_open(&options[0]);
+    struct rsi_port *b = port_open(&options[1]);
+    assert_int_equal(b->mac[5], 0x99);
+    port_send(a, b, 500, 7);
+    port_expect(b, 500, 7);
+    a->operations->close(a);
+    b->operations->close(b);
+    run("ip -o link show right | grep -qv 02:00:00:00:00:99");
+}
+
+/*
+ * Sending into a cut cable neither blocks nor takes the port down. What the kernel kept meanwhile
+ * it sends with the first frame after: as much as the receiver holds, so that one may be lost.
+ */
+static void a_cut_cable(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
+                                          end(right_text, "10.7.0.2/24")};
+    struct rsi_port *a = port_open(&options[0]);
+    struct rsi_port *b = port_open(&options[1]);
+    static const char *const downs[] = {"ip link set right down", "ip link set left down"};
+    static const char *const ups[] = {"ip link set right up", "ip link set left up"};
+    for (size_t cut = 0; cut < rsi_array_count(downs); cut++) {
+        run(downs[cut]);
+        rsi_test_wait_until(!a->operations->link_up(a));
+        for (uint32_t i = 0; i < 10000; i++) {
+            struct rsi_port_frame frame;
+            if (a->operations->acquire(a, &frame, 1) == 0) {
+                continue;
+            }
+            memset(frame.data, 0, 60);
+            frame.bytes = 60;
+            if (a->operations->transmit(a, 0, &frame, 1) == 0) {
+                a->operations->release(a, &frame, 1);
+            }
+        }
+        run(ups[cut]);
+        rsi_test_wait_until(a->operations->link_up(a));
+        uint64_t end_ns = rsi_test_now_ns() + RSI_TEST_HANG_NS;
+        do {
+            assert_true(rsi_test_now_ns() < end_ns);
+            port_send(a, b, 300, 1);
+        } while (!port_take(b, 300, 1));
+    }
+    a->operations->close(a);
+    b->operations->close(b);
+}
+
+static void what_the_interface_cannot_is_refused(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options = end(left_text, "10.7.0.1/24");
+    options.mtu = 9000;
+    port_expect_failure(&options, RSI_E_INVALID,
+                        WORDS("dpdk_mtu: 9000", "1500", "ip link set left mtu 9000"));
+    options.mtu = 1500;
+    options.port = "net_af_packet0,iface=left,framesz=1024";
+    port_expect_failure(&options, RSI_E_INVALID, WORDS("framesz=1024", "cut"));
+    options.port = "net_af_packet0,iface=left,framecnt=8,blocksz=65536";
+    port_expect_failure(&options, RSI_E_INVALID, WORDS("framecnt=8"));
+    options.port = "net_af_packet0,iface=left,qpairs=4";
+    port_expect_failure(&options, RSI_E_INVALID, WORDS("qpairs=4"));
+    options.port = left_text;
+    run("ip addr add 10.7.0.1/24 dev right");
+    port_expect_failure(&options, RSI_E_ADDRESS, WORDS("10.7.0.1/24", "kernel", "right"));
+    run("ip addr del 10.7.0.1/24 dev right && ip link set left down");
+    port_expect_failure(&options, RSI_E_NO_DEVICE, WORDS("left is down", "ip link set left up"));
+    run("ip link set left up");
+}
+
+static void without_the_right_it_is_refused(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options = end(left_text, "10.7.0.1/24");
+    pid_t child = fork();
+    if (child == 0) {
+        struct rsi_port *port = NULL;
+        struct rsi_error error = {0};
+        if (setgid(65534) != 0 || setuid(65534) != 0) {
+            _exit(1);
+        }
+        rsi_status_t status = rsi_dpdk_plugin_port_open(&port, &options, &error);
+        bool is_named = strstr(error.text, "CAP_NET_RAW") != NULL;
+        _exit(status == RSI_E_PERMISSION && is_named ? 0 : 2);
+    }
+    int result = 0;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+}
+
+int main(void)
+{
+    if (RSI_THREAD_SANITIZER) {
+        puts("skipped: DPDK's libraries are not built for the thread sanitizer");
+        return PORT_SKIPPED;
+    }
+    if (unshare(CLONE_NEWNET) != 0 ||
+        system("ip link add left type veth peer name right && ip link set left up && ip link set "
+               "right up") != 0) {
+        puts("skipped: no network namespace (needs root)");
+        return PORT_SKIPPED;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_the_right_it_is_refused), /* while EAL is not started */
+        cmocka_unit_test(frames_of_all_sizes_cross),
+        cmocka_unit_test(the_receiver_holds_what_it_says),
+        cmocka_unit_test(a_mac_of_ones_own),
+        cmocka_unit_test(a_cut_cable),
+        cmocka_unit_test(what_the_interface_cannot_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
