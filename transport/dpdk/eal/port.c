@@ -269,8 +269,8 @@ static rsi_status_t set_up_queues(struct rsi_eal_port *port, const struct rte_et
     }
     struct rte_eth_txconf transmit = info->default_txconf;
     transmit.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
-    for (uint16_t i = 0; i < port->base.transmit_queue_count; i++) {
-        result = rte_eth_tx_queue_setup(port->port_id, i, transmit_count,
+    for (uint32_t i = 0; i < port->base.transmit_queue_count; i++) {
+        result = rte_eth_tx_queue_setup(port->port_id, (uint16_t)i, transmit_count,
                                         (unsigned)rte_eth_dev_socket_id(port->port_id), &transmit);
         if (result != 0) {
             return fail_device(port, "a transmit queue cannot be set up", result, error);
