@@ -64,6 +64,8 @@ static const char *argument_name(const struct rsi_setting *setting)
         return "POLICY";
     case RSI_SETTING_LEVEL:
         return "LEVEL";
+    case RSI_SETTING_DPDK:
+        return rsi_setting_dpdk_argument(setting);
     case RSI_SETTING_URLS:
         return "URL";
     case RSI_SETTING_UIDS:

@@ -55,6 +55,7 @@ static rsi_status_t open_domain(struct rsi_endpoints *endpoints,
         .incarnation = incarnation,
         .lock_memory = settings->lock_memory,
         .connect_timeout_ns = settings->authenticate_timeout_ns,
+        .dpdk = settings->dpdk_port[0] != '\0' ? &endpoints->dpdk : NULL,
     };
     rsi_assert(endpoints->domain_count < RSI_TRANSPORT_COUNT_MAX);
     struct rsi_endpoint_domain *domain = &endpoints->domains[endpoints->domain_count];
@@ -160,6 +161,7 @@ rsi_status_t rsi_endpoints_init(struct rsi_endpoints *endpoints,
 {
     memset(endpoints, 0, sizeof(*endpoints));
     endpoints->agent_count = (uint32_t)settings->agent_count;
+    rsi_settings_dpdk(settings, &endpoints->dpdk);
     for (uint32_t i = 0; i < settings->listen_count; i++) {
         const char *text = settings->listen[i];
         struct rsi_error failure = {0};

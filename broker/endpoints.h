@@ -24,6 +24,7 @@ struct rsi_endpoint_listener {
 };
 
 struct rsi_endpoints {
+    struct rsi_dpdk_options dpdk; /* borrows texts of the settings; domains borrow it */
     struct rsi_endpoint_domain domains[RSI_TRANSPORT_COUNT_MAX];
     uint32_t domain_count;
     struct rsi_endpoint_listener listeners[RSI_LISTEN_COUNT_MAX];

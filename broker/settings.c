@@ -27,6 +27,7 @@
 #define KIB         UINT64_C(1024)
 #define MIB         (UINT64_C(1) << 20)
 #define GIB         (UINT64_C(1) << 30)
+#define MICROSECOND UINT64_C(1000)
 #define MILLISECOND UINT64_C(1000000)
 #define SECOND      UINT64_C(1000000000)
 
@@ -48,6 +49,34 @@ const struct rsi_setting rsi_settings_table[] = {
      "10.0.0.1", "Source address where two devices lead to one network; empty: the route decides"},
     {"trusted_fabric", RSI_SETTING_FLAG, false, AT(trusted_fabric), 0, 1, "no", "yes",
      "Serve rdma devices without type 2 memory windows: every client could then write every ring"},
+    {"dpdk_port", RSI_SETTING_DPDK, false, AT(dpdk_port), 0, RSI_SETTING_TEXT_BYTES - 1, "",
+     "\"net_af_packet0,iface=eth1\"",
+     "Device that dpdk:// takes away from the kernel: a PCI address, or a virtual device of DPDK; "
+     "empty: none"},
+    {"dpdk_address", RSI_SETTING_DPDK, false, AT(dpdk_address), 0, RSI_SETTING_TEXT_BYTES - 1, "",
+     "10.7.0.1/24",
+     "IPv4 address of dpdk_port, which the kernel must not have, and its network's prefix"},
+    {"dpdk_gateway", RSI_SETTING_DPDK, false, AT(dpdk_gateway), 0, RSI_SETTING_TEXT_BYTES - 1, "",
+     "10.7.0.254", "Router for what is outside the prefix of dpdk_address; empty: nothing is"},
+    {"dpdk_mac", RSI_SETTING_DPDK, false, AT(dpdk_mac), 0, RSI_SETTING_TEXT_BYTES - 1, "",
+     "\"02:00:00:00:00:01\"", "MAC of dpdk_port; empty: the device's own"},
+    {"dpdk_mtu", RSI_SETTING_NUMBER, false, AT(dpdk_mtu), 0, RSI_DPDK_MTU_MAX, "0", "9000",
+     "Largest IPv4 packet over dpdk_port, from 576 bytes on; 0: the device's"},
+    {"dpdk_cores", RSI_SETTING_DPDK, false, AT(dpdk_cores), 0, RSI_SETTING_TEXT_BYTES - 1, "",
+     "\"0-1\"", "CPUs for DPDK's own threads, which hardly do anything; empty: any"},
+    {"dpdk_memory", RSI_SETTING_SIZE, false, AT(dpdk_memory), 0, 64 * GIB, "0", "512MiB",
+     "Memory that DPDK sets aside when it starts; 0: what dpdk_port needs"},
+    {"dpdk_huge", RSI_SETTING_FLAG, false, AT(dpdk_huge), 0, 1, "yes", "no",
+     "Whether DPDK uses huge pages; yes goes on without, with a warning, when there are too few"},
+    {"dpdk_file_prefix", RSI_SETTING_DPDK, false, AT(dpdk_file_prefix), 0,
+     RSI_SETTING_TEXT_BYTES - 1, "", "hub1",
+     "Name by which DPDK tells processes of one machine apart; empty: one of this process"},
+    {"dpdk_eal_arguments", RSI_SETTING_DPDK, false, AT(dpdk_eal_arguments), 0,
+     RSI_SETTING_TEXT_BYTES - 1, "", "\"--iova-mode=va\"",
+     "Further arguments for DPDK's environment (EAL), separated by spaces"},
+    {"dpdk_idle", RSI_SETTING_DURATION, false, AT(dpdk_idle_ns), 10 * MICROSECOND,
+     100 * MILLISECOND, "1ms", "200us",
+     "Longest sleep between two looks at dpdk_port while nothing comes; wait busy never sleeps"},
     {"allowed_uids", RSI_SETTING_UIDS, false, 0, 0, RSI_UID_COUNT_MAX, NULL, "[1000, 1001]",
      "User ids that may connect over shm beside root and the broker's own"},
     {"tokens", RSI_SETTING_TOKENS, false, 0, 0, RSI_TOKEN_COUNT_MAX, NULL,
@@ -188,6 +217,9 @@ void rsi_setting_describe_range(const struct rsi_setting *setting, char *text, s
     case RSI_SETTING_LEVEL:
         rsi_text_append(&out, "error, warning, info or debug");
         break;
+    case RSI_SETTING_DPDK:
+        rsi_text_append(&out, "%s", rsi_setting_dpdk_range(setting));
+        break;
     case RSI_SETTING_URLS:
         rsi_text_append(&out, "a list of %llu to %llu URLs", (unsigned long long)setting->low,
                         (unsigned long long)setting->high);
@@ -307,6 +339,12 @@ static rsi_status_t assign_text(char *field, const struct rsi_setting *setting, 
     for (size_t i = 0; i < bytes; i++) {
         if (iscntrl((unsigned char)text[i])) {
             return refuse(setting, text, "it holds a control character", error);
+        }
+    }
+    if (setting->type == RSI_SETTING_DPDK && bytes > 0) {
+        struct rsi_error inner = {0};
+        if (rsi_failed(rsi_setting_dpdk_check(setting, text, &inner))) {
+            return rsi_fail(error, RSI_E_INVALID, "%s: %s", setting->key, inner.text);
         }
     }
     memcpy(field, text, bytes + 1);
@@ -557,6 +595,8 @@ rsi_status_t rsi_setting_assign(struct rsi_settings *settings, const struct rsi_
             settings->counters_path_is_default = false;
         }
         return assign_text(field, setting, text, error);
+    case RSI_SETTING_DPDK:
+        return assign_text(field, setting, text, error);
     case RSI_SETTING_NUMBER:
     case RSI_SETTING_SIZE:
     case RSI_SETTING_DURATION:
@@ -721,6 +761,11 @@ rsi_status_t rsi_settings_check(const struct rsi_settings *settings, struct rsi_
     if (rsi_failed(check_last_value(settings, error))) {
         return RSI_E_INVALID;
     }
+    struct rsi_dpdk_options dpdk;
+    rsi_settings_dpdk(settings, &dpdk);
+    if (rsi_failed(rsi_dpdk_options_check(&dpdk, error))) {
+        return RSI_E_INVALID;
+    }
     if (settings->default_policy == RSI_POLICY_BLOCK && !settings->allow_block) {
         return rsi_fail(error, RSI_E_INVALID,
                         "default_policy is block, but allow_block is no: change one of them");
@@ -746,6 +791,7 @@ static void print_scalar(const struct rsi_settings *settings, const struct rsi_s
     int cpu = -1;
     switch (setting->type) {
     case RSI_SETTING_TEXT:
+    case RSI_SETTING_DPDK:
         fprintf(stream, "%s: \"%s\"\n", setting->key, field);
         return;
     case RSI_SETTING_NUMBER:

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "proto/layout.h"
 #include "transport/auth.h"
+#include "transport/dpdk_options.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,6 +44,20 @@ struct rsi_settings {
     char device[RSI_SETTING_TEXT_BYTES];    /* empty: any */
     char bind_host[RSI_SETTING_TEXT_BYTES]; /* empty: the route decides */
     bool trusted_fabric;
+
+    /* dpdk: empty and 0 as in transport/dpdk_options.h */
+    char dpdk_port[RSI_SETTING_TEXT_BYTES]; /* empty: no such device */
+    char dpdk_address[RSI_SETTING_TEXT_BYTES];
+    char dpdk_gateway[RSI_SETTING_TEXT_BYTES];
+    char dpdk_mac[RSI_SETTING_TEXT_BYTES];
+    uint64_t dpdk_mtu;
+    char dpdk_cores[RSI_SETTING_TEXT_BYTES];
+    uint64_t dpdk_memory;
+    bool dpdk_huge;
+    char dpdk_file_prefix[RSI_SETTING_TEXT_BYTES];
+    char dpdk_eal_arguments[RSI_SETTING_TEXT_BYTES];
+    uint64_t dpdk_idle_ns;
+
     uint32_t allowed_uids[RSI_UID_COUNT_MAX];
     uint32_t allowed_uid_count;
 
@@ -123,6 +138,7 @@ enum rsi_setting_type {
     RSI_SETTING_WAIT,     /* rsi_idle_strategy_t */
     RSI_SETTING_POLICY,   /* enum rsi_policy */
     RSI_SETTING_LEVEL,    /* rsi_log_level_t */
+    RSI_SETTING_DPDK,     /* as TEXT: empty, or what transport/dpdk_options.h takes */
     RSI_SETTING_URLS,     /* listen */
     RSI_SETTING_CPUS,     /* agent_cpus */
     RSI_SETTING_UIDS,     /* allowed_uids */
@@ -149,6 +165,15 @@ static inline bool rsi_setting_is_list(const struct rsi_setting *setting)
 {
     return setting->type >= RSI_SETTING_URLS;
 }
+
+/* settings_dpdk.c, for type DPDK: what stands behind the flag in the help, and what is valid. */
+const char *rsi_setting_dpdk_argument(const struct rsi_setting *setting);
+const char *rsi_setting_dpdk_range(const struct rsi_setting *setting);
+/* Whether a text that is not empty is valid. */
+RSI_MUST_CHECK rsi_status_t rsi_setting_dpdk_check(const struct rsi_setting *setting,
+                                                   const char *text, struct rsi_error *error);
+/* Borrows the texts of the settings. */
+void rsi_settings_dpdk(const struct rsi_settings *settings, struct rsi_dpdk_options *options);
 
 /* NULL: there is none. */
 const struct rsi_setting *rsi_setting_find(const char *key);

@@ -106,6 +106,10 @@ static void test_file_is_taken(void **state)
                        "last_value_topics: 100\n"
                        "counters_path: \"\"\n"
                        "drain_timeout: 2s\n"
+                       "dpdk_port: \"net_af_packet0,iface=eth1\"\n"
+                       "dpdk_address: 10.7.0.1/24\n"
+                       "dpdk_mtu: 9000\n"
+                       "dpdk_huge: no\n"
                        "tokens:\n"
                        "  - name: feed\n"
                        "    secret: twelve bytes\n"
@@ -138,6 +142,14 @@ static void test_file_is_taken(void **state)
     assert_false(settings.counters_path_is_default);
     assert_int_equal(settings.drain_timeout_ns, 2000000000);
     assert_int_equal(settings.token_count, 2);
+    struct rsi_dpdk_options dpdk;
+    rsi_settings_dpdk(&settings, &dpdk);
+    assert_string_equal(dpdk.port, "net_af_packet0,iface=eth1");
+    assert_string_equal(dpdk.address, "10.7.0.1/24");
+    assert_string_equal(dpdk.gateway, "");
+    assert_int_equal(dpdk.mtu, 9000);
+    assert_true(dpdk.no_huge);
+    assert_int_equal(dpdk.idle_ns, 1000000);
     const struct rsi_token *token = rsi_settings_find_token(&settings, "feed");
     assert_non_null(token);
     assert_int_equal(token->secret_bytes, 12);
@@ -229,6 +241,9 @@ static void test_relations(void **state)
         {"agents: 2\nagent_cpus: [1, 1]\n", {"agent_cpus", "twice"}},
         {"last_value: [a]\nlast_value_topics: 10000\n", {"last_value_topics", "half of"}},
         {"last_value: [a]\nlast_value_bytes: 64KiB\n", {"last_value_bytes", "last_value_topics"}},
+        {"dpdk_port: net_ring0\n", {"dpdk_address", "10.7.0.1/24"}},
+        {"dpdk_address: 10.7.0.1/24\ndpdk_gateway: 10.8.0.1\n", {"dpdk_gateway", "10.8.0.1"}},
+        {"dpdk_mtu: 100\n", {"dpdk_mtu", "576"}},
         {"default_policy: block\nallow_block: no\n", {"default_policy", "allow_block"}},
     };
     for (size_t i = 0; i < rsi_array_count(cases); i++) {

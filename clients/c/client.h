@@ -29,6 +29,7 @@
 #include "core/error.h"
 #include "core/idle.h"
 #include "transport/control_codec.h"
+#include "transport/dpdk_options.h"
 #include "transport/transport.h"
 
 #include <stdbool.h>
@@ -132,6 +133,14 @@ struct ringside_subscription {
     char subject[RSI_SUBJECT_BYTES_MAX + 1];
 };
 
+enum { RSI_CLIENT_DPDK_TEXT_BYTES = 320 };
+
+/* Points into itself: not to be copied. */
+struct rsi_client_dpdk {
+    struct rsi_dpdk_options options; /* port is NULL: there is no device */
+    char texts[7][RSI_CLIENT_DPDK_TEXT_BYTES];
+};
+
 /* Options after validation: no zero means "default" any more. */
 struct rsi_client_options {
     char client_name[RSI_NAME_BYTES_MAX + 1];
@@ -153,6 +162,7 @@ struct rsi_client_options {
     bool no_wait;        /* connect in ringside_poll */
     uint64_t hold_count_max;
     uint32_t requests_max;
+    struct rsi_client_dpdk dpdk;
 };
 
 /* Messages and events since the connection began; plain words, so that counting costs an add. */
@@ -375,6 +385,9 @@ void rsi_client_watch_forks(void);
 RSI_MUST_CHECK rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
                                                     const ringside_options_t *options,
                                                     struct rsi_error *error);
+RSI_MUST_CHECK rsi_status_t rsi_client_dpdk_read(struct rsi_client_dpdk *out,
+                                                 const ringside_dpdk_t *given,
+                                                 struct rsi_error *error);
 RSI_MUST_CHECK rsi_status_t rsi_client_options_copy(void *known, size_t known_bytes,
                                                     const void *given, const char *type_name,
                                                     struct rsi_error *error);

@@ -111,6 +111,7 @@ static rsi_status_t open_path(struct rsi_dial *dial, const struct rsi_client_can
         .node = -1,
         .agent_hint = client->session.id == 0 ? 0 : client->session.home_agent + 1,
         .connect_timeout_ns = timeout_ns,
+        .dpdk = client->options.dpdk.options.port != NULL ? &client->options.dpdk.options : NULL,
     };
     rsi_status_t status = rsi_client_incarnation(&options.incarnation, &dial->error);
     if (status != RSI_OK) {

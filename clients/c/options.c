@@ -228,6 +228,10 @@ rsi_status_t rsi_client_options_read(struct rsi_client_options *out,
     if (status != RSI_OK) {
         return status;
     }
+    status = rsi_client_dpdk_read(&out->dpdk, given.dpdk, error);
+    if (status != RSI_OK) {
+        return status;
+    }
     status = read_token(out, &given, error);
     if (status != RSI_OK) {
         return status;

@@ -160,6 +160,96 @@ static void test_structs_of_other_versions(void **state)
     expect_refusal(&forgotten, RSI_E_INVALID, "struct_bytes");
 }
 
+static void test_dpdk(void **state)
+{
+    (void)state;
+    static struct rsi_client_options out;
+    const struct rsi_dpdk_options *read = &out.dpdk.options;
+    ringside_options_t options = blank();
+    ringside_dpdk_t dpdk = {.struct_bytes = sizeof(dpdk)};
+    expect_fine(&options, &out);
+    assert_null(read->port);
+
+    options.dpdk = &dpdk;
+    dpdk.port = "net_ring0";
+    expect_refusal(&options, RSI_E_INVALID, "dpdk_address");
+    dpdk.address = "10.7.0.2/24";
+    dpdk.mtu = 9000;
+    dpdk.no_huge = 1;
+    expect_fine(&options, &out);
+    assert_string_equal(read->port, "net_ring0");
+    assert_string_equal(read->address, "10.7.0.2/24");
+    assert_null(read->gateway);
+    assert_int_equal(read->mtu, 9000);
+    assert_true(read->no_huge);
+    dpdk.gateway = "10.8.0.1";
+    expect_refusal(&options, RSI_E_INVALID, "dpdk_gateway");
+    dpdk.gateway = NULL;
+    dpdk.mtu = 100;
+    expect_refusal(&options, RSI_E_INVALID, "dpdk_mtu");
+    dpdk.mtu = 0;
+    dpdk.struct_bytes = 3;
+    expect_refusal(&options, RSI_E_INVALID, "ringside_dpdk_t.struct_bytes is 3");
+    dpdk.struct_bytes = offsetof(ringside_dpdk_t, gateway); /* an older one */
+    expect_fine(&options, &out);
+    dpdk.struct_bytes = sizeof(dpdk);
+    char long_text[400];
+    memset(long_text, 'x', sizeof(long_text) - 1);
+    long_text[sizeof(long_text) - 1] = '\0';
+    dpdk.mac = long_text;
+    expect_refusal(&options, RSI_E_INVALID, "RINGSIDE_DPDK_MAC");
+}
+
+/* The environment says what the program does not. */
+static void test_dpdk_environment(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        const char *good;
+        const char *bad;
+    } variables[] = {
+        {"RINGSIDE_DPDK_PORT", "net_af_packet0,iface=e0", "eth0"},
+        {"RINGSIDE_DPDK_ADDRESS", "10.7.0.3/24", "10.7.0.3"},
+        {"RINGSIDE_DPDK_GATEWAY", "10.7.0.254", "x"},
+        {"RINGSIDE_DPDK_MAC", "02:00:00:00:00:03", "x"},
+        {"RINGSIDE_DPDK_MTU", "1400", "100"},
+        {"RINGSIDE_DPDK_CORES", "0-1", "x"},
+        {"RINGSIDE_DPDK_MEMORY", "64MiB", "x"},
+        {"RINGSIDE_DPDK_HUGE", "no", "maybe"},
+        {"RINGSIDE_DPDK_FILE_PREFIX", "desk", "/"},
+        {"RINGSIDE_DPDK_EAL_ARGUMENTS", "--iova-mode=va", "-x"},
+        {"RINGSIDE_DPDK_IDLE", "200us", "5"},
+    };
+    static struct rsi_client_options out;
+    const struct rsi_dpdk_options *read = &out.dpdk.options;
+    ringside_dpdk_t dpdk = {.struct_bytes = sizeof(dpdk), .address = "10.7.0.2/24"};
+    ringside_options_t options = blank();
+    for (size_t i = 0; i < rsi_array_count(variables); i++) {
+        setenv(variables[i].name, variables[i].good, 1);
+    }
+    expect_fine(&options, &out);
+    assert_string_equal(read->port, "net_af_packet0,iface=e0");
+    assert_string_equal(read->address, "10.7.0.3/24");
+    assert_string_equal(read->eal_arguments, "--iova-mode=va");
+    assert_int_equal(read->mtu, 1400);
+    assert_int_equal(read->memory_bytes, 64 << 20);
+    assert_int_equal(read->idle_ns, 200000);
+    assert_true(read->no_huge);
+    options.dpdk = &dpdk;
+    expect_fine(&options, &out);
+    assert_string_equal(read->address, "10.7.0.2/24");
+    options.dpdk = NULL;
+    for (size_t i = 0; i < rsi_array_count(variables); i++) {
+        setenv(variables[i].name, variables[i].bad, 1);
+        expect_refusal(&options, RSI_E_INVALID, variables[i].bad);
+        setenv(variables[i].name, variables[i].good, 1);
+    }
+    for (size_t i = 0; i < rsi_array_count(variables); i++) {
+        unsetenv(variables[i].name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +258,8 @@ int main(void)
         cmocka_unit_test(test_names_and_tokens),
         cmocka_unit_test(test_wait),
         cmocka_unit_test(test_structs_of_other_versions),
+        cmocka_unit_test(test_dpdk),
+        cmocka_unit_test(test_dpdk_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

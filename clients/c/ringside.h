@@ -229,6 +229,27 @@ typedef void (*ringside_on_message_t)(void *arg, const ringside_message_t *messa
 typedef void (*ringside_on_reply_t)(void *arg, const ringside_reply_t *reply);
 typedef void (*ringside_on_event_t)(void *arg, const ringside_event_t *event);
 
+/*
+ * The device of this process for dpdk://, which bypasses the kernel. What is NULL or 0 here is
+ * taken from the environment: RINGSIDE_DPDK_PORT, _ADDRESS, _GATEWAY, _MAC, _MTU, _CORES, _MEMORY,
+ * _HUGE (yes or no), _FILE_PREFIX, _EAL_ARGUMENTS, _IDLE. All clients of a process use one device.
+ */
+typedef struct ringside_dpdk {
+    size_t struct_bytes; /* sizeof(ringside_dpdk_t) */
+    const char *port;    /* PCI address, or virtual device: "net_af_packet0,iface=eth1" */
+    const char *address; /* its IPv4 address and prefix, not one of the kernel's: "10.7.0.2/24" */
+    const char *gateway; /* for what is outside the prefix */
+    const char *mac;     /* "02:00:00:00:00:01"; default: the device's */
+    const char *cores;   /* CPUs for DPDK's own threads: "0-3,8"; default: any */
+    const char
+        *file_prefix; /* tells processes of one machine apart; default: one of this process */
+    const char *eal_arguments; /* further arguments for DPDK's environment, separated by spaces */
+    uint64_t memory_bytes;     /* that DPDK sets aside when it starts; default: what port needs */
+    uint64_t idle_ns;          /* longest sleep between two looks at an idle port; default 1 ms */
+    uint32_t mtu;              /* 576 to 16000; default: the device's */
+    int no_huge;               /* do without huge pages */
+} ringside_dpdk_t;
+
 /* Set struct_bytes = sizeof(options), everything else may stay zero: the default. */
 typedef struct ringside_options {
     size_t struct_bytes;
@@ -255,6 +276,7 @@ typedef struct ringside_options {
     uint64_t hold_count_max; /* messages that can be held at a time; default 64 */
     int no_wait;             /* connect inside ringside_poll: see ringside_connect */
     uint32_t requests_max;   /* that may await replies at a time; default 1024, at most 1048576 */
+    const ringside_dpdk_t *dpdk; /* for dpdk://; NULL: what the environment says */
 } ringside_options_t;
 
 typedef struct ringside_subscribe_options {

@@ -163,6 +163,7 @@ static void options_init(struct rsi_connection_options *options)
     options->url = url != NULL && url[0] != '\0' ? url : URL_DEFAULT;
     options->cpu = -1;
     options->timeout_ns = 5 * RSI_NS_PER_SECOND;
+    options->dpdk.struct_bytes = sizeof(options->dpdk);
 }
 
 static error_t parse_connection(int key, char *arg, struct argp_state *state)
@@ -171,6 +172,7 @@ static error_t parse_connection(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         options_init(options);
+        state->child_inputs[0] = &options->dpdk;
         return 0;
     case 'u':
         options->url = arg;
@@ -222,9 +224,15 @@ static error_t parse_connection(int key, char *arg, struct argp_state *state)
     }
 }
 
+static const struct argp_child dpdk_children[] = {
+    {&rsi_dpdk_argp, 0, "Device for dpdk://, each by default $RINGSIDE_DPDK_PORT and so on:", 11},
+    {0},
+};
+
 const struct argp rsi_connection_argp = {
     .options = connection_flags,
     .parser = parse_connection,
+    .children = dpdk_children,
 };
 
 const struct argp_child rsi_connection_children[] = {
@@ -287,6 +295,7 @@ ringside_client_t *rsi_connection_open(const struct rsi_connection_options *opti
         .client_name = options->client_name,
         .bind_host = options->bind_host,
         .device = options->device,
+        .dpdk = &options->dpdk,
         .token_name = options->token_name,
         .token = options->token_name != NULL ? options->token : NULL,
         .connect_timeout_ns = options->timeout_ns,

@@ -15,6 +15,7 @@ struct rsi_connection_options {
     const char *client_name;
     const char *bind_host;
     const char *device;
+    ringside_dpdk_t dpdk;
     const char *token_name;
     const char *token_file;
     char token[256];
@@ -26,6 +27,8 @@ struct rsi_connection_options {
     uint64_t resume_timeout_ns; /* 0: the library's; UINT64_MAX: not at all */
 };
 
+/* A child parser; its input is a ringside_dpdk_t. */
+extern const struct argp rsi_dpdk_argp;
 /* A child parser; its input is a struct rsi_connection_options, which it fills with defaults. */
 extern const struct argp rsi_connection_argp;
 /* The one entry of the children of a command's parser: the flags stand last in its help. */
