@@ -1,14 +1,15 @@
 /*
- * Holds LAYOUT.md against layout.h, and layout.h's functions against what they promise.
+ * Holds LAYOUT.md against layout.h and datagram.h, and their functions against what they promise.
  *
  * Design notes
- * - Three lists must be one: the fields that the header's text declares, the fields that
+ * - Three lists must be one: the fields that the headers' texts declare, the fields that
  * LAYOUT.md's tables name, and the list below, whose offsets and sizes come from the compiler. So a
  * field that is new, gone or moved in any one of them fails, by name.
  * - Texts are read as simply as they are written: "struct rsi_x {" up to "};", one declaration per
  *   line; a table's rows begin with "| <number> |" under a heading "### struct rsi_x (N bytes)" or
  *   "### enum rsi_x".
  */
+#include "proto/datagram.h"
 #include "proto/layout.h"
 
 #include "core/testing.h"
@@ -16,7 +17,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 
-#define ITEM_COUNT_MAX 160
+#define ITEM_COUNT_MAX 240
 #define NAME_BYTES     48
 
 /* A field, an enumerator, or (name empty) a whole struct. */
@@ -153,6 +154,72 @@ static const struct item compiled[] = {
     FIELD(struct rsi_words, packets_sent),
     FIELD(struct rsi_words, reserved_1),
     FIELD(struct rsi_words, reserved_2),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_HELLO),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_COOKIE),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_OPEN),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_ACCEPT),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_REFUSE),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_RESET),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_DATA),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_STATE),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_LANE),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_PROBE),
+    VALUE(enum rsi_datagram_type, RSI_DATAGRAM_PROBE_ACK),
+    VALUE(enum rsi_datagram_flag, RSI_DATAGRAM_FLAG_STATE),
+    VALUE(enum rsi_datagram_flag, RSI_DATAGRAM_FLAG_REPLY),
+    VALUE(enum rsi_datagram_flag, RSI_DATAGRAM_FLAG_ATTACHED),
+    VALUE(enum rsi_datagram_reason, RSI_DATAGRAM_REASON_NO_LISTENER),
+    VALUE(enum rsi_datagram_reason, RSI_DATAGRAM_REASON_FULL),
+    VALUE(enum rsi_datagram_reason, RSI_DATAGRAM_REASON_CLOSED),
+    WHOLE(struct rsi_datagram_header),
+    FIELD(struct rsi_datagram_header, version),
+    FIELD(struct rsi_datagram_header, type),
+    FIELD(struct rsi_datagram_header, flags),
+    FIELD(struct rsi_datagram_header, reserved_0),
+    FIELD(struct rsi_datagram_header, connection),
+    FIELD(struct rsi_datagram_header, from),
+    FIELD(struct rsi_datagram_header, bytes),
+    FIELD(struct rsi_datagram_header, reserved_1),
+    FIELD(struct rsi_datagram_header, checksum),
+    FIELD(struct rsi_datagram_header, timestamp_ns),
+    FIELD(struct rsi_datagram_header, echo_ns),
+    FIELD(struct rsi_datagram_header, reserved_2),
+    FIELD(struct rsi_datagram_header, number),
+    WHOLE(struct rsi_datagram_hello),
+    FIELD(struct rsi_datagram_hello, nonce),
+    FIELD(struct rsi_datagram_hello, cookie_time),
+    FIELD(struct rsi_datagram_hello, mtu),
+    FIELD(struct rsi_datagram_hello, reason),
+    FIELD(struct rsi_datagram_hello, cookie),
+    WHOLE(struct rsi_datagram_reset),
+    FIELD(struct rsi_datagram_reset, number),
+    WHOLE(struct rsi_datagram_state),
+    FIELD(struct rsi_datagram_state, received_pos),
+    FIELD(struct rsi_datagram_state, arrived_pos),
+    FIELD(struct rsi_datagram_state, consumed_pos),
+    FIELD(struct rsi_datagram_state, number_limit),
+    FIELD(struct rsi_datagram_state, sent_pos),
+    FIELD(struct rsi_datagram_state, state_seen),
+    FIELD(struct rsi_datagram_state, lane_received),
+    FIELD(struct rsi_datagram_state, control_limit),
+    FIELD(struct rsi_datagram_state, wake_arrived_at_least),
+    FIELD(struct rsi_datagram_state, wake_consumed_at_least),
+    FIELD(struct rsi_datagram_state, wake_generation),
+    FIELD(struct rsi_datagram_state, wake_answered),
+    WHOLE(struct rsi_datagram_data),
+    FIELD(struct rsi_datagram_data, position),
+    WHOLE(struct rsi_datagram_range),
+    FIELD(struct rsi_datagram_range, start_pos),
+    FIELD(struct rsi_datagram_range, end_pos),
+    WHOLE(struct rsi_datagram_lane),
+    FIELD(struct rsi_datagram_lane, sequence),
+    FIELD(struct rsi_datagram_lane, bytes),
+    FIELD(struct rsi_datagram_lane, kind),
+    FIELD(struct rsi_datagram_lane, reserved_0),
+    FIELD(struct rsi_datagram_lane, reserved_1),
+    WHOLE(struct rsi_datagram_probe),
+    FIELD(struct rsi_datagram_probe, mtu),
+    FIELD(struct rsi_datagram_probe, reserved),
 };
 
 #define COMPILED_COUNT (sizeof(compiled) / sizeof(compiled[0]))
@@ -215,12 +282,12 @@ static FILE *open_text(const char *file)
     return text;
 }
 
-/* The names that layout.h declares, in their order; offsets and sizes are left at 0. */
-static void read_header(struct item_list *list)
+/* The names that a header declares, in their order; offsets and sizes are left at 0. */
+static void read_header(struct item_list *list, const char *file)
 {
     char line[512];
     char owner[NAME_BYTES] = "";
-    FILE *text = open_text("layout.h");
+    FILE *text = open_text(file);
     while (fgets(line, sizeof(line), text) != NULL) {
         char candidate[NAME_BYTES];
         if (take_owner(line, candidate) && strchr(line, '{') != NULL) {
@@ -312,9 +379,10 @@ static void test_header_and_this_test_name_the_same(void **state)
 {
     (void)state;
     static struct item_list header;
-    read_header(&header);
-    check_all_in(header.items, header.count, "layout.h", compiled, COMPILED_COUNT, "this test");
-    check_all_in(compiled, COMPILED_COUNT, "this test", header.items, header.count, "layout.h");
+    read_header(&header, "layout.h");
+    read_header(&header, "datagram.h");
+    check_all_in(header.items, header.count, "the headers", compiled, COMPILED_COUNT, "this test");
+    check_all_in(compiled, COMPILED_COUNT, "this test", header.items, header.count, "the headers");
     assert_int_equal(header.count, COMPILED_COUNT); /* none twice */
 }
 
@@ -323,8 +391,10 @@ static void test_document_shows_the_header(void **state)
     (void)state;
     static struct item_list document;
     read_document(&document);
-    check_all_in(compiled, COMPILED_COUNT, "layout.h", document.items, document.count, "LAYOUT.md");
-    check_all_in(document.items, document.count, "LAYOUT.md", compiled, COMPILED_COUNT, "layout.h");
+    check_all_in(compiled, COMPILED_COUNT, "the headers", document.items, document.count,
+                 "LAYOUT.md");
+    check_all_in(document.items, document.count, "LAYOUT.md", compiled, COMPILED_COUNT,
+                 "the headers");
     assert_int_equal(document.count, COMPILED_COUNT); /* none twice */
     for (uint32_t i = 0; i < document.count; i++) {
         const struct item *shown = &document.items[i];
