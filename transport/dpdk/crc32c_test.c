@@ -1,0 +1,40 @@
+#include "transport/dpdk/crc32c.h"
+
+#include "core/testing.h"
+
+/* RFC 3720, B.4. */
+static void test_known_sums(void **state)
+{
+    (void)state;
+    uint8_t bytes[32];
+    assert_int_equal(rsi_crc32c("123456789", 9), 0xe3069283u);
+    assert_int_equal(rsi_crc32c("", 0), 0);
+    memset(bytes, 0, sizeof(bytes));
+    assert_int_equal(rsi_crc32c(bytes, sizeof(bytes)), 0x8a9136aau);
+    memset(bytes, 0xff, sizeof(bytes));
+    assert_int_equal(rsi_crc32c(bytes, sizeof(bytes)), 0x62a8ab43u);
+}
+
+static void test_table_and_instruction_agree(void **state)
+{
+    (void)state;
+    uint8_t bytes[257];
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * 37 + 11);
+    }
+    for (size_t count = 0; count < 240; count++) {
+        for (size_t from = 0; from < 9; from++) {
+            assert_int_equal(rsi_crc32c(bytes + from, count),
+                             rsi_crc32c_by_table(bytes + from, count));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_known_sums),
+        cmocka_unit_test(test_table_and_instruction_agree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

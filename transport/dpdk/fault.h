@@ -1,0 +1,47 @@
+/*
+ * The fault layer: a port around a port that does to received frames what a bad network does, as a
+ * seed says. For tests, over a virtual port or a device.
+ *
+ *     fault:[seed=N][,drop=PPM][,duplicate=PPM][,reorder=PPM][,delay=PPM][,truncate=PPM]
+ *           [,corrupt=PPM];PORT
+ *
+ * PPM: frames in a million. Reordered frames come up to eight frames later; delayed ones up to 64
+ * looks at the port later.
+ */
+#ifndef RSI_TRANSPORT_DPDK_FAULT_H
+#define RSI_TRANSPORT_DPDK_FAULT_H
+
+#include "core/atomics.h"
+#include "transport/dpdk/port.h"
+
+enum rsi_fault_kind {
+    RSI_FAULT_DROP,
+    RSI_FAULT_DUPLICATE,
+    RSI_FAULT_REORDER,
+    RSI_FAULT_DELAY,
+    RSI_FAULT_TRUNCATE,
+    RSI_FAULT_CORRUPT,
+    RSI_FAULT_KIND_COUNT,
+};
+
+struct rsi_fault_counts {
+    _Atomic uint64_t frames[RSI_FAULT_KIND_COUNT];
+    _Atomic uint64_t lost_bytes; /* of frames dropped, truncated or corrupted */
+};
+
+/* Whether `text` names one; then *inner is where the text of the port inside begins. */
+bool rsi_fault_port_is_named(const char *text, const char **inner);
+/* Takes over `inner`: closes it when it is closed. Errors: INVALID, NO_MEMORY; `inner` is then the
+ * caller's still. */
+rsi_status_t rsi_fault_port_open(struct rsi_port **port, const char *text, struct rsi_port *inner,
+                                 struct rsi_error *error);
+
+/* Test hooks. `port`: the result of rsi_fault_port_open. */
+const struct rsi_fault_counts *rsi_fault_port_counts(const struct rsi_port *port);
+/* `drops` is asked for every received frame; true: it is lost. NULL: no more. Set it while nobody
+ * receives. */
+void rsi_fault_port_set_filter(struct rsi_port *port,
+                               bool (*drops)(void *context, const struct rsi_port_frame *frame),
+                               void *context);
+
+#endif

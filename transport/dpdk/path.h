@@ -1,0 +1,58 @@
+/*
+ * What a sender knows of the way to its peer: how long a round trip takes, and how much may be
+ * under way.
+ *
+ * Design notes
+ * - Round trip: RFC 6298's smoothed time and deviation, from time stamps that the peer sends back
+ *   (less the time they lay there), so every datagram may be a sample, also one sent again.
+ * - Congestion: NewReno's window in bytes (RFC 5681, RFC 6582): doubling per round trip up to the
+ *   first loss, then one frame more per round trip; half after a loss, at most once per round
+ *   trip. Why this and not a newer one: beside it runs TCP, which it must neither push aside nor
+ *   yield everything to; CUBIC differs from it only where a window is large in time (its
+ *   TCP-friendly region covers round trips below some milliseconds entirely); and BBR wants pacing,
+ *   that is a timer per frame. Reordering does not count as loss: only what the reader asks for.
+ */
+#ifndef RSI_TRANSPORT_DPDK_PATH_H
+#define RSI_TRANSPORT_DPDK_PATH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RSI_PATH_WINDOW_FRAMES_FIRST 16u
+#define RSI_PATH_WINDOW_FRAMES_MIN   4u
+/* Before the first sample. */
+#define RSI_PATH_ROUND_TRIP_FIRST_NS UINT64_C(1000000)
+/* Allowance for what the peer's thread does between two looks at its port. */
+#define RSI_PATH_GRANULARITY_NS UINT64_C(50000)
+#define RSI_PATH_TIMEOUT_MAX_NS UINT64_C(1000000000)
+
+struct rsi_path {
+    uint64_t round_trip_ns; /* smoothed; 0: no sample yet */
+    uint64_t deviation_ns;
+    uint64_t window_bytes;
+    uint64_t threshold_bytes; /* below: doubling */
+    uint64_t window_bytes_max;
+    uint64_t grown_bytes;      /* acknowledged towards the next frame of window */
+    uint64_t recovery_pos;     /* a loss before this belongs to one that was answered */
+    uint32_t frame_bytes;      /* ring bytes of a full datagram */
+    uint32_t timeout_doubling; /* time-outs in a row */
+};
+
+void rsi_path_init(struct rsi_path *path, uint32_t frame_bytes);
+/* The ring is there: no more than it can be under way. */
+void rsi_path_set_ring(struct rsi_path *path, uint64_t start_pos, uint64_t ring_bytes);
+void rsi_path_sample(struct rsi_path *path, uint64_t sample_ns);
+/* The time after which silence means a loss; doubles with each time-out in a row. */
+uint64_t rsi_path_timeout_ns(const struct rsi_path *path);
+/* A quarter of a round trip: how long disorder is waited for, and answers may be gathered. */
+uint64_t rsi_path_patience_ns(const struct rsi_path *path);
+/* `bytes` arrived; was the window used? */
+void rsi_path_arrived(struct rsi_path *path, uint64_t bytes, bool is_limited);
+/* Bytes at `lost_pos` have to be sent again; `sent_pos` is what was sent so far. */
+void rsi_path_lost(struct rsi_path *path, uint64_t lost_pos, uint64_t sent_pos);
+/* Nothing was heard for a time-out. */
+void rsi_path_timed_out(struct rsi_path *path);
+/* Something was heard. */
+void rsi_path_heard(struct rsi_path *path);
+
+#endif
