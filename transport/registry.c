@@ -24,5 +24,11 @@ const struct rsi_transport *rsi_transport_find(const char *name)
             return rsi_transports[i];
         }
     }
-    return strcmp(rsi_sim_transport.name, name) == 0 ? &rsi_sim_transport : NULL;
+    static const struct rsi_transport *const others[] = {&rsi_dpdk_transport, &rsi_sim_transport};
+    for (size_t i = 0; i < rsi_array_count(others); i++) {
+        if (strcmp(others[i]->name, name) == 0) {
+            return others[i];
+        }
+    }
+    return NULL;
 }

@@ -11,6 +11,7 @@
 
 extern const struct rsi_transport rsi_shm_transport;
 extern const struct rsi_transport rsi_tcp_transport;
+extern const struct rsi_transport rsi_dpdk_transport;
 extern const struct rsi_transport rsi_sim_transport; /* for tests: found by name, not by auto:// */
 #if RSI_HAVE_RDMA
 extern const struct rsi_transport rsi_rdma_transport;

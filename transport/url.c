@@ -19,7 +19,7 @@ enum url_kind { URL_UNKNOWN, URL_HOST, URL_SOCKET_PATH, URL_NAME };
 
 static enum url_kind url_kind(const char *scheme)
 {
-    static const char *const host_schemes[] = {"tcp", "rdma", "auto"};
+    static const char *const host_schemes[] = {"tcp", "rdma", "dpdk", "auto"};
     for (size_t i = 0; i < rsi_array_count(host_schemes); i++) {
         if (strcmp(scheme, host_schemes[i]) == 0) {
             return URL_HOST;

@@ -2,6 +2,7 @@
  * URLs of brokers and listeners.
  *
  *     tcp://HOST:PORT  rdma://HOST:PORT  auto://HOST:PORT     HOST: name, IPv4, or [IPv6]
+ *     dpdk://HOST:PORT                                        HOST: name, IPv4
  *     shm:///ABSOLUTE/PATH/OF/SOCKET                          at most 107 bytes
  *     sim://NAME                                              inside one process, for tests
  *

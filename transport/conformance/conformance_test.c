@@ -2,7 +2,8 @@
  * The conformance suite: every case against one transport.
  *
  *     conformance_test --transport NAME [--listen URL] [--dial URL] [--bind HOST] [--seed N]
- *                      [--threads 1|2] [--filter TEXT] [--scale FACTOR] [--verbose]
+ *                      [--threads 1|2] [--filter TEXT] [--scale FACTOR] [--dpdk-port TEXT]
+ *                      [--verbose]
  *
  * Prints a line per case (name, ok or FAILED, time) and at the end "N passed, N failed". Exit
  * status 0: none failed, 1: some did, 2: wrong arguments.
@@ -41,8 +42,10 @@ static void usage(void)
     fprintf(stderr, "usage: conformance_test --transport NAME [--listen URL] [--dial URL] "
                     "[--bind HOST]\n"
                     "                        [--seed N] [--threads 1|2] [--filter TEXT] "
-                    "[--scale FACTOR] [--verbose]\n"
-                    "  --listen   tcp, shm and sim have a default; rdma needs rdma://HOST:0\n"
+                    "[--scale FACTOR]\n"
+                    "                        [--dpdk-port TEXT] [--verbose]\n"
+                    "  --listen   all but rdma have a default; rdma needs rdma://HOST:0\n"
+                    "  --dpdk-port  virtual:NAME, or fault:drop=1000,seed=1;virtual:NAME\n"
                     "  --dial     if it is not what the listener says\n"
                     "  --bind     source address for dialling (also --dial-bind)\n"
                     "  --filter   only cases whose name contains TEXT\n"
@@ -123,17 +126,12 @@ static int run_all(const struct conform_options *options)
 static int parse_arguments(int argc, char **argv, struct conform_options *options)
 {
     static const struct option names[] = {
-        {"transport", required_argument, NULL, 't'},
-        {"listen", required_argument, NULL, 'l'},
-        {"dial", required_argument, NULL, 'd'},
-        {"bind", required_argument, NULL, 'b'},
-        {"dial-bind", required_argument, NULL, 'b'},
-        {"seed", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 'n'},
-        {"filter", required_argument, NULL, 'f'},
-        {"scale", required_argument, NULL, 'c'},
-        {"verbose", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"transport", required_argument, NULL, 't'}, {"listen", required_argument, NULL, 'l'},
+        {"dial", required_argument, NULL, 'd'},      {"bind", required_argument, NULL, 'b'},
+        {"dial-bind", required_argument, NULL, 'b'}, {"dpdk-port", required_argument, NULL, 'p'},
+        {"seed", required_argument, NULL, 's'},      {"threads", required_argument, NULL, 'n'},
+        {"filter", required_argument, NULL, 'f'},    {"scale", required_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
     };
     uint64_t threads = 1;
     struct rsi_error error = {0};
@@ -156,6 +154,9 @@ static int parse_arguments(int argc, char **argv, struct conform_options *option
             break;
         case 'b':
             options->bind_host = optarg;
+            break;
+        case 'p':
+            options->dpdk_port = optarg;
             break;
         case 's':
             status = rsi_parse_number(&options->seed, optarg, 0, UINT64_MAX, &error);
@@ -195,6 +196,9 @@ static const char *default_listen_url(const char *transport, const char *directo
     if (strcmp(transport, "sim") == 0) {
         return "sim://conformance";
     }
+    if (strcmp(transport, "dpdk") == 0) {
+        return "dpdk://10.7.0.1:0";
+    }
     if (strcmp(transport, "shm") == 0) {
         snprintf(url, sizeof(url), "shm://%s/socket", directory);
         return url;
@@ -204,7 +208,7 @@ static const char *default_listen_url(const char *transport, const char *directo
 
 int main(int argc, char **argv)
 {
-    struct conform_options options = {.scale = 1.0, .seed = 1};
+    struct conform_options options = {.scale = 1.0, .seed = 1, .dpdk_port = "virtual:conformance"};
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (parse_arguments(argc, argv, &options) != 0) {
         usage();

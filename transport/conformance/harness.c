@@ -103,6 +103,13 @@ void conform_setup_init(struct conform_setup *setup, const struct conform *confo
     setup->client_domain.bind_host = conform->options->bind_host;
     setup->client_domain.incarnation = 1;
     setup->server_domain.incarnation = 2;
+    if (strcmp(conform->transport->name, "dpdk") == 0) {
+        const char *port = conform->options->dpdk_port;
+        setup->client_dpdk = (struct rsi_dpdk_options){.port = port, .address = "10.7.0.2/24"};
+        setup->server_dpdk = (struct rsi_dpdk_options){.port = port, .address = "10.7.0.1/24"};
+        setup->client_domain.dpdk = &setup->client_dpdk;
+        setup->server_domain.dpdk = &setup->server_dpdk;
+    }
 }
 
 static void open_side(struct conform_side *side, const char *name, struct conform *conform,

@@ -14,6 +14,7 @@
 #ifndef RSI_TRANSPORT_CONFORMANCE_HARNESS_H
 #define RSI_TRANSPORT_CONFORMANCE_HARNESS_H
 
+#include "transport/dpdk_options.h"
 #include "transport/frame.h"
 #include "transport/transport.h"
 
@@ -26,6 +27,7 @@ struct conform_options {
     const char *listen_url;
     const char *dial_url;  /* NULL: what the listener says */
     const char *bind_host; /* NULL: the route decides */
+    const char *dpdk_port; /* dpdk: of either side, each with an address of its own */
     const char *filter;    /* NULL: all */
     const char *directory; /* a temporary one, for sockets */
     uint64_t seed;
@@ -64,6 +66,8 @@ struct conform_setup {
     struct rsi_domain_options server_domain;
     struct rsi_poller_options client_poller;
     struct rsi_poller_options server_poller;
+    struct rsi_dpdk_options client_dpdk; /* to which the domains' options point */
+    struct rsi_dpdk_options server_dpdk;
 };
 
 struct conform_case {
