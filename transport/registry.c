@@ -2,6 +2,8 @@
  * Design notes
  * - The order is the order of auto://: what is cheapest for a message comes first. sim is no
  * transport between processes, so auto:// never tries it.
+ * - dpdk is in every build; it needs its plugin and a configured port only when it is used, and
+ *   auto:// leaves it out where no port is configured.
  * - rdma is in the build when rdma-core was found (RSI_HAVE_RDMA).
  */
 #include "transport/registry.h"
@@ -13,8 +15,7 @@ const struct rsi_transport *const rsi_transports[] = {
 #if RSI_HAVE_RDMA
     &rsi_rdma_transport,
 #endif
-    &rsi_tcp_transport,
-    NULL,
+    &rsi_dpdk_transport, &rsi_tcp_transport, NULL,
 };
 
 const struct rsi_transport *rsi_transport_find(const char *name)
@@ -24,11 +25,5 @@ const struct rsi_transport *rsi_transport_find(const char *name)
             return rsi_transports[i];
         }
     }
-    static const struct rsi_transport *const others[] = {&rsi_dpdk_transport, &rsi_sim_transport};
-    for (size_t i = 0; i < rsi_array_count(others); i++) {
-        if (strcmp(others[i]->name, name) == 0) {
-            return others[i];
-        }
-    }
-    return NULL;
+    return strcmp(rsi_sim_transport.name, name) == 0 ? &rsi_sim_transport : NULL;
 }

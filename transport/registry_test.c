@@ -43,6 +43,7 @@ static void test_order_of_auto(void **state)
 #if RSI_HAVE_RDMA
         "rdma",
 #endif
+        "dpdk",
         "tcp"
     };
     for (size_t i = 0; i < rsi_array_count(order); i++) {

@@ -169,7 +169,7 @@ rsi_status_t rsi_url_parse(struct rsi_url *url, const char *text, struct rsi_err
     if (separator == NULL) {
         return rsi_fail(error, RSI_E_INVALID,
                         "'%s' is no address: write tcp://HOST:PORT, rdma://HOST:PORT, "
-                        "auto://HOST:PORT or shm:///PATH",
+                        "dpdk://HOST:PORT, auto://HOST:PORT or shm:///PATH",
                         text);
     }
     struct rsi_url parsed = {0};
@@ -177,7 +177,7 @@ rsi_status_t rsi_url_parse(struct rsi_url *url, const char *text, struct rsi_err
     enum url_kind kind = fits ? url_kind(parsed.scheme) : URL_UNKNOWN;
     if (kind == URL_UNKNOWN) {
         return rsi_fail(error, RSI_E_INVALID,
-                        "'%s': unknown transport '%.*s'; use tcp, rdma, shm or auto", text,
+                        "'%s': unknown transport '%.*s'; use tcp, rdma, dpdk, shm or auto", text,
                         (int)(separator - text), text);
     }
     const char *rest = separator + strlen("://");

@@ -70,7 +70,8 @@ static void begin_look(struct ringside_client *client, uint64_t now_ns)
 {
     struct rsi_client_better *better = &client->better;
     memset(&better->round, 0, sizeof(better->round));
-    if (rsi_client_choose(&better->round.candidates, &client->url, NULL) != RSI_OK) {
+    if (rsi_client_choose(&better->round.candidates, &client->url, rsi_client_has_dpdk_port(client),
+                          NULL) != RSI_OK) {
         better->round.candidates.count = 0;
     }
     look_further(client, now_ns);

@@ -3,8 +3,9 @@
  *
  * Design notes
  * - auto:// tries what is cheapest per message first: shared memory, when the broker is on this
- * host and its socket is there; rdma; tcp. What cannot be tried is left out with its reason, and
- * the reasons are kept: "why is this slow" is answered by ringside_transport_why.
+ * host and its socket is there; rdma; dpdk, when a port is configured; tcp. What cannot be tried
+ *   is left out with its reason, and the reasons are kept: "why is this slow" is answered by
+ * ringside_transport_why.
  * - "On this host" is decided by address, not by name: a loopback address or one of this host's
  *   interfaces. A container with an address of its own is another host, unless it shares the
  *   socket's directory and is given a shm:// URL.
@@ -135,14 +136,18 @@ static rsi_status_t add_local(struct rsi_client_candidates *candidates,
 }
 
 static rsi_status_t choose_all(struct rsi_client_candidates *candidates, const struct rsi_url *url,
-                               struct rsi_error *error)
+                               bool has_dpdk_port, struct rsi_error *error)
 {
-    static const char *const names[] = {"shm", "rdma", "tcp"};
+    static const char *const names[] = {"shm", "rdma", "dpdk", "tcp"};
     candidates->is_choice = true;
     for (size_t index = 0; index < rsi_array_count(names); index++) {
         const struct rsi_transport *transport = rsi_transport_find(names[index]);
         if (transport == NULL) {
             leave_out(candidates, names[index], "not in this build");
+            continue;
+        }
+        if (strcmp(names[index], "dpdk") == 0 && !has_dpdk_port) {
+            leave_out(candidates, names[index], "no port is configured");
             continue;
         }
         if (!transport->peer_is_local) {
@@ -194,11 +199,11 @@ void rsi_client_settle_url(struct rsi_url *url)
 }
 
 rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates, const struct rsi_url *url,
-                               struct rsi_error *error)
+                               bool has_dpdk_port, struct rsi_error *error)
 {
     memset(candidates, 0, sizeof(*candidates));
     if (strcmp(url->scheme, "auto") == 0) {
-        return choose_all(candidates, url, error);
+        return choose_all(candidates, url, has_dpdk_port, error);
     }
     const struct rsi_transport *transport = rsi_transport_find(url->scheme);
     if (transport == NULL) {

@@ -8,16 +8,21 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static struct rsi_client_candidates choose(const char *url)
+static struct rsi_client_candidates choose_with(const char *url, bool has_dpdk_port)
 {
     struct rsi_client_candidates candidates = {0};
     struct rsi_url parsed;
     struct rsi_error error = {0};
     if (rsi_client_read_url(&parsed, url, &error) != RSI_OK ||
-        rsi_client_choose(&candidates, &parsed, &error) != RSI_OK) {
+        rsi_client_choose(&candidates, &parsed, has_dpdk_port, &error) != RSI_OK) {
         fail_msg("%s: %s", url, error.text);
     }
     return candidates;
+}
+
+static struct rsi_client_candidates choose(const char *url)
+{
+    return choose_with(url, false);
 }
 
 static void expect_refusal(const char *url, rsi_status_t wanted)
@@ -27,7 +32,7 @@ static void expect_refusal(const char *url, rsi_status_t wanted)
     struct rsi_error error = {0};
     rsi_status_t status = rsi_client_read_url(&parsed, url, &error);
     if (status == RSI_OK) {
-        status = rsi_client_choose(&candidates, &parsed, &error);
+        status = rsi_client_choose(&candidates, &parsed, false, &error);
     }
     assert_int_equal(status, wanted);
     assert_true(strlen(error.text) > 0);
@@ -72,6 +77,20 @@ static void test_auto_elsewhere(void **state)
     assert_int_equal(candidates.list[candidates.count - 1].url.port, 7400);
     assert_string_equal(candidates.list[candidates.count - 1].url.scheme, "tcp");
     assert_true(has(&candidates, "rdma") || strstr(candidates.why_not, "rdma: not in this build"));
+}
+
+/* It takes a device away from the kernel: only who says which one tries it. */
+static void test_auto_tries_dpdk_where_it_has_a_port(void **state)
+{
+    (void)state;
+    struct rsi_client_candidates candidates = choose("auto://192.0.2.1:7400");
+    assert_false(has(&candidates, "dpdk"));
+    assert_non_null(strstr(candidates.why_not, "dpdk: no port is configured"));
+    candidates = choose_with("auto://192.0.2.1:7400", true);
+    assert_true(candidates.count >= 2);
+    assert_string_equal(candidates.list[candidates.count - 2].transport->name, "dpdk");
+    assert_string_equal(candidates.list[candidates.count - 2].url.scheme, "dpdk");
+    assert_string_equal(candidates.list[candidates.count - 1].transport->name, "tcp");
 }
 
 static void test_auto_here(void **state)
@@ -126,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_explicit),
         cmocka_unit_test(test_auto_elsewhere),
+        cmocka_unit_test(test_auto_tries_dpdk_where_it_has_a_port),
         cmocka_unit_test(test_auto_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

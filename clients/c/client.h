@@ -640,9 +640,16 @@ RSI_MUST_CHECK rsi_status_t rsi_client_read_url(struct rsi_url *url, const char 
 /* Replaces the host's name by its address; may wait for the resolver. A name that is not known
  * stays, and dialling says so. */
 void rsi_client_settle_url(struct rsi_url *url);
-/* Which transports lead to `url` now. Waits only to resolve a host's name. */
+/* Which transports lead to `url` now; auto:// tries dpdk only where it has a port. Waits only to
+ * resolve a host's name. */
 RSI_MUST_CHECK rsi_status_t rsi_client_choose(struct rsi_client_candidates *candidates,
-                                              const struct rsi_url *url, struct rsi_error *error);
+                                              const struct rsi_url *url, bool has_dpdk_port,
+                                              struct rsi_error *error);
+
+static inline bool rsi_client_has_dpdk_port(const struct ringside_client *client)
+{
+    return client->options.dpdk.options.port != NULL;
+}
 
 /* ---- counters.c
  * ---------------------------------------------------------------------------------- */

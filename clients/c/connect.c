@@ -279,7 +279,8 @@ static rsi_status_t client_connect(struct ringside_client *client, const char *u
     }
     client->url = connecting->named;
     rsi_client_settle_url(&client->url);
-    status = rsi_client_choose(&client->resume.round.candidates, &client->url, error);
+    status = rsi_client_choose(&client->resume.round.candidates, &client->url,
+                               rsi_client_has_dpdk_port(client), error);
     if (status != RSI_OK) {
         return status;
     }

@@ -48,8 +48,8 @@ static void begin_round(struct ringside_client *client)
     struct rsi_client_round *round = &client->resume.round;
     round->next_index = 0;
     round->failures[0] = 0;
-    if (rsi_client_choose(&round->candidates, &client->url, &client->resume.last_failure) !=
-        RSI_OK) {
+    if (rsi_client_choose(&round->candidates, &client->url, rsi_client_has_dpdk_port(client),
+                          &client->resume.last_failure) != RSI_OK) {
         round->candidates.count = 0;
     }
 }

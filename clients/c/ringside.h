@@ -302,7 +302,8 @@ typedef struct ringside_subscribe_options {
 
 /*
  * Connects to a broker: "shm:///run/ringside/broker.sock", "rdma://host:port", "tcp://host:port",
- * or "auto://host:port", which tries shm when that broker is on this host, then rdma, then tcp.
+ * or "auto://host:port", which tries shm when that broker is on this host, then rdma, then
+ * dpdk where a port is configured, then tcp.
  * Waits up to connect_timeout_ns. On failure *client is NULL and ringside_last_error() tells why.
  *
  * With no_wait it returns RINGSIDE_IN_PROGRESS and a client at once, unless the options or the URL
