@@ -259,6 +259,11 @@ static rsi_status_t check_network(const struct rsi_dpdk_options *options, struct
 {
     struct rsi_dpdk_address address = {0};
     uint32_t gateway = 0;
+    if (is_given(options->gateway) &&
+        rsi_failed(rsi_dpdk_parse_gateway(&gateway, options->gateway, error))) {
+        rsi_error_context(error, "dpdk_gateway");
+        return RSI_E_INVALID;
+    }
     if (!is_given(options->address)) {
         return is_given(options->port)
                    ? rsi_fail(error, RSI_E_INVALID,
@@ -272,10 +277,6 @@ static rsi_status_t check_network(const struct rsi_dpdk_options *options, struct
     }
     if (!is_given(options->gateway)) {
         return RSI_OK;
-    }
-    if (rsi_failed(rsi_dpdk_parse_gateway(&gateway, options->gateway, error))) {
-        rsi_error_context(error, "dpdk_gateway");
-        return RSI_E_INVALID;
     }
     if (((gateway ^ address.address) >> (32 - address.prefix_bits)) != 0 ||
         gateway == address.address) {

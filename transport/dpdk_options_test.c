@@ -155,6 +155,7 @@ static void test_what_must_fit_together(void **state)
         {{.port = "eth0", .address = "10.7.0.1/24"}, {"dpdk_port", "'eth0'"}},
         {{.port = "net_ring0", .address = "10.7.0.1"}, {"dpdk_address", "'10.7.0.1'"}},
         {{.port = "net_ring0", .address = "10.7.0.1/24", .gateway = "x"}, {"dpdk_gateway", "'x'"}},
+        {{.gateway = "x"}, {"dpdk_gateway", "'x'"}},
         {{.port = "net_ring0", .address = "10.7.0.1/24", .gateway = "10.8.0.1"},
          {"dpdk_gateway", "10.8.0.1"}},
         {{.port = "net_ring0", .address = "10.7.0.1/24", .gateway = "10.7.0.1"},

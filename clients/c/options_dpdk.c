@@ -16,14 +16,16 @@
 #include <string.h>
 
 struct text_field {
+    const char *name;
     const char *variable;
     size_t given_offset;   /* in ringside_dpdk_t */
     size_t options_offset; /* in struct rsi_dpdk_options */
 };
 
-#define FIELD(variable, name)                                                              \
-    {                                                                                      \
-        variable, offsetof(ringside_dpdk_t, name), offsetof(struct rsi_dpdk_options, name) \
+#define FIELD(variable, member)                                       \
+    {                                                                 \
+        "dpdk_" #member, variable, offsetof(ringside_dpdk_t, member), \
+            offsetof(struct rsi_dpdk_options, member)                 \
     }
 
 static const struct text_field text_fields[] = {
@@ -58,9 +60,8 @@ static rsi_status_t read_texts(struct rsi_client_dpdk *out, const ringside_dpdk_
         }
         if (!rsi_text_copy(out->texts[i], sizeof(out->texts[i]), text)) {
             return rsi_fail(error, RSI_E_INVALID,
-                            "%s, or its field of ringside_dpdk_t, has %zu bytes: at most %zu are "
-                            "allowed",
-                            field->variable, strlen(text), sizeof(out->texts[i]) - 1);
+                            "%s has %zu bytes (or $%s): at most %zu are allowed", field->name,
+                            strlen(text), field->variable, sizeof(out->texts[i]) - 1);
         }
         const char *copied = out->texts[i];
         memcpy((char *)&out->options + field->options_offset, &copied, sizeof(copied));

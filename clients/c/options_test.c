@@ -197,7 +197,7 @@ static void test_dpdk(void **state)
     memset(long_text, 'x', sizeof(long_text) - 1);
     long_text[sizeof(long_text) - 1] = '\0';
     dpdk.mac = long_text;
-    expect_refusal(&options, RSI_E_INVALID, "RINGSIDE_DPDK_MAC");
+    expect_refusal(&options, RSI_E_INVALID, "dpdk_mac has 399 bytes");
 }
 
 /* The environment says what the program does not. */
