@@ -14,6 +14,8 @@
  * - A thread is told to DPDK once and until it ends (a key's destructor), whatever ports it uses.
  *   That gives it caches of the pools. When DPDK knows as many threads as it can, the thread does
  *   without.
+ * - Drivers write to sockets of peers that may be gone (virtio_user): SIGPIPE is kept from the
+ *   application while a device is opened or closed. Threads of EAL have it blocked anyway.
  * - One lock for all that is control. The data path does not know it.
  */
 #include "transport/dpdk/eal/eal_internal.h"
@@ -31,12 +33,14 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -411,6 +415,41 @@ static rsi_status_t start(struct rsi_eal_port *port, const struct rsi_dpdk_optio
     return RSI_OK;
 }
 
+/* ---- SIGPIPE ------------------------------------------------------------------------------------
+ */
+
+struct pipe_guard {
+    sigset_t before;
+    bool was_pending;
+};
+
+static bool is_pipe_pending(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+}
+
+static void guard_begin(struct pipe_guard *guard)
+{
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    guard->was_pending = is_pipe_pending();
+    pthread_sigmask(SIG_BLOCK, &pipe, &guard->before);
+}
+
+static void guard_end(const struct pipe_guard *guard)
+{
+    if (!guard->was_pending && is_pipe_pending()) {
+        const struct timespec no_time = {0};
+        sigset_t pipe;
+        sigemptyset(&pipe);
+        sigaddset(&pipe, SIGPIPE);
+        (void)sigtimedwait(&pipe, NULL, &no_time);
+    }
+    pthread_sigmask(SIG_SETMASK, &guard->before, NULL);
+}
+
 /* ---- open and close ----------------------------------------------------------------------------
  */
 
@@ -439,7 +478,9 @@ static void take_down(struct rsi_eal_port *port)
 static void eal_close(struct rsi_port *port)
 {
     struct rsi_eal_port *eal = rsi_eal_port(port);
+    struct pipe_guard guard;
     pthread_mutex_lock(&ports_lock);
+    guard_begin(&guard);
     if (--eal->user_count == 0) {
         struct rsi_eal_port **at = &ports;
         while (*at != eal) {
@@ -448,6 +489,7 @@ static void eal_close(struct rsi_port *port)
         *at = eal->next;
         take_down(eal);
     }
+    guard_end(&guard);
     pthread_mutex_unlock(&ports_lock);
 }
 
@@ -564,7 +606,9 @@ rsi_status_t rsi_eal_port_open(struct rsi_port **port, const struct rsi_dpdk_opt
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the name of a port");
     }
     struct rsi_eal_port *found = NULL;
+    struct pipe_guard guard;
     pthread_mutex_lock(&ports_lock);
+    guard_begin(&guard);
     rsi_status_t status = find_open(&found, options, configuration, error);
     if (status == RSI_OK && found == NULL) {
         status = open_new(&found, options, error);
@@ -577,6 +621,7 @@ rsi_status_t rsi_eal_port_open(struct rsi_port **port, const struct rsi_dpdk_opt
         found->user_count++;
         *port = &found->base;
     }
+    guard_end(&guard);
     pthread_mutex_unlock(&ports_lock);
     free(configuration);
     return status;
