@@ -4,7 +4,8 @@
  * Design notes
  * - One transmit for all that a pass or a flush writes. Empty frames are fetched many at a time.
  * - What the port does not take stays in the burst; when that is full nothing more is written, and
- *   the bytes wait in the out ring, where they lie well.
+ *   the bytes wait in the out ring, where they lie well. A poller that wants to sleep then sleeps a
+ *   little and tries again: nothing tells when a cable is back.
  */
 #include "transport/dpdk/dpdk_internal.h"
 
@@ -22,7 +23,11 @@ struct rsi_port_frame *rsi_dpdk_burst_frame(struct rsi_dpdk_poller *poller)
         burst->spare_count =
             port->operations->acquire(port, burst->spares, RSI_DPDK_FRAMES_BURST / 2);
     }
-    return burst->spare_count == 0 ? NULL : &burst->spares[burst->spare_count - 1];
+    if (rsi_unlikely(burst->spare_count == 0)) {
+        burst->is_stuck = true;
+        return NULL;
+    }
+    return &burst->spares[burst->spare_count - 1];
 }
 
 uint32_t rsi_dpdk_burst_flush(struct rsi_dpdk_poller *poller)
@@ -35,6 +40,7 @@ uint32_t rsi_dpdk_burst_flush(struct rsi_dpdk_poller *poller)
         rsi_station_transmit(poller->station, poller->transmit_queue, burst->frames, burst->count);
     burst->count -= sent;
     if (rsi_unlikely(burst->count != 0)) {
+        burst->is_stuck = true;
         memmove(burst->frames, burst->frames + sent, burst->count * sizeof(burst->frames[0]));
     }
     return burst->count;

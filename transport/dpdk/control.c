@@ -88,6 +88,18 @@ static int dpdk_domain_fd(struct rsi_domain *domain)
     return rsi_dpdk_domain(domain)->queue.waker.fd;
 }
 
+/* The descriptor was written since the last time: empties it. By the count and not by what is in
+ * the queue: a frame may have been taken before its wake-up came. */
+static void hear_waker(struct rsi_dpdk_domain *domain)
+{
+    uint64_t wakes = rsi_load_relaxed(&domain->queue.waker.wakes);
+    if (wakes != domain->wakes_seen) {
+        domain->wakes_seen = wakes;
+        rsi_waker_finish(&domain->queue.waker);
+        rsi_waker_prepare(&domain->queue.waker);
+    }
+}
+
 static uint32_t dpdk_domain_poll_control(struct rsi_domain *base, uint64_t now_ns)
 {
     struct rsi_dpdk_domain *domain = rsi_dpdk_domain(base);
@@ -100,10 +112,7 @@ static uint32_t dpdk_domain_poll_control(struct rsi_domain *base, uint64_t now_n
     (void)rsi_station_receive(domain->station, &domain->queue);
     uint32_t count = 0;
     struct rsi_port_frame frame;
-    if (!rsi_mailbox_is_empty(&domain->queue.frames)) {
-        rsi_waker_finish(&domain->queue.waker);
-        rsi_waker_prepare(&domain->queue.waker);
-    }
+    hear_waker(domain);
     while (count < HANDSHAKES_PER_PASS && rsi_station_queue_take(&domain->queue, &frame)) {
         rsi_dpdk_take_handshake(domain, &frame);
         port->operations->release(port, &frame, 1);

@@ -223,6 +223,7 @@ uint32_t rsi_dpdk_poll_data(struct rsi_poller *base, uint64_t now_ns)
         begin_thread(poller);
     }
     poller->now_ns = now_ns;
+    poller->burst.is_stuck = false;
     uint32_t count = take_commands(poller);
     (void)rsi_station_receive(poller->station, &poller->queue);
     count += take_frames(poller);
@@ -253,18 +254,15 @@ static void ask_for_pop(struct rsi_dpdk_link *link)
     }
 }
 
-/* Whether the port has still to take something; then a look at it later may help. */
 static bool has_work(struct rsi_dpdk_link *link, uint64_t now_ns)
 {
     if (link->receive.has_ended) {
         return link->is_leaving;
     }
     ask_for_pop(link);
-    bool is_stuck = rsi_dpdk_has_data(link) && link->send.number < link->send.number_limit &&
-                    !link->send.is_limited && link->has_peer_attach;
     bool wants_flush = link->base.under_way && !rsi_dpdk_has_data(link) &&
                        link->base.placed_pos != link->base.flushed_pos;
-    return is_stuck || wants_flush || rsi_dpdk_lane_wants_to_send(link) ||
+    return wants_flush || rsi_dpdk_lane_wants_to_send(link) ||
            rsi_dpdk_state_is_due(link, now_ns) || rsi_dpdk_due_ns(link) <= now_ns ||
            (link->is_leaving && has_left(link));
 }
@@ -294,14 +292,19 @@ static uint64_t next_due_ns(const struct rsi_dpdk_poller *poller)
             due_ns = rsi_pos_min(due_ns, link->close_deadline_ns);
         }
     }
+    if (rsi_unlikely(poller->burst.is_stuck)) {
+        due_ns = rsi_pos_min(due_ns, rsi_clock_now_ns() + RSI_DPDK_STUCK_NS);
+    }
     return due_ns;
 }
 
 static bool is_idle(struct rsi_dpdk_poller *poller)
 {
-    if (poller->burst.count != 0 || !rsi_mailbox_is_empty(&poller->queue.frames) ||
-        !rsi_mailbox_is_empty(&poller->commands)) {
+    if (!rsi_mailbox_is_empty(&poller->queue.frames) || !rsi_mailbox_is_empty(&poller->commands)) {
         return false;
+    }
+    if (rsi_unlikely(poller->burst.is_stuck)) {
+        return true; /* whatever the links want: the port takes nothing now */
     }
     uint64_t now_ns = rsi_clock_now_ns();
     for (uint32_t i = 0; i < poller->link_count; i++) {

@@ -62,6 +62,8 @@ struct rsi_dpdk_listener;
 #define RSI_DPDK_MTU_SURE     1500u
 #define RSI_DPDK_PROBE_TRIES  4u
 #define RSI_DPDK_FRAMES_BURST 64u
+/* A port that takes nothing (the cable is out) is tried again so often by a poller that sleeps. */
+#define RSI_DPDK_STUCK_NS UINT64_C(1000000)
 /* Received frames that one pass takes from the poller's queue. */
 #define RSI_DPDK_FRAMES_PER_PASS 256u
 
@@ -156,7 +158,8 @@ struct rsi_dpdk_domain {
     struct rsi_dpdk_link *links;
     struct rsi_dpdk_listener *listeners;
     uint32_t poller_count;
-    uint64_t now_ns; /* of the pass that runs */
+    uint64_t now_ns;     /* of the pass that runs */
+    uint64_t wakes_seen; /* of the queue's waker */
 };
 
 /* A dialler whose cookie was good, and who waits for link_accept. */
@@ -199,6 +202,7 @@ struct rsi_dpdk_command {
 struct rsi_dpdk_burst {
     uint32_t count;
     uint32_t spare_count;
+    bool is_stuck; /* in this pass the port took less than there was, or had no empty frame */
     struct rsi_port_frame frames[RSI_DPDK_FRAMES_BURST];
     struct rsi_port_frame spares[RSI_DPDK_FRAMES_BURST];
 };

@@ -287,6 +287,45 @@ static void test_silence_ends_the_link(void **state)
     rig_close(&rig);
 }
 
+static uint32_t take_none(struct rsi_port *port, uint32_t queue, struct rsi_port_frame *frames,
+                          uint32_t count)
+{
+    (void)port;
+    (void)queue;
+    (void)frames;
+    (void)count;
+    return 0;
+}
+
+/* As af_packet while the cable is out: the poller must not spin, and all goes when it is back. */
+static void test_poller_sleeps_while_the_port_takes_nothing(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, LATENCY, "");
+    rig_connect(&rig, 1048576);
+    stream(&rig, 100);
+    struct rsi_port *port = rig_station(&rig.client)->port;
+    const struct rsi_port_operations *whole = port->operations;
+    struct rsi_port_operations cut = *whole;
+    cut.transmit = take_none;
+    port->operations = &cut;
+    while (rig_write(&rig.client, 960)) {
+    }
+    rig_flush(&rig.client);
+    for (int i = 0; i < 1000; i++) {
+        rig_step(&rig, RIG_STEP_NS);
+    }
+    assert_true(rsi_dpdk_transport.poller_arm(rig.client.poller));
+    uint64_t due_ns = rsi_load_relaxed(&rsi_dpdk_poller(rig.client.poller)->queue.deadline_ns);
+    assert_true(due_ns < rsi_test_now_ns() + 10 * RSI_DPDK_STUCK_NS);
+    rsi_dpdk_transport.poller_disarm(rig.client.poller);
+    port->operations = whole;
+    rig_run_until(&rig, rig.server.link->arrived_pos == rig.client.link->placed_pos);
+    rig_read(&rig.server);
+    rig_close(&rig);
+}
+
 static uint32_t agreed_mtu(const char *arguments,
                            bool (*drops)(void *, const struct rsi_port_frame *))
 {
@@ -324,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_spoilt_frames_are_counted_and_repaired),
         cmocka_unit_test(test_burst_beyond_the_receive_ring_loses_nothing),
         cmocka_unit_test(test_silence_ends_the_link),
+        cmocka_unit_test(test_poller_sleeps_while_the_port_takes_nothing),
         cmocka_unit_test(test_mtu_is_what_comes_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

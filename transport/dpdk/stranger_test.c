@@ -4,6 +4,7 @@
  */
 #include "transport/dpdk/dpdk_testing.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 #define FLOOD_COUNT 10000u
@@ -132,6 +133,28 @@ static void test_forged_hellos_and_opens_keep_no_state(void **state)
     assert_no_state(&stranger);
     assert_true(answer_count > 0 && answer_count <= FLOOD_COUNT); /* cookies, one for one at most */
     rig_connect(&stranger.rig, 65536);                            /* and who is honest gets in */
+    stranger_close(&stranger);
+}
+
+/* A descriptor that stays readable makes a control thread spin. */
+static void test_domain_descriptor_tells_once(void **state)
+{
+    (void)state;
+    struct stranger stranger;
+    stranger_open(&stranger);
+    struct rsi_domain *domain = stranger.rig.server.domain;
+    struct pollfd waiting = {.fd = rsi_dpdk_transport.domain_fd(domain), .events = POLLIN};
+    (void)rsi_dpdk_transport.domain_poll_control(domain, stranger.rig.now_ns);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(poll(&waiting, 1, 0), 0);
+        struct rsi_datagram_hello hello = {.nonce = 1, .mtu = 1500};
+        struct rsi_datagram_header header = {
+            .type = RSI_DATAGRAM_HELLO, .from = 1u << 20, .bytes = sizeof(hello)};
+        send_from(&stranger, 0x0a070009, 50000, &header, &hello);
+        (void)rsi_poller_poll(stranger.rig.server.poller, stranger.rig.now_ns);
+        assert_int_equal(poll(&waiting, 1, 0), 1);
+        assert_int_equal(rsi_dpdk_transport.domain_poll_control(domain, stranger.rig.now_ns), 1);
+    }
     stranger_close(&stranger);
 }
 
@@ -687,6 +710,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forged_hellos_and_opens_keep_no_state),
+        cmocka_unit_test(test_domain_descriptor_tells_once),
         cmocka_unit_test(test_cookie_is_for_one_address_and_a_short_time),
         cmocka_unit_test(test_malformed_datagrams_of_every_type),
         cmocka_unit_test(test_wrong_names_are_nobodys),
