@@ -58,6 +58,7 @@ struct rsi_eal_port {
     struct rsi_eal_plan plan;
     bool is_made_here; /* a vdev that goes with the port */
     bool is_promiscuous;
+    int claim_fd;   /* af_packet: this process has the address on that interface; -1: not claimed */
     uint64_t owner; /* ethdev's id of who uses a device */
 
     /* Control thread, under the lock of port.c. */
@@ -77,6 +78,13 @@ static inline struct rsi_eal_port *rsi_eal_port(struct rsi_port *port)
 RSI_MUST_CHECK rsi_status_t rsi_eal_plan_make(struct rsi_eal_plan *plan,
                                               const struct rsi_dpdk_options *options,
                                               struct rsi_error *error);
+/*
+ * Of two processes with one address on one interface each would get what is for the other. So an
+ * address is claimed, until the descriptor is closed or the process ends. -1: nothing to claim.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_eal_plan_claim(int *fd, const struct rsi_eal_plan *plan,
+                                               const struct rsi_dpdk_options *options,
+                                               struct rsi_error *error);
 /* Bytes of one frame's memory, and how many frames a port needs. */
 uint32_t rsi_eal_frame_room(const struct rsi_eal_plan *plan, uint32_t mtu);
 uint64_t rsi_eal_frame_count(uint32_t receive_count, uint32_t transmit_count, uint32_t queue_count);

@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,6 +294,40 @@ static rsi_status_t plan_af_packet(struct rsi_eal_plan *plan,
     }
     plan->mtu = options->mtu != 0 ? options->mtu : usable_mtu;
     return plan_slots(plan, error);
+}
+
+/* The name of a socket in the abstract namespace, which is the network namespace's own and forgets
+ * the name when the socket goes. */
+rsi_status_t rsi_eal_plan_claim(int *fd, const struct rsi_eal_plan *plan,
+                                const struct rsi_dpdk_options *options, struct rsi_error *error)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    *fd = -1;
+    if (plan->driver != RSI_EAL_AF_PACKET || options->address == NULL) {
+        return RSI_OK;
+    }
+    int address_bytes = (int)strcspn(options->address, "/");
+    int bytes = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "ringside-dpdk:%s:%.*s",
+                         plan->interface, address_bytes, options->address);
+    socklen_t name_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)bytes);
+    int made = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (made < 0) {
+        return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
+                              "%s: cannot claim its address", plan->name);
+    }
+    if (bind(made, (const struct sockaddr *)&name, name_bytes) != 0) {
+        int errno_value = errno;
+        close(made);
+        return errno_value == EADDRINUSE
+                   ? rsi_fail(error, RSI_E_ADDRESS,
+                              "dpdk_address: %.*s on %s is used by another process or device; give "
+                              "each an address of its own",
+                              address_bytes, options->address, plan->interface)
+                   : rsi_fail_errno(error, rsi_status_from_errno(errno_value), errno_value,
+                                    "%s: cannot claim its address", plan->name);
+    }
+    *fd = made;
+    return RSI_OK;
 }
 
 /* ---- memif, vhost, virtio_user -----------------------------------------------------------------

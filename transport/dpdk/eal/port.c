@@ -471,6 +471,9 @@ static void take_down(struct rsi_eal_port *port)
     if (port->pool != NULL && port->is_made_here) {
         rte_mempool_free(port->pool);
     }
+    if (port->claim_fd >= 0) {
+        close(port->claim_fd);
+    }
     free(port->configuration);
     free(port);
 }
@@ -546,6 +549,9 @@ static rsi_status_t bring_up(struct rsi_eal_port *port, const struct rsi_dpdk_op
     struct rsi_eal_environment environment = {0};
     rsi_status_t status = rsi_eal_plan_make(&port->plan, options, error);
     if (status == RSI_OK) {
+        status = rsi_eal_plan_claim(&port->claim_fd, &port->plan, options, error);
+    }
+    if (status == RSI_OK) {
         status = rsi_eal_start(&environment, options, &port->plan, error);
     }
     if (status != RSI_OK) {
@@ -580,6 +586,7 @@ static rsi_status_t open_new(struct rsi_eal_port **opened, const struct rsi_dpdk
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a port of DPDK");
     }
     port->base.operations = &operations;
+    port->claim_fd = -1;
     rsi_status_t status = bring_up(port, options, error);
     if (status != RSI_OK) {
         take_down(port);

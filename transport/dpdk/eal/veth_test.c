@@ -150,6 +150,25 @@ static void what_the_interface_cannot_is_refused(void **state)
     run("ip link set left up");
 }
 
+/* Two on one interface are fine, as long as each has an address of its own. */
+static void an_address_has_one_user(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options[3] = {end(left_text, "10.7.0.1/24"),
+                                          end("net_af_packet2,iface=left", "10.7.0.1/16"),
+                                          end(right_text, "10.7.0.1/24")};
+    struct rsi_port *a = port_open(&options[0]);
+    port_expect_failure(&options[1], RSI_E_ADDRESS, WORDS("10.7.0.1 on left", "of its own"));
+    options[1].address = "10.7.0.3/24";
+    struct rsi_port *b = port_open(&options[1]);
+    struct rsi_port *c = port_open(&options[2]); /* of another interface */
+    c->operations->close(c);
+    b->operations->close(b);
+    a->operations->close(a);
+    a = port_open(&options[0]);
+    a->operations->close(a);
+}
+
 static void without_the_right_it_is_refused(void **state)
 {
     (void)state;
@@ -187,6 +206,7 @@ int main(void)
         cmocka_unit_test(frames_of_all_sizes_cross),
         cmocka_unit_test(the_receiver_holds_what_it_says),
         cmocka_unit_test(a_mac_of_ones_own),
+        cmocka_unit_test(an_address_has_one_user),
         cmocka_unit_test(a_cut_cable),
         cmocka_unit_test(what_the_interface_cannot_is_refused),
     };
