@@ -54,9 +54,21 @@ static bool is_device_name(const char *text, size_t bytes)
     return bytes > 0;
 }
 
+/* The port inside a fault layer, or the port. */
+static const char *inner_port(const char *text)
+{
+    const char *end = strncmp(text, "fault:", 6) == 0 ? strchr(text, ';') : NULL;
+    return end != NULL ? end + 1 : text;
+}
+
 rsi_status_t rsi_dpdk_parse_port(enum rsi_dpdk_port_kind *kind, const char *text,
                                  struct rsi_error *error)
 {
+    text = inner_port(text);
+    if (strncmp(text, "virtual:", 8) == 0) {
+        *kind = RSI_DPDK_PORT_VIRTUAL;
+        return RSI_OK;
+    }
     if (is_pci_address(text)) {
         *kind = RSI_DPDK_PORT_PCI;
         return RSI_OK;

@@ -36,8 +36,13 @@ struct rsi_dpdk_address {
     uint32_t prefix_bits; /* 1 to 31 */
 };
 
-/* How a port text names its device. */
-enum rsi_dpdk_port_kind { RSI_DPDK_PORT_PCI, RSI_DPDK_PORT_VDEV };
+/* How a port text names its device. A fault layer around it ("fault:drop=1000;PORT", for tests)
+ * changes nothing of it. */
+enum rsi_dpdk_port_kind {
+    RSI_DPDK_PORT_PCI,
+    RSI_DPDK_PORT_VDEV,
+    RSI_DPDK_PORT_VIRTUAL, /* for tests: "virtual:NAME", no device; see transport/dpdk/README.md */
+};
 
 /* Any thread, no system call. RSI_E_INVALID with a text that quotes what is wrong and shows what is
  * right; the option is not named: the caller knows how the user calls it. */

@@ -137,6 +137,12 @@ static void test_values(void **state)
     assert_int_equal(kind, RSI_DPDK_PORT_PCI);
     assert_int_equal(rsi_dpdk_parse_port(&kind, "net_ring0", NULL), RSI_OK);
     assert_int_equal(kind, RSI_DPDK_PORT_VDEV);
+    assert_int_equal(rsi_dpdk_parse_port(&kind, "fault:drop=1000,seed=7;03:00.0", NULL), RSI_OK);
+    assert_int_equal(kind, RSI_DPDK_PORT_PCI);
+    assert_int_equal(rsi_dpdk_parse_port(&kind, "virtual:lan", NULL), RSI_OK);
+    assert_int_equal(kind, RSI_DPDK_PORT_VIRTUAL);
+    assert_int_equal(rsi_dpdk_parse_port(&kind, "fault:drop=1000", NULL), RSI_E_INVALID);
+    assert_int_equal(rsi_dpdk_parse_port(&kind, "fault:drop=1000;", NULL), RSI_E_INVALID);
 }
 
 static void test_what_must_fit_together(void **state)
