@@ -92,6 +92,10 @@ static rsi_status_t fill(struct rsi_broker *broker, struct rsi_error *error)
     if (rsi_failed(status)) {
         return status;
     }
+    status = rsi_auth_prepare(error);
+    if (rsi_failed(status)) {
+        return status;
+    }
     broker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (broker->stop_fd < 0) {
         return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,

@@ -73,6 +73,20 @@ rsi_status_t rsi_auth_proof(enum rsi_auth_side side, const struct rsi_auth_input
     return RSI_OK;
 }
 
+rsi_status_t rsi_auth_prepare(struct rsi_error *error)
+{
+    static const uint8_t nothing[RSI_AUTH_SECRET_BYTES_MIN];
+    const struct rsi_auth_input input = {
+        .secret = nothing,
+        .secret_bytes = sizeof(nothing),
+        .client_nonce = nothing,
+        .broker_nonce = nothing,
+        .client_name = "",
+    };
+    uint8_t proof[RSI_AUTH_PROOF_BYTES];
+    return rsi_auth_proof(RSI_AUTH_BROKER, &input, proof, error);
+}
+
 bool rsi_auth_equal(const void *left, size_t left_bytes, const uint8_t right[RSI_AUTH_PROOF_BYTES])
 {
     /* The length is no secret: every proof has the same. */

@@ -38,6 +38,12 @@ RSI_MUST_CHECK rsi_status_t rsi_auth_proof(enum rsi_auth_side side,
                                            const struct rsi_auth_input *input,
                                            uint8_t proof[RSI_AUTH_PROOF_BYTES],
                                            struct rsi_error *error);
+/*
+ * Once before the first proof of a process that serves others: libcrypto loads its tables (some
+ * 3,200 allocations) at its first use, which is better done now than while clients wait.
+ * RSI_E_SYSTEM: it offers no HMAC-SHA256.
+ */
+RSI_MUST_CHECK rsi_status_t rsi_auth_prepare(struct rsi_error *error);
 /* In constant time. */
 bool rsi_auth_equal(const void *left, size_t left_bytes, const uint8_t right[RSI_AUTH_PROOF_BYTES]);
 /* getrandom(2). */

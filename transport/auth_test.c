@@ -120,6 +120,12 @@ static void test_lengths_are_checked(void **state)
     assert_int_equal(rsi_auth_proof(RSI_AUTH_CLIENT, &input, proof, &error), RSI_E_INVALID);
 }
 
+static void test_prepare(void **state)
+{
+    (void)state;
+    assert_int_equal(rsi_auth_prepare(NULL), RSI_OK);
+}
+
 static void test_random_differs(void **state)
 {
     (void)state;
@@ -137,6 +143,7 @@ int main(void)
         cmocka_unit_test(test_every_part_counts),
         cmocka_unit_test(test_equal_wants_the_whole_proof),
         cmocka_unit_test(test_lengths_are_checked),
+        cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_random_differs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
