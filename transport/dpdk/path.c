@@ -1,15 +1,16 @@
 /*
  * Design notes
  * - Integers only; the shifts are RFC 6298's 1/8 and 1/4.
- * - Two time-outs in a row shrink the window to its least: then most of it was lost, and what is
- *   sent next is a question whether the way is open at all.
+ * - A time-out alone is no loss: its usual cause is a peer whose thread lost its CPU for some
+ *   milliseconds, many times a round trip, and its next answer says exactly what is lacking. Only
+ *   a silence of RSI_PATH_SILENCE_NS, TCP's shortest time-out, shrinks the window to its least:
+ *   what is sent after it is a question whether the way is open at all.
  */
 #include "transport/dpdk/path.h"
 
 #include "core/position.h"
 
-#define TIMEOUTS_BEFORE_COLLAPSE 3u
-#define DOUBLING_MAX             16u
+#define DOUBLING_MAX 16u
 
 static uint64_t window_min(const struct rsi_path *path)
 {
@@ -90,12 +91,13 @@ void rsi_path_lost(struct rsi_path *path, uint64_t lost_pos, uint64_t sent_pos)
     path->grown_bytes = 0;
 }
 
-void rsi_path_timed_out(struct rsi_path *path)
+void rsi_path_timed_out(struct rsi_path *path, uint64_t silence_ns)
 {
     if (path->timeout_doubling < DOUBLING_MAX) {
         path->timeout_doubling++;
     }
-    if (path->timeout_doubling == TIMEOUTS_BEFORE_COLLAPSE) {
+    if (silence_ns >= RSI_PATH_SILENCE_NS && !path->has_collapsed) {
+        path->has_collapsed = true;
         path->threshold_bytes = rsi_pos_max(path->window_bytes / 2, window_min(path));
         path->window_bytes = window_min(path);
     }
@@ -104,4 +106,5 @@ void rsi_path_timed_out(struct rsi_path *path)
 void rsi_path_heard(struct rsi_path *path)
 {
     path->timeout_doubling = 0;
+    path->has_collapsed = false;
 }

@@ -25,6 +25,8 @@
 /* Allowance for what the peer's thread does between two looks at its port. */
 #define RSI_PATH_GRANULARITY_NS UINT64_C(50000)
 #define RSI_PATH_TIMEOUT_MAX_NS UINT64_C(1000000000)
+/* From here on a silence counts as the loss of all that was under way. */
+#define RSI_PATH_SILENCE_NS UINT64_C(200000000)
 
 struct rsi_path {
     uint64_t round_trip_ns; /* smoothed; 0: no sample yet */
@@ -36,6 +38,7 @@ struct rsi_path {
     uint64_t recovery_pos;     /* a loss before this belongs to one that was answered */
     uint32_t frame_bytes;      /* ring bytes of a full datagram */
     uint32_t timeout_doubling; /* time-outs in a row */
+    bool has_collapsed;        /* in this silence */
 };
 
 void rsi_path_init(struct rsi_path *path, uint32_t frame_bytes);
@@ -50,8 +53,8 @@ uint64_t rsi_path_patience_ns(const struct rsi_path *path);
 void rsi_path_arrived(struct rsi_path *path, uint64_t bytes, bool is_limited);
 /* Bytes at `lost_pos` have to be sent again; `sent_pos` is what was sent so far. */
 void rsi_path_lost(struct rsi_path *path, uint64_t lost_pos, uint64_t sent_pos);
-/* Nothing was heard for a time-out. */
-void rsi_path_timed_out(struct rsi_path *path);
+/* No answer came for a time-out; nothing at all was heard for silence_ns. */
+void rsi_path_timed_out(struct rsi_path *path, uint64_t silence_ns);
 /* Something was heard. */
 void rsi_path_heard(struct rsi_path *path);
 

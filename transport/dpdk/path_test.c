@@ -23,10 +23,10 @@ static void test_round_trip_follows_its_samples(void **state)
     uint64_t timeout_ns = rsi_path_timeout_ns(&path);
     assert_in_range(timeout_ns, 2500000, 2700000);
     assert_int_equal(rsi_path_patience_ns(&path), path.round_trip_ns / 4);
-    rsi_path_timed_out(&path);
+    rsi_path_timed_out(&path, 0);
     assert_int_equal(rsi_path_timeout_ns(&path), 2 * timeout_ns);
     for (int i = 0; i < 100; i++) {
-        rsi_path_timed_out(&path);
+        rsi_path_timed_out(&path, 0);
     }
     assert_int_equal(rsi_path_timeout_ns(&path), RSI_PATH_TIMEOUT_MAX_NS);
     rsi_path_heard(&path);
@@ -69,12 +69,14 @@ static void test_window_stays_within_the_ring(void **state)
         rsi_path_arrived(&path, path.window_bytes, true);
     }
     assert_int_equal(path.window_bytes, 65536);
-    /* Three time-outs in a row: most of it is lost. */
-    rsi_path_timed_out(&path);
-    rsi_path_timed_out(&path);
+    /* Time-outs alone are no loss; a long silence is, once. */
+    rsi_path_timed_out(&path, RSI_PATH_SILENCE_NS - 1);
     assert_int_equal(path.window_bytes, 65536);
-    rsi_path_timed_out(&path);
+    rsi_path_timed_out(&path, RSI_PATH_SILENCE_NS);
     assert_int_equal(path.window_bytes, RSI_PATH_WINDOW_FRAMES_MIN * FRAME);
+    assert_int_equal(path.threshold_bytes, 32768);
+    rsi_path_timed_out(&path, 2 * RSI_PATH_SILENCE_NS);
+    assert_int_equal(path.threshold_bytes, 32768);
 }
 
 int main(void)

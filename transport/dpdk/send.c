@@ -372,7 +372,7 @@ static RSI_NOINLINE void time_out(struct rsi_dpdk_link *link)
     if (!is_open(link)) {
         return;
     }
-    rsi_path_timed_out(&link->path);
+    rsi_path_timed_out(&link->path, rsi_dpdk_now_ns(link) - link->receive.heard_ns);
     rsi_dpdk_lane_rewind(&link->lane);
     send->state_is_owed = true;
     send->reply_is_owed = true;
