@@ -41,6 +41,7 @@ if(RINGSIDE_HAVE_DPDK)
 endif()
 install(FILES clients/c/ringside.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(FILES LICENSE README.md DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+install(FILES deploy/wireshark/ringside.lua DESTINATION "${CMAKE_INSTALL_DATADIR}/ringside/wireshark")
 # bash-completion looks for a file of the command's name.
 foreach(program IN ITEMS ringside ringsided)
     install(FILES deploy/completion/ringside.bash
