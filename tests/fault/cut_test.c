@@ -56,6 +56,12 @@ struct plan {
     const char *flags[3];     /* of the broker; NULL: no more */
 };
 
+/* What bypasses the kernel has no relay, but its wire is cut. */
+static bool is_bypass(void)
+{
+    return is_transport("rdma") || is_transport("dpdk");
+}
+
 static const char *direct_path(char *path)
 {
     return test_path(path, "direct.sock");
@@ -74,10 +80,10 @@ static void start_broker(struct scene *scene, const struct plan *plan)
         snprintf(wire, sizeof(wire), "--listen=tcp://%s:0", wire_broker_host());
         flags[count++] = wire;
     }
-    if (plan->way == WAY_CHOICE && is_transport("rdma")) {
+    if (plan->way == WAY_CHOICE && is_bypass()) {
         for (unsigned index = 0; index < 2; index++) {
             snprintf(choice[index], sizeof(choice[index]), "--listen=%s://%s:%d",
-                     index == 0 ? "rdma" : "tcp", wire_broker_host(), CHOICE_PORT);
+                     index == 0 ? options.transport : "tcp", wire_broker_host(), CHOICE_PORT);
             flags[count++] = choice[index];
         }
     }
@@ -98,7 +104,7 @@ static void offer_choice(struct scene *scene)
     char path[PATH_BYTES];
     char name[64];
     char target[PATH_BYTES];
-    if (is_transport("rdma")) {
+    if (is_bypass()) {
         snprintf(scene->far.url, sizeof(scene->far.url), "auto://%s:%d", wire_broker_host(),
                  CHOICE_PORT);
         return;
@@ -125,7 +131,7 @@ static void begin_scene(struct scene *scene, const struct plan *plan)
                                              .allows_gaps = plan->policy == RINGSIDE_POLICY_DROP,
                                              .may_end = plan->may_end};
     scene->way = plan->way;
-    check(!is_transport("rdma") || wire_make(), "no wire");
+    check(!is_bypass() || wire_make(), "no wire");
     start_broker(scene, plan);
     if (plan->way == WAY_RELAY) {
         relay_start(&scene->relay, &scene->broker);
@@ -243,10 +249,9 @@ static void mend(struct scene *scene)
     }
 }
 
-/* rdma is cut where it is: in the machine's wire. */
 static enum way usual_way(void)
 {
-    return is_transport("rdma") ? WAY_WIRE : WAY_RELAY;
+    return is_bypass() ? WAY_WIRE : WAY_RELAY;
 }
 
 /* Healed within the grace. Under drop something may be left out, and is counted to the message. */
@@ -318,13 +323,16 @@ static void test_healed_block(void)
     heal_in_time(RINGSIDE_POLICY_BLOCK);
 }
 
-/* Longer than the grace: both sides are told that the session is over, and the others go on. */
+/* Longer than the grace: both sides are told that the session is over, and the others go on. Nobody
+ * is slow before that, however late a silent cut is noticed. */
 static void outlast_grace(ringside_policy_t policy)
 {
     static struct scene scene;
     char grace[64];
-    const struct plan plan = {
-        .way = usual_way(), .policy = policy, .may_end = true, .flags = {grace}};
+    const struct plan plan = {.way = usual_way(),
+                              .policy = policy,
+                              .may_end = true,
+                              .flags = {grace, "--block-timeout=60s"}};
     snprintf(grace, sizeof(grace), "--session-grace=%" PRIu64 "ms", scaled(GRACE_MS, LEAST_MS));
     begin_scene(&scene, &plan);
     cut(&scene);
@@ -445,7 +453,7 @@ static void await_transport(struct scene *scene, char first)
           "the session does not change to %s but stays on '%c'",
           first == 't'   ? "tcp"
           : first == 's' ? "shm"
-                         : "rdma",
+                         : options.transport,
           (char)actor_result(&scene->mobile, STREAM_RESULT_TRANSPORT));
     actor_await_progress(&scene->reader, actor_progress(&scene->reader) + 50);
 }
@@ -459,15 +467,15 @@ static void test_change(void)
                               .flags = {"--block-timeout=60s", "--session-grace=60s"}};
     uint64_t random = options.seed;
     uint64_t count = options.count != 0 ? options.count : scaled(CHANGE_COUNT, 2);
-    char best = is_transport("rdma") ? 'r' : 's';
+    char best = is_bypass() ? options.transport[0] : 's';
     begin_scene(&scene, &plan);
     await_transport(&scene, best);
     for (uint64_t number = 0; number < count; number++) {
         if (number % 2 == 1) {
-            is_transport("rdma") ? wire_mend(WIRE_ROCE) : relay_set_door(&scene.relay, true);
+            is_bypass() ? wire_mend(WIRE_BYPASS) : relay_set_door(&scene.relay, true);
             await_transport(&scene, best);
-        } else if (is_transport("rdma")) {
-            wire_cut(WIRE_ROCE);
+        } else if (is_bypass()) {
+            wire_cut(WIRE_BYPASS);
             await_transport(&scene, 't');
         } else {
             relay_set_door(&scene.relay, false);
@@ -493,10 +501,11 @@ int main(int argc, char **argv)
         {"longer than the grace, drop", test_grace_drop, NULL},
         {"longer than the grace, disconnect", test_grace_disconnect, NULL},
         {"longer than the grace, block", test_grace_block, NULL},
-        {"wire, short silence", test_short_silence, "tcp rdma"},
-        {"wire, long silence", test_long_silence, "tcp rdma"},
-        {"wire, port down", test_port_down, "tcp"},
-        {"wire, cuts", test_wire_cuts, "rdma"},
+        {"wire, short silence", test_short_silence, "tcp rdma dpdk"},
+        {"wire, long silence", test_long_silence, "tcp rdma dpdk"},
+        {"wire, port down", test_port_down, "tcp dpdk"},
+        {"wire, cuts", test_wire_cuts, "rdma dpdk"},
+        /* Over dpdk by name only, where tcp has another way: tests/dpdk/inside. */
         {"change of transport", test_change, "tcp rdma"},
     };
     return system_tests_main(argc, argv, tests, rsi_array_count(tests));

@@ -23,6 +23,7 @@ enum {
     KILL_COUNT = 200,
     WARM_UP_COUNT_MIN = 40,
     KILL_DELAY_NS = 12000000,    /* at most; longer where everything is slower */
+    DEVICE_DELAY_NS = 500000000, /* over dpdk, where connecting starts a device */
     SPILL_BYTES = 1 << 20,       /* of a bystander, as the broker's log says */
     TOPIC_COUNT_MAX = 256,       /* of any broker here */
     HEAP_GROWTH_BYTES = 1 << 20, /* of what malloc keeps; see resources.c */
@@ -39,8 +40,8 @@ static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-
                                            /* Over tcp a dead process looks like a cut wire, and its
                                               publishers keep their places so long. */
                                            "--session-grace=20ms", NULL};
-/* Over rdma the wire is cut: bystanders have to find back, and who dies behind the cut keeps its
- * places for the whole grace. */
+/* Over rdma and dpdk the wire is cut: bystanders have to find back, and who dies behind the cut
+ * keeps its places for the whole grace. */
 static const char *const patient_broker[] = {"--log-bytes=1MiB",
                                              "--message-bytes-max=64KiB",
                                              "--publication-count-max=256",
@@ -85,10 +86,13 @@ static void pass_over(void *arg, const ringside_message_t *message)
 /* One that asked for policy disconnect and falls behind has nothing more to do than to die. */
 static void check_not_slow(ringside_client_t *client, ringside_status_t status, const char *what)
 {
-    while (status == RINGSIDE_E_SLOW) {
-        nap();
+    if (status == RINGSIDE_E_SLOW) {
+        for (;;) {
+            nap();
+        }
     }
-    check(status >= 0, "%s: %s", what, ringside_error_text(client));
+    check(status >= 0, "%s: %s: %s", what, ringside_status_name(status),
+          ringside_error_text(client));
 }
 
 /* It holds a few at a time: the broker keeps room for as many as there ever were. */
@@ -193,19 +197,28 @@ struct scene {
     struct actor writer;
 };
 
-/* Where in its part a victim dies; longer where everything is slower. */
-static void pause_some(uint64_t *random)
+/* What bypasses the kernel has no relay, but its wire is cut. */
+static bool is_bypass(void)
 {
-    uint64_t delay_ns = random_next(random) % (KILL_DELAY_NS * (hang_ns() / HANG_S / SECOND_NS));
+    return is_transport("rdma") || is_transport("dpdk");
+}
+
+/* Where in its part a victim dies; longer where everything is slower. */
+static void pause_some(enum phase phase, uint64_t *random)
+{
+    uint64_t longest_ns = phase == CONNECTING && is_transport("dpdk")
+                              ? DEVICE_DELAY_NS
+                              : KILL_DELAY_NS * (hang_ns() / HANG_S / SECOND_NS);
+    uint64_t delay_ns = random_next(random) % longest_ns;
     const struct timespec delay = {.tv_nsec = (long)delay_ns};
     nanosleep(&delay, NULL);
 }
 
-/* The victim loses its link, and looks for another one at once. Over rdma it is the wire, and the
+/* The victim loses its link, and looks for another one at once. Else it is the wire, and the
  * bystanders lose theirs too. */
 static void cut(struct scene *scene, uint64_t *random)
 {
-    if (is_transport("rdma")) {
+    if (is_bypass()) {
         wire_cut(WIRE_SILENT);
     } else {
         enum relay_cut kind = (enum relay_cut)(random_next(random) % RELAY_CUT_COUNT);
@@ -223,18 +236,19 @@ static void kill_one(struct scene *scene, uint64_t number, uint64_t *random)
     actor_start(&actor, name, victim.phase == RESUMING ? &scene->far : &scene->broker, suffer,
                 &victim);
     actor_await_step(&actor, STREAM_READY);
-    pause_some(random);
+    pause_some(victim.phase, random);
     if (victim.phase == RESUMING) {
         cut(scene, random);
-        pause_some(random);
+        pause_some(victim.phase, random);
     }
     actor_kill(&actor);
-    if (victim.phase == RESUMING && is_transport("rdma")) {
+    if (victim.phase == RESUMING && is_bypass()) {
         wire_mend(WIRE_SILENT);
     }
 }
 
-/* Over rdma the bystanders lose their links too, and so many newcomers would be in their way. */
+/* Without a relay the bystanders lose their links too, and so many newcomers would be in their way.
+ */
 static void await_back(const struct actor *actor)
 {
     await(actor_result(actor, STREAM_RESULT_RESUMED) ==
@@ -247,10 +261,10 @@ static void await_back(const struct actor *actor)
 
 static void begin_scene(struct scene *scene)
 {
-    check(!is_transport("rdma") || wire_make(), "no wire");
-    resources_start_broker(&scene->broker, is_transport("rdma") ? patient_broker : small_broker);
+    check(!is_bypass() || wire_make(), "no wire");
+    resources_start_broker(&scene->broker, is_bypass() ? patient_broker : small_broker);
     scene->far = scene->broker;
-    if (!is_transport("rdma")) {
+    if (!is_bypass()) {
         relay_start(&scene->relay, &scene->broker);
         scene->far = scene->relay.front;
     }
@@ -310,7 +324,7 @@ static void test_kills(void)
     await_quiet(&scene.broker);
     resources_settle(&before, &scene.broker);
     resources_tell(&before, "before");
-    if (is_transport("rdma")) {
+    if (is_bypass()) {
         /* A bystander that loses its link touches more of its spill. */
         before.shared_bytes += SPILL_BYTES;
     }

@@ -18,6 +18,7 @@
 #define CLIENT_HOST "10.77.0.2"
 #define BROKER_MAC  "02:00:0a:4d:00:01"
 #define CLIENT_MAC  "02:00:0a:4d:00:02"
+#define DPDK_HOST   "10.77.0.101" /* of the first broker: tests/system/namespaces.c */
 #define NOBODYS_MAC "02:00:0a:4d:00:99"
 
 static int broker_end_fd = -1;
@@ -31,6 +32,18 @@ static bool is_machine(void)
 static void run(const char *command)
 {
     check(system(command) == 0, "failed: %s", command);
+}
+
+static bool is_bridge(void)
+{
+    return is_transport("dpdk");
+}
+
+static void set_bridge_port(const char *how)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "ip -n \"$NETNS_BRIDGE\" link set to1 %s", how);
+    run(command);
 }
 
 static int new_namespace(void)
@@ -49,6 +62,10 @@ bool wire_make(void)
     if (is_machine()) {
         /* What a test that failed left behind. */
         (void)!system("tc qdisc del dev va root 2>/dev/null; tc qdisc del dev vb root 2>/dev/null");
+        return true;
+    }
+    if (is_bridge()) {
+        set_bridge_port("master bridge0 up"); /* likewise */
         return true;
     }
     client_end_fd = new_namespace();
@@ -71,12 +88,15 @@ bool wire_make(void)
 
 const char *wire_broker_host(void)
 {
+    if (is_bridge()) {
+        return DPDK_HOST;
+    }
     return is_machine() ? getenv("RINGSIDE_VM_ADDR_A") : BROKER_HOST;
 }
 
 void wire_enter_client_end(void)
 {
-    if (!is_machine()) {
+    if (!is_machine() && !is_bridge()) {
         enter(client_end_fd);
     }
 }
@@ -108,11 +128,13 @@ static void cut_roce(const char *port)
 
 void wire_cut(enum wire_cut cut)
 {
-    if (is_machine() && cut == WIRE_ROCE) {
+    if (is_machine() && cut == WIRE_BYPASS) {
         cut_roce("va");
         cut_roce("vb");
     } else if (is_machine()) {
         run("tc qdisc add dev va root netem loss 100% && tc qdisc add dev vb root netem loss 100%");
+    } else if (is_bridge()) {
+        set_bridge_port(cut == WIRE_DOWN ? "down" : "nomaster");
     } else if (cut == WIRE_DOWN) {
         run("ip link set va down");
     } else {
@@ -124,6 +146,10 @@ void wire_mend(enum wire_cut cut)
 {
     if (is_machine()) {
         run("tc qdisc del dev va root && tc qdisc del dev vb root");
+        return;
+    }
+    if (is_bridge()) {
+        set_bridge_port(cut == WIRE_DOWN ? "up" : "master bridge0");
         return;
     }
     if (cut == WIRE_DOWN) {

@@ -52,6 +52,9 @@ void actor_start(struct actor *actor, const char *name, const struct broker *bro
         own_name = name;
         rsi_die_with_parent(parent);
         redirect_errors(name);
+        if (is_transport("dpdk")) {
+            rsi_namespaces_enter_client();
+        }
         run(actor, arg);
         fflush(stdout);
         _exit(0);
@@ -197,6 +200,9 @@ void actor_set_result(struct actor *self, size_t index, uint64_t value)
 ringside_client_t *actor_connect(struct actor *self, const ringside_options_t *given)
 {
     ringside_options_t used = {.struct_bytes = sizeof(used)};
+    if (is_transport("dpdk") && getenv("RINGSIDE_DPDK_PORT") == NULL) {
+        rsi_namespaces_enter_client(); /* it is the test's own process */
+    }
     if (given != NULL) {
         used = *given;
     }

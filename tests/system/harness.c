@@ -253,6 +253,16 @@ static void take_option(const char *name, const char *value)
     }
 }
 
+static bool knows_transport(void)
+{
+    if (is_transport("dpdk") && !rsi_namespaces_are_made()) {
+        fprintf(stderr, "--transport dpdk needs network namespaces: see tests/dpdk/run\n");
+        exit(2);
+    }
+    return is_transport("tcp") || is_transport("shm") || is_transport("rdma") ||
+           is_transport("dpdk");
+}
+
 static void parse_options(int argc, char **argv)
 {
     static const struct option flags[] = {
@@ -275,10 +285,9 @@ static void parse_options(int argc, char **argv)
     while ((code = getopt_long(argc, argv, "", flags, &index)) == 0) {
         take_option(flags[index].name, optarg);
     }
-    if (code != -1 || optind != argc ||
-        (!is_transport("tcp") && !is_transport("shm") && !is_transport("rdma"))) {
+    if (code != -1 || optind != argc || !knows_transport()) {
         fprintf(stderr,
-                "usage: %s [--transport tcp|shm|rdma] [--scale N] [--agents K] [--seconds N]\n"
+                "usage: %s [--transport tcp|shm|rdma|dpdk] [--scale N] [--agents K] [--seconds N]\n"
                 "       [--count N] [--limit SECONDS] [--only NAME] [--seed N]\n"
                 "       [--file FEED --template TEMPLATE [--else SUBJECT]"
                 " [--recorded-pace]]\n",

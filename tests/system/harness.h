@@ -34,7 +34,7 @@ enum {
  */
 
 struct test_options {
-    const char *transport; /* --transport tcp|shm|rdma */
+    const char *transport; /* --transport tcp|shm|rdma|dpdk */
     uint64_t scale;        /* --scale N: counts are divided by it */
     uint64_t seconds;      /* --seconds N: how long the idle test looks */
     uint64_t count;        /* --count N: how often a fault test does it; 0: its own default */

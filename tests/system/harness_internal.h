@@ -14,6 +14,19 @@ void rsi_programs_check_ended(void);
 /* In an actor its name, in a test's own process NULL. */
 const char *rsi_actor_name(void);
 
+/* ---- namespaces.c: over dpdk every process is in a network namespace of its own -----------------
+ */
+
+bool rsi_namespaces_are_made(void);
+/* Static memory. */
+const char *rsi_namespaces_broker_host(size_t broker_index);
+/* Its device; how many flags that is. */
+size_t rsi_namespaces_broker_flags(const char **list, size_t broker_index);
+/* In a child, before it executes or uses libringside. */
+void rsi_namespaces_enter_broker(size_t broker_index);
+/* Into one that is free; the environment names the device in it. */
+void rsi_namespaces_enter_client(void);
+
 /* In a child, first of all: it is killed when its parent ends. */
 void rsi_die_with_parent(pid_t parent);
 

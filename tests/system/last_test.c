@@ -18,6 +18,7 @@ enum {
     ALL_COUNT = WRITER_COUNT * TOPIC_COUNT,
     STEP_READY = 1,
     STEP_STOPPED = 2,
+    STEP_JOIN = 1,  /* allowed the watcher: join late, over and over */
     STEP_STOP = 1,  /* allowed: publish no more, and stay */
     STEP_LEAVE = 2, /* allowed: close */
     MANY_COUNT = 10000,
@@ -235,6 +236,9 @@ static void watch_both(struct actor *self, void *arg)
                                   &both.early);
     both.late_client = open_view(self, &both.late);
     actor_reach(self, STEP_READY);
+    while (!actor_is_allowed(self, STEP_JOIN)) {
+        poll_view(both.early_client, 64);
+    }
     for (uint64_t round = 1; round <= round_count; round++) {
         for (uint64_t i = random_next(&both.random) % 32; i > 0; i--) {
             poll_view(both.early_client, 64);
@@ -253,7 +257,7 @@ static void watch_both(struct actor *self, void *arg)
     }
     actor_set_result(self, 0, both.late.last_count);
     actor_reach(self, STEP_STOPPED);
-    while (!actor_is_allowed(self, STEP_STOP)) {
+    while (!actor_is_allowed(self, STEP_LEAVE)) {
         poll_view(both.late_client, 0);
         poll_view(both.early_client, 0);
     }
@@ -287,6 +291,11 @@ static void test_late_join(void)
     for (uint32_t i = 0; i < WRITER_COUNT; i++) {
         actor_start(&actors[i], names[i], &broker, write_states, (void *)(uintptr_t)&writers[i]);
     }
+    /* A client that has a device to start takes longer than all the joins. */
+    for (uint32_t i = 0; i < WRITER_COUNT; i++) {
+        actor_await_step(&actors[i], STEP_READY);
+    }
+    actor_allow(&watcher, STEP_JOIN);
     actor_await_progress(&watcher, round_count - 1);
     actor_await_step(&watcher, STEP_STOPPED);
     for (uint32_t i = 0; i < WRITER_COUNT; i++) {
@@ -295,7 +304,7 @@ static void test_late_join(void)
     for (uint32_t i = 0; i < WRITER_COUNT; i++) {
         actor_await_step(&actors[i], STEP_STOPPED);
     }
-    actor_allow(&watcher, STEP_STOP);
+    actor_allow(&watcher, STEP_LEAVE);
     actor_join(&watcher);
     for (uint32_t i = 0; i < WRITER_COUNT; i++) {
         actor_allow(&actors[i], STEP_LEAVE);

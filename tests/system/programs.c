@@ -71,6 +71,24 @@ static _Noreturn void execute(const char *const *arguments, const char *output_p
     _exit(127);
 }
 
+/* The broker's place among those of the test. */
+static size_t index_of(const struct program *program)
+{
+    size_t index = 0;
+    while (index < broker_count && &brokers[index]->program != program) {
+        index++;
+    }
+    return index;
+}
+
+static void enter_namespace(const struct program *program)
+{
+    size_t index = index_of(program);
+    if (is_transport("dpdk")) {
+        index < broker_count ? rsi_namespaces_enter_broker(index) : rsi_namespaces_enter_client();
+    }
+}
+
 void program_start(struct program *program, const char *name, const char *const *arguments,
                    bool has_ready_fd)
 {
@@ -91,6 +109,7 @@ void program_start(struct program *program, const char *name, const char *const 
         if (has_ready_fd) {
             fcntl(ready[1], F_SETFD, 0);
         }
+        enter_namespace(program);
         execute(arguments, program->output_path, ready[1]);
     }
     if (has_ready_fd) {
@@ -251,8 +270,13 @@ static void listen_url(char *url)
     if (is_transport("shm")) {
         snprintf(url, 2 * PATH_BYTES, "--listen=shm://%s", test_path(path, name));
     } else {
-        snprintf(url, 2 * PATH_BYTES, "--listen=%s://%s:0", options.transport,
-                 is_transport("rdma") && machine_host != NULL ? machine_host : "127.0.0.1");
+        const char *host = "127.0.0.1";
+        if (is_transport("rdma") && machine_host != NULL) {
+            host = machine_host;
+        } else if (is_transport("dpdk")) {
+            host = rsi_namespaces_broker_host(broker_count);
+        }
+        snprintf(url, 2 * PATH_BYTES, "--listen=%s://%s:0", options.transport, host);
     }
 }
 
@@ -267,6 +291,9 @@ static void run_broker(struct broker *broker, const char *listen, const char *co
     /* Nothing may lean on more order than is promised. */
     snprintf(walk_seed, sizeof(walk_seed), "--walk-seed=%" PRIu64, options.seed & UINT32_MAX);
     snprintf(counters, sizeof(counters), "--counters-path=%s", broker->counters_path);
+    if (is_transport("dpdk")) {
+        count += rsi_namespaces_broker_flags(&arguments[count], index_of(&broker->program));
+    }
     for (; extra_flags != NULL && *extra_flags != NULL; extra_flags++) {
         check(count < ARGUMENT_COUNT_MAX - 1, "too many flags");
         arguments[count++] = *extra_flags;
