@@ -369,6 +369,14 @@ static void add_unknown(const struct sample *sample)
     add(&frame);
 }
 
+/* So that copies of it have a body of that length. */
+static void make_room(struct sample *sample, uint32_t body_bytes)
+{
+    if (sample->bytes < RSI_PACKET_BODY_OFFSET + body_bytes) {
+        sample->bytes = RSI_PACKET_BODY_OFFSET + body_bytes;
+    }
+}
+
 static uint32_t next_random(void)
 {
     capture.random = capture.random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -378,6 +386,7 @@ static uint32_t next_random(void)
 static void add_random(const struct sample *sample)
 {
     struct sample whole = *sample;
+    make_room(&whole, RANDOM_BODY_BYTES);
     for (uint32_t i = 0; i < RANDOM_COUNT; i++) {
         struct rsi_datagram_header header = header_of(sample);
         header.type = (uint8_t)(next_random() % 13);
@@ -394,20 +403,77 @@ static void add_random(const struct sample *sample)
     }
 }
 
-/* As the format allows it; this transport never says why. */
-static void add_close_with_text(void)
+/* ---- bodies that are on an edge -------------------------------------------------------------- */
+
+static void add_body(uint8_t type, const void *body, uint32_t bytes)
 {
-    static const char text[] = "the broker stops";
     struct sample whole = capture.samples[0];
-    struct rsi_datagram_lane head = {
-        .sequence = 7, .bytes = sizeof(text) - 1, .kind = RSI_RECORD_CLOSE};
     struct rsi_datagram_header header = header_of(&whole);
-    header.type = RSI_DATAGRAM_LANE;
+    header.type = type;
     header.flags = 0;
-    header.bytes = sizeof(head) + sizeof(text) - 1;
-    memcpy(whole.data + RSI_PACKET_BODY_OFFSET, &head, sizeof(head));
-    memcpy(whole.data + RSI_PACKET_BODY_OFFSET + sizeof(head), text, sizeof(text) - 1);
+    header.bytes = (uint16_t)bytes;
+    memcpy(whole.data + RSI_PACKET_BODY_OFFSET, body, bytes);
+    make_room(&whole, bytes);
     add_written(&whole, header);
+}
+
+static void add_ranges(void)
+{
+    static const struct rsi_datagram_range ranges[] = {
+        {8, 16}, {1, 16}, {8, 17}, {16, 16}, {16, 8}, {UINT64_MAX - 15, UINT64_MAX - 7},
+    };
+    for (size_t i = 0; i < rsi_array_count(ranges); i++) {
+        add_body(RSI_DATAGRAM_STATE, &ranges[i], sizeof(ranges[i]));
+    }
+}
+
+/* The transport itself never says why it closes; the format lets it. */
+static void add_records(void)
+{
+    static const struct {
+        uint8_t kind;
+        uint16_t bytes;
+    } records[] = {
+        {RSI_RECORD_CONTROL, 0},   {RSI_RECORD_CONTROL, 1}, {RSI_RECORD_CONTROL, 512},
+        {RSI_RECORD_CONTROL, 513}, {RSI_RECORD_CLOSE, 0},   {RSI_RECORD_CLOSE, 17},
+        {RSI_RECORD_ATTACH, 47},   {RSI_RECORD_ATTACH, 48}, {RSI_RECORD_ATTACH, 49},
+        {RSI_RECORD_BATCH, 9},
+    };
+    for (size_t i = 0; i < rsi_array_count(records); i++) {
+        struct rsi_datagram_lane head = {
+            .sequence = i, .bytes = records[i].bytes, .kind = records[i].kind};
+        uint8_t body[sizeof(head) + 520];
+        memset(body, 'w', sizeof(body));
+        memcpy(body, &head, sizeof(head));
+        add_body(RSI_DATAGRAM_LANE, body, (uint32_t)sizeof(head) + ((records[i].bytes + 7u) & ~7u));
+    }
+}
+
+/* Two frames, and where a position needs more bits than a commit word or a double has. */
+static void add_far_data(void)
+{
+    static const uint64_t positions[] = {
+        0,
+        8,
+        UINT64_C(0xfffffff8),
+        UINT64_C(1) << 42,
+        (UINT64_C(1) << 43) - 40,
+        UINT64_C(0x123456789abcdef8),
+        UINT64_MAX - 7,
+    };
+    for (size_t i = 0; i < rsi_array_count(positions); i++) {
+        struct {
+            struct rsi_datagram_data data;
+            struct rsi_frame_header frames[2];
+        } body;
+        memset(&body, 0xee, sizeof(body));
+        body.data.position = positions[i];
+        for (uint32_t j = 0; j < 2; j++) {
+            body.frames[j].commit =
+                rsi_commit_word(positions[i] + j * RSI_FRAME_HEADER_BYTES, RSI_FRAME_HEADER_BYTES);
+        }
+        add_body(RSI_DATAGRAM_DATA, &body, sizeof(body));
+    }
 }
 
 /* UDP, but nobody's of ours: neither a port nor the form says so. */
@@ -450,7 +516,9 @@ static void test_traffic(void **state)
         add_unknown(sample);
     }
     add_random(&capture.samples[0]);
-    add_close_with_text();
+    add_ranges();
+    add_records();
+    add_far_data();
     add_foreign(&capture.samples[0]);
     capture_close();
 }
