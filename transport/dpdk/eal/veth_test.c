@@ -177,6 +177,11 @@ static void without_the_right_it_is_refused(void **state)
     if (child == 0) {
         struct rsi_port *port = NULL;
         struct rsi_error error = {0};
+        /* Loads the plugin, which may lie in a folder that the other user cannot enter. */
+        struct rsi_dpdk_options wrong = end("net_af_packet0,iface=nowhere", "10.7.0.1/24");
+        if (rsi_dpdk_plugin_port_open(&port, &wrong, &error) == RSI_OK) {
+            _exit(3);
+        }
         if (setgid(65534) != 0 || setuid(65534) != 0) {
             _exit(1);
         }
