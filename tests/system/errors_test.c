@@ -68,7 +68,7 @@ static void test_addresses(void)
          {"no broker listens on tcp://127.0.0.1:1", "start ringsided"}},
         {PUB("auto://127.0.0.1:1"), 1, {"shm: no socket", "rdma: ", "no broker listens"}},
         {PUB("shm:///nowhere/broker.sock"), 1, {"/nowhere/broker.sock", "is ringsided running"}},
-        {PUB("foo://host:1"), 1, {"unknown transport 'foo'", "tcp, rdma, shm or auto"}},
+        {PUB("foo://host:1"), 1, {"unknown transport 'foo'", "tcp, rdma, dpdk, shm or auto"}},
         {PUB("127.0.0.1:7400"), 1, {"'127.0.0.1:7400' is no address", "tcp://HOST:PORT"}},
         {PUB(""), 1, {"'' is no address", "tcp://HOST:PORT"}},
         {PUB("tcp://"), 1, {"names no host", "tcp://host:port"}},
