@@ -148,6 +148,14 @@ static rsi_status_t make_vdev(const struct rsi_eal_plan *plan, struct rsi_error 
             : rsi_fail(error, RSI_E_NO_DEVICE, "%s,%s: the driver refused (%s)", plan->name,
                        plan->arguments, rte_strerror(result < 0 ? -result : result));
     rsi_eal_capture_explain(error);
+    /* af_packet makes its number from the process and the interface, 16 bits of them. */
+    if (strstr(error->text, "set PACKET_FANOUT") != NULL) {
+        status = rsi_fail(error, RSI_E_ADDRESS,
+                          "%s,%s: the driver numbers its socket by process and interface, and "
+                          "another process of this network namespace has the same number by "
+                          "chance: start this process again",
+                          plan->name, plan->arguments);
+    }
     return status;
 }
 

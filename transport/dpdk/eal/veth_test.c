@@ -8,7 +8,12 @@
 #include "core/compiler.h"
 #include "transport/dpdk/eal/port_testing.h"
 
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <sched.h>
+#include <sys/socket.h>
 
 static struct rsi_dpdk_options end(const char *port, const char *address)
 {
@@ -128,6 +133,24 @@ static void a_cut_cable(void **state)
     b->operations->close(b);
 }
 
+/* Neighbours among processes on neighbours among interfaces meet in half of all cases. */
+static void a_number_that_is_taken_is_named(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options = end(left_text, "10.7.0.1/24");
+    struct sockaddr_ll right = {.sll_family = AF_PACKET,
+                                .sll_protocol = htons(ETH_P_ALL),
+                                .sll_ifindex = (int)if_nametoindex("right")};
+    int number = (getpid() ^ (int)if_nametoindex("left")) & 0xffff;
+    int taken = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+    assert_int_equal(bind(taken, (struct sockaddr *)&right, sizeof(right)), 0);
+    assert_int_equal(setsockopt(taken, SOL_PACKET, PACKET_FANOUT, &number, sizeof(number)), 0);
+    port_expect_failure(&options, RSI_E_ADDRESS, WORDS("iface=left", "same number", "again"));
+    close(taken);
+    struct rsi_port *port = port_open(&options);
+    port->operations->close(port);
+}
+
 static void what_the_interface_cannot_is_refused(void **state)
 {
     (void)state;
@@ -214,6 +237,7 @@ int main(void)
         cmocka_unit_test(an_address_has_one_user),
         cmocka_unit_test(a_cut_cable),
         cmocka_unit_test(what_the_interface_cannot_is_refused),
+        cmocka_unit_test(a_number_that_is_taken_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
