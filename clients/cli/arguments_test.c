@@ -127,6 +127,7 @@ static void wrong_flags_name_the_flag_and_the_mend(void **state)
         {"bench fanout --topics 65537", "--topics", "65536"},
         {"bench fanout --wildcards x", "--wildcards", "x"},
         {"bench latency --pin x", "--pin", "x"},
+        {"bench fanout --dpdk-address 10.7.0.250/24", "10.7.0.250/24", "shorter prefix"},
         {"bench latency --pin 1023", "1023", "allowed set"},
         {"replay", "--template", "md.{dst}.{dport}"},
         {"replay -t a.{/x}", "FILE", "pcap"},

@@ -14,6 +14,7 @@
 #include "clients/c/ringside.h"
 #include "clients/cli/connection.h"
 #include "core/atomics.h"
+#include "core/error.h"
 #include "core/histogram.h"
 
 #include <stdbool.h>
@@ -120,6 +121,23 @@ void rsi_bench_message_fill(void *message, size_t bytes, uint64_t sequence, uint
 /* Reads every byte. False: it is not what was filled in. */
 bool rsi_bench_message_check(const void *message, size_t bytes, uint64_t *sequence,
                              uint64_t *time_ns);
+
+/* ---- devices ------------------------------------------------------------------------------------
+ */
+
+/* Over dpdk://, as one process calls itself. */
+struct rsi_bench_device {
+    char address[32];
+    char port[512];
+};
+
+/* False: the processes are more than the prefix of --dpdk-address has addresses for. */
+bool rsi_bench_device_check(const ringside_dpdk_t *dpdk, uint32_t process_count,
+                            struct rsi_error *error);
+/* Process `index` takes the address that stands so far behind the given one, and has its number in
+ * the place of a % in the port. Other texts, and those that cannot be read, stay as they are. */
+void rsi_bench_device_choose(struct rsi_bench_device *device, ringside_dpdk_t *dpdk,
+                             uint32_t index);
 
 /* ---- report -------------------------------------------------------------------------------------
  */

@@ -409,6 +409,8 @@ int rsi_bench_work(const struct rsi_bench_options *options, struct rsi_bench_sha
         worker.next_sequences[topic] = topic;
     }
     struct rsi_connection_options connection = options->connection;
+    struct rsi_bench_device device;
+    rsi_bench_device_choose(&device, &connection.dpdk, index);
     if (options->pin_count > 0) {
         connection.cpu = (int)options->pins[index % options->pin_count];
     }

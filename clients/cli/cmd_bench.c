@@ -142,6 +142,11 @@ static void finish_options(struct argp_state *state, struct rsi_bench_options *o
     if (options->warmup_count == UINT64_MAX) {
         options->warmup_count = options->message_count / 10;
     }
+    struct rsi_error error = {0};
+    uint32_t process_count = (uint32_t)options->subscriber_count + 1;
+    if (!rsi_bench_device_check(&options->connection.dpdk, process_count, &error)) {
+        argp_error(state, "--dpdk-address: %s", error.text);
+    }
 }
 
 static void read_policy(struct argp_state *state, struct rsi_bench_options *options,
@@ -229,7 +234,11 @@ static const struct argp parser = {
         "Measures through a running broker, with a process for each publisher and subscriber. "
         "latency: round trips between two processes, or with --rate one way at a fixed rate. "
         "throughput: one publisher, one subscriber. fanout: one publisher, many subscribers. Every "
-        "message is checked; exit code 1 when any is lost, doubled, out of order or corrupt.\v"
+        "message is checked; exit code 1 when any is lost, doubled, out of order or corrupt. Over "
+        "dpdk:// the publisher has --dpdk-address, and each subscriber one of those after it; a % "
+        "in "
+        "--dpdk-port becomes the number of the process, from 0, so that each may have a device of "
+        "its own.\v"
         "Examples:\n"
         "  ringside bench latency --wait busy --pin 0,1\n"
         "  ringside bench latency --rate 10k --messages 200000\n"

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_COUNT = 'n', KEY_SIZE = 0x4000, KEY_INTERVAL, KEY_WARMUP, KEY_SUBJECT };
+enum { KEY_COUNT = 'n', KEY_SIZE = 0x4000, KEY_INTERVAL, KEY_WARMUP, KEY_SUBJECT, KEY_JSON };
 
 #define MESSAGE_SIZE_MAX (UINT64_C(128) << 20)
 #define LOST_AFTER_NS    (5 * RSI_NS_PER_SECOND)
@@ -26,6 +26,7 @@ struct ping_options {
     uint64_t size_bytes;
     uint64_t interval_ns;
     const char *subject; /* NULL: one of its own */
+    bool is_json;
 };
 
 struct ping {
@@ -46,6 +47,7 @@ static const struct argp_option flags[] = {
     {"interval", KEY_INTERVAL, "TIME", 0, "Pause between two, such as 100ms. Default: 0", 0},
     {"subject", KEY_SUBJECT, "SUBJECT", 0,
      "Subject to use. Default: one that is this process's own", 0},
+    {"json", KEY_JSON, NULL, 0, "Print one JSON object", 0},
     {0},
 };
 
@@ -75,6 +77,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SUBJECT:
         rsi_flag_subject(state, "--subject", arg, false);
         options->subject = arg;
+        return 0;
+    case KEY_JSON:
+        options->is_json = true;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "'%s': ping takes no arguments; --subject and --url say where to", arg);
@@ -170,6 +175,25 @@ static int go_all(struct ping *ping)
     return RSI_EXIT_OK;
 }
 
+static void print_round_trips(const struct ping *ping)
+{
+    const struct ping_options *options = ping->options;
+    const char *transport = ringside_transport(ping->client);
+    uint64_t count = ping->round_trip.total_count;
+    if (options->is_json) {
+        printf("{\"transport\":\"%s\",\"size_bytes\":%" PRIu64
+               ",\"round_trip_ns\":{\"count\":%" PRIu64 ",",
+               transport, options->size_bytes, count);
+        rsi_print_percentiles_json(stdout, &ping->round_trip);
+        printf("}}\n");
+        return;
+    }
+    printf("%" PRIu64 " round trips of %" PRIu64 " bytes over %s: ", count, options->size_bytes,
+           transport);
+    rsi_print_percentiles(stdout, &ping->round_trip);
+    printf("\n");
+}
+
 static int ping_over_client(struct ping *ping)
 {
     const struct ping_options *options = ping->options;
@@ -186,10 +210,7 @@ static int ping_over_client(struct ping *ping)
         return RSI_EXIT_FAILURE;
     }
     int code = go_all(ping);
-    printf("%" PRIu64 " round trips of %" PRIu64 " bytes over %s: ", ping->round_trip.total_count,
-           options->size_bytes, ringside_transport(ping->client));
-    rsi_print_percentiles(stdout, &ping->round_trip);
-    printf("\n");
+    print_round_trips(ping);
     if (ping->strange_count > 0) {
         rsi_cli_note("%" PRIu64 " messages of others on %s were passed over", ping->strange_count,
                      subject);

@@ -1,0 +1,104 @@
+/*
+ * Over dpdk://, each of bench's processes is a host of its own.
+ *
+ * Design notes
+ * - Two processes cannot be one host: both would answer for its address. So the address goes up by
+ *   one with each process, and the device may do so too.
+ * - An address or prefix that cannot be read is passed on as it is: libringside says what is wrong
+ *   with it. Only what counting up makes of it is this file's to refuse.
+ */
+#include "clients/cli/bench.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct address {
+    uint32_t first; /* host byte order */
+    uint32_t prefix_bits;
+};
+
+/* The flag, or what libringside would read instead of it. */
+static const char *given_address(const ringside_dpdk_t *dpdk)
+{
+    return dpdk->address != NULL ? dpdk->address : getenv("RINGSIDE_DPDK_ADDRESS");
+}
+
+static const char *given_port(const ringside_dpdk_t *dpdk)
+{
+    return dpdk->port != NULL ? dpdk->port : getenv("RINGSIDE_DPDK_PORT");
+}
+
+static bool read_address(struct address *address, const char *text)
+{
+    char host[INET_ADDRSTRLEN];
+    struct in_addr network_order;
+    const char *slash = text != NULL ? strchr(text, '/') : NULL;
+    if (slash == NULL || (size_t)(slash - text) >= sizeof(host)) {
+        return false;
+    }
+    memcpy(host, text, (size_t)(slash - text));
+    host[slash - text] = '\0';
+    char *end;
+    unsigned long prefix_bits = strtoul(slash + 1, &end, 10);
+    if (inet_pton(AF_INET, host, &network_order) != 1 || end == slash + 1 || *end != '\0' ||
+        prefix_bits < 1 || prefix_bits > 31) {
+        return false;
+    }
+    *address = (struct address){ntohl(network_order.s_addr), (uint32_t)prefix_bits};
+    return true;
+}
+
+/* From the first address to the last that a host may have. */
+static uint32_t count_addresses(const struct address *address)
+{
+    uint32_t host_mask = UINT32_MAX >> address->prefix_bits;
+    uint32_t last = (address->first | host_mask) - (address->prefix_bits < 31 ? 1 : 0);
+    return last >= address->first ? last - address->first + 1 : 0;
+}
+
+bool rsi_bench_device_check(const ringside_dpdk_t *dpdk, uint32_t process_count,
+                            struct rsi_error *error)
+{
+    struct address address;
+    const char *text = given_address(dpdk);
+    if (!read_address(&address, text) || count_addresses(&address) >= process_count) {
+        return true;
+    }
+    (void)rsi_fail(error, RSI_E_INVALID,
+                   "%s begins %" PRIu32 " addresses, but each of %" PRIu32
+                   " processes needs one; begin lower, or with a shorter prefix",
+                   text, count_addresses(&address), process_count);
+    return false;
+}
+
+/* A '%' becomes the number. False: too long. */
+static bool write_port(char *out, size_t out_bytes, const char *port, uint32_t index)
+{
+    size_t at = 0;
+    for (; *port != '\0' && at < out_bytes; port++) {
+        int count = *port == '%' ? snprintf(out + at, out_bytes - at, "%" PRIu32, index)
+                                 : snprintf(out + at, out_bytes - at, "%c", *port);
+        at += (size_t)count;
+    }
+    return at < out_bytes;
+}
+
+void rsi_bench_device_choose(struct rsi_bench_device *device, ringside_dpdk_t *dpdk, uint32_t index)
+{
+    struct address address;
+    const char *port = given_port(dpdk);
+    if (read_address(&address, given_address(dpdk))) {
+        struct in_addr own = {.s_addr = htonl(address.first + index)};
+        char host[INET_ADDRSTRLEN] = "";
+        (void)inet_ntop(AF_INET, &own, host, sizeof(host));
+        snprintf(device->address, sizeof(device->address), "%s/%" PRIu32, host,
+                 address.prefix_bits);
+        dpdk->address = device->address;
+    }
+    if (port != NULL && strchr(port, '%') != NULL &&
+        write_port(device->port, sizeof(device->port), port, index)) {
+        dpdk->port = device->port;
+    }
+}
