@@ -28,6 +28,7 @@
 #include "clients/c/ringside.h"
 #include "core/error.h"
 #include "core/idle.h"
+#include "core/position.h"
 #include "transport/control_codec.h"
 #include "transport/dpdk_options.h"
 #include "transport/transport.h"
@@ -613,6 +614,10 @@ static inline struct rsi_client_path rsi_client_path(const struct ringside_clien
 static inline void rsi_client_set_path(struct ringside_client *client,
                                        const struct rsi_client_path *path)
 {
+    uint64_t spin_ns_min = path->transport != NULL ? path->transport->spin_ns_min : 0;
+    client->idle.spin_ns = client->options.spin_ns != 0
+                               ? client->options.spin_ns
+                               : rsi_pos_max(spin_ns_min, RSI_IDLE_SPIN_NS);
     client->transport = path->transport;
     client->domain = path->domain;
     client->poller = path->poller;

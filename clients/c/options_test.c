@@ -250,6 +250,24 @@ static void test_dpdk_environment(void **state)
     }
 }
 
+/* What was set holds on every transport; the default is longer where a wake-up is late. */
+static void test_spin(void **state)
+{
+    (void)state;
+    static struct ringside_client client;
+    const struct rsi_transport late = {.spin_ns_min = 4 * RSI_IDLE_SPIN_NS};
+    const struct rsi_transport prompt = {0};
+    const struct rsi_client_path late_path = {.transport = &late};
+    const struct rsi_client_path prompt_path = {.transport = &prompt};
+    rsi_client_set_path(&client, &late_path);
+    assert_int_equal(client.idle.spin_ns, 4 * RSI_IDLE_SPIN_NS);
+    rsi_client_set_path(&client, &prompt_path);
+    assert_int_equal(client.idle.spin_ns, RSI_IDLE_SPIN_NS);
+    client.options.spin_ns = 2000;
+    rsi_client_set_path(&client, &late_path);
+    assert_int_equal(client.idle.spin_ns, 2000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_names_and_tokens),
         cmocka_unit_test(test_wait),
         cmocka_unit_test(test_structs_of_other_versions),
+        cmocka_unit_test(test_spin),
         cmocka_unit_test(test_dpdk),
         cmocka_unit_test(test_dpdk_environment),
     };

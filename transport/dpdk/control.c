@@ -390,6 +390,7 @@ const struct rsi_transport rsi_dpdk_transport = {
     .batch_bytes_max = RSI_RING_BYTES_MAX,
     .peer_is_local = false,
     .polls_by_system_call = false,
+    .spin_ns_min = RSI_DPDK_SPIN_NS,
 
     .domain_create = dpdk_domain_create,
     .domain_destroy = dpdk_domain_destroy,
