@@ -129,13 +129,15 @@ bool rsi_bench_message_check(const void *message, size_t bytes, uint64_t *sequen
 struct rsi_bench_device {
     char address[32];
     char port[512];
+    char mac[32];
 };
 
 /* False: the processes are more than the prefix of --dpdk-address has addresses for. */
 bool rsi_bench_device_check(const ringside_dpdk_t *dpdk, uint32_t process_count,
                             struct rsi_error *error);
 /* Process `index` takes the address that stands so far behind the given one, and has its number in
- * the place of a % in the port. Other texts, and those that cannot be read, stay as they are. */
+ * the place of a % in the port and in the MAC. Other texts, and those that cannot be read, stay as
+ * they are. */
 void rsi_bench_device_choose(struct rsi_bench_device *device, ringside_dpdk_t *dpdk,
                              uint32_t index);
 

@@ -20,14 +20,9 @@ struct address {
 };
 
 /* The flag, or what libringside would read instead of it. */
-static const char *given_address(const ringside_dpdk_t *dpdk)
+static const char *given(const char *flag, const char *variable)
 {
-    return dpdk->address != NULL ? dpdk->address : getenv("RINGSIDE_DPDK_ADDRESS");
-}
-
-static const char *given_port(const ringside_dpdk_t *dpdk)
-{
-    return dpdk->port != NULL ? dpdk->port : getenv("RINGSIDE_DPDK_PORT");
+    return flag != NULL ? flag : getenv(variable);
 }
 
 static bool read_address(struct address *address, const char *text)
@@ -62,7 +57,7 @@ bool rsi_bench_device_check(const ringside_dpdk_t *dpdk, uint32_t process_count,
                             struct rsi_error *error)
 {
     struct address address;
-    const char *text = given_address(dpdk);
+    const char *text = given(dpdk->address, "RINGSIDE_DPDK_ADDRESS");
     if (!read_address(&address, text) || count_addresses(&address) >= process_count) {
         return true;
     }
@@ -73,13 +68,16 @@ bool rsi_bench_device_check(const ringside_dpdk_t *dpdk, uint32_t process_count,
     return false;
 }
 
-/* A '%' becomes the number. False: too long. */
-static bool write_port(char *out, size_t out_bytes, const char *port, uint32_t index)
+/* A '%' becomes the number. False: there is none, or it gets too long. */
+static bool write_number(char *out, size_t out_bytes, const char *text, uint32_t index)
 {
     size_t at = 0;
-    for (; *port != '\0' && at < out_bytes; port++) {
-        int count = *port == '%' ? snprintf(out + at, out_bytes - at, "%" PRIu32, index)
-                                 : snprintf(out + at, out_bytes - at, "%c", *port);
+    if (text == NULL || strchr(text, '%') == NULL) {
+        return false;
+    }
+    for (; *text != '\0' && at < out_bytes; text++) {
+        int count = *text == '%' ? snprintf(out + at, out_bytes - at, "%" PRIu32, index)
+                                 : snprintf(out + at, out_bytes - at, "%c", *text);
         at += (size_t)count;
     }
     return at < out_bytes;
@@ -88,8 +86,7 @@ static bool write_port(char *out, size_t out_bytes, const char *port, uint32_t i
 void rsi_bench_device_choose(struct rsi_bench_device *device, ringside_dpdk_t *dpdk, uint32_t index)
 {
     struct address address;
-    const char *port = given_port(dpdk);
-    if (read_address(&address, given_address(dpdk))) {
+    if (read_address(&address, given(dpdk->address, "RINGSIDE_DPDK_ADDRESS"))) {
         struct in_addr own = {.s_addr = htonl(address.first + index)};
         char host[INET_ADDRSTRLEN] = "";
         (void)inet_ntop(AF_INET, &own, host, sizeof(host));
@@ -97,8 +94,12 @@ void rsi_bench_device_choose(struct rsi_bench_device *device, ringside_dpdk_t *d
                  address.prefix_bits);
         dpdk->address = device->address;
     }
-    if (port != NULL && strchr(port, '%') != NULL &&
-        write_port(device->port, sizeof(device->port), port, index)) {
+    if (write_number(device->port, sizeof(device->port), given(dpdk->port, "RINGSIDE_DPDK_PORT"),
+                     index)) {
         dpdk->port = device->port;
+    }
+    if (write_number(device->mac, sizeof(device->mac), given(dpdk->mac, "RINGSIDE_DPDK_MAC"),
+                     index)) {
+        dpdk->mac = device->mac;
     }
 }

@@ -13,8 +13,10 @@ static void assert_device(const char *port, const char *address, uint32_t index,
                           const char *expected_port, const char *expected_address)
 {
     struct rsi_bench_device device;
-    ringside_dpdk_t dpdk = {.port = port, .address = address};
+    ringside_dpdk_t dpdk = {.port = port, .address = address, .mac = "02:00:00:00:00:0%"};
     rsi_bench_device_choose(&device, &dpdk, index);
+    assert_true(strncmp(dpdk.mac, "02:00:00:00:00:0", 16) == 0);
+    assert_int_equal(strtoul(dpdk.mac + 16, NULL, 10), index);
     assert_string_equal(dpdk.port, expected_port);
     assert_string_equal(dpdk.address, expected_address);
 }

@@ -335,12 +335,13 @@ static void measure_one_way(const struct options *options, uint32_t payload_byte
 /* ---- program -----------------------------------------------------------------------------------
  */
 
-enum { KEY_URL = 'u', KEY_PORT = 0x100, KEY_ADDRESS, KEY_ROUNDS, KEY_MS, KEY_JSON };
+enum { KEY_URL = 'u', KEY_PORT = 0x100, KEY_ADDRESS, KEY_MAC, KEY_ROUNDS, KEY_MS, KEY_JSON };
 
 static const struct argp_option flags[] = {
     {"url", KEY_URL, "URL", 0, "Where to listen, or whom to dial", 0},
     {"dpdk-port", KEY_PORT, "PORT", 0, "Device, such as net_af_packet0,iface=eth1", 0},
     {"dpdk-address", KEY_ADDRESS, "ADDRESS/BITS", 0, "Its address, such as 10.7.0.1/24", 0},
+    {"dpdk-mac", KEY_MAC, "MAC", 0, "Its MAC. Default: the device's own", 0},
     {"rounds", KEY_ROUNDS, "N", 0, "Round trips. Default: 100000", 0},
     {"ms", KEY_MS, "N", 0, "Milliseconds of each size. Default: 1000", 0},
     {"json", KEY_JSON, NULL, 0, "One JSON object per line", 0},
@@ -359,6 +360,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_ADDRESS:
         options->device.address = arg;
+        return 0;
+    case KEY_MAC:
+        options->device.mac = arg;
         return 0;
     case KEY_ROUNDS:
         options->round_count = strtoull(arg, NULL, 10);
