@@ -111,6 +111,10 @@ static void open_and_close(struct actor *self, void *arg)
     }
     actor_close(client);
     for (unsigned i = 0; i < listener_count; i++) {
+        /* Those that are there too, and only now: what a listener leaves out keeps topics. */
+        actor_subscribe(listeners[i], "fault.>", RINGSIDE_POLICY_DROP, pass_over, NULL);
+    }
+    for (unsigned i = 0; i < listener_count; i++) {
         actor_close(listeners[i]);
     }
 }

@@ -29,9 +29,9 @@ struct watched_malloc *resources_malloc(void);
 
 /*
  * A client opens and closes so many publishers, each on a topic of its own that five sessions of
- * every agent listen to. The broker keeps the memory of a topic's slot once there was a topic in
- * it: after --topic-count-max topics it has all, if those of clients that went are let go first (a
- * slot that is still taken is passed over).
+ * every agent listen to, and then to the topics that are there. The broker keeps the memory of a
+ * topic's slot once there was a topic in it: after --topic-count-max topics it has all, if those of
+ * clients that went are let go first (a slot that is still taken is passed over).
  */
 void resources_use_topics(const struct broker *broker, uint32_t topic_count);
 
