@@ -224,7 +224,7 @@ static void too_much_is_no_memory_and_leaves_nothing(void **state)
     struct rsi_arena_options options = {
         .name = "vast", .bytes = UINT64_C(1) << 46, .node = RSI_NODE_ANY, .want_mirror = true};
     assert_int_equal(rsi_arena_init(&arena, &options, &error), RSI_E_NO_MEMORY);
-    assert_non_null(strstr(error.text, "vast: cannot reserve"));
+    assert_non_null(strstr(error.text, "vast: cannot "));
     assert_null(arena.base);
     assert_int_equal(open_descriptor_count(), descriptor_count);
 }
