@@ -1,7 +1,9 @@
 /*
  * Design notes
- * - x86 has an instruction for it, three cycles of latency each: three runs side by side would be
- *   three times as fast, but a frame of 1,500 bytes takes 0.2 us as it is.
+ * - x86 has an instruction for it, three cycles of latency each, one begun in each: so three runs
+ *   side by side take the time of one. The sums of the first two are then moved over the bytes that
+ *   follow them: a product with a constant, x^(8 * bytes - 33), whose remainder the instruction
+ *   itself makes. What is left over goes word by word.
  * - Where the instruction is missing, a table of sixteen words does, a nibble at a time: two cache
  *   lines instead of the sixteen of a table by bytes. It follows from the polynomial; the test
  * makes it again.
@@ -9,6 +11,10 @@
 #include "transport/dpdk/crc32c.h"
 
 #include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 static const uint32_t table[16] = {
     0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
@@ -27,18 +33,53 @@ uint32_t rsi_crc32c_by_table(const void *data, size_t bytes)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t by_instruction(const void *data, size_t bytes)
+
+/* Of each of three. Three times all of them, and 32 bytes, make the 1,472 of a full datagram. */
+#define RUN_BYTES    160u
+#define OVER_ONE     0x878a92a7u /* x^(8 * RUN_BYTES - 33), bits reversed as in all sums here */
+#define OVER_TWO     0xbac2fd7bu /* x^(8 * 2 * RUN_BYTES - 33) */
+#define BOTH_TARGETS __attribute__((target("sse4.2,pclmul")))
+
+BOTH_TARGETS static inline uint64_t word_at(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
+/* A sum times a constant, not yet a remainder. */
+BOTH_TARGETS static inline uint64_t multiply(uint64_t sum, uint32_t constant)
+{
+    __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)sum),
+                                           _mm_cvtsi32_si128((int)constant), 0);
+    return (uint64_t)_mm_cvtsi128_si64(product);
+}
+
+BOTH_TARGETS static uint64_t three_runs(const uint8_t *next, uint64_t sum)
+{
+    uint64_t second = 0;
+    uint64_t third = 0;
+    for (uint32_t i = 0; i < RUN_BYTES; i += 8) {
+        sum = _mm_crc32_u64(sum, word_at(next + i));
+        second = _mm_crc32_u64(second, word_at(next + RUN_BYTES + i));
+        third = _mm_crc32_u64(third, word_at(next + 2 * RUN_BYTES + i));
+    }
+    return third ^ _mm_crc32_u64(0, multiply(sum, OVER_TWO) ^ multiply(second, OVER_ONE));
+}
+
+BOTH_TARGETS static uint32_t by_instruction(const void *data, size_t bytes)
 {
     const uint8_t *next = data;
     uint64_t sum = UINT32_MAX;
+    for (; bytes >= 3 * RUN_BYTES; bytes -= 3 * RUN_BYTES, next += 3 * RUN_BYTES) {
+        sum = three_runs(next, sum);
+    }
     for (; bytes >= 8; bytes -= 8, next += 8) {
-        uint64_t word;
-        memcpy(&word, next, sizeof(word));
-        sum = __builtin_ia32_crc32di(sum, word);
+        sum = _mm_crc32_u64(sum, word_at(next));
     }
     uint32_t rest = (uint32_t)sum;
     for (; bytes > 0; bytes--) {
-        rest = __builtin_ia32_crc32qi(rest, *next++);
+        rest = _mm_crc32_u8(rest, *next++);
     }
     return ~rest;
 }
@@ -47,7 +88,7 @@ __attribute__((target("sse4.2"))) static uint32_t by_instruction(const void *dat
 uint32_t rsi_crc32c(const void *data, size_t bytes)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("sse4.2")) {
+    if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) {
         return by_instruction(data, bytes);
     }
 #endif
