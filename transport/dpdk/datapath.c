@@ -8,6 +8,8 @@
  *   thread writes: a frame of a link that left finds nothing, whatever the station's tables say.
  * - Before it sleeps it tells what it would otherwise gather, and leaves the time at which it wants
  *   to be woken with its queue: the station's watch thread looks after both.
+ * - Silence is time in which this thread looked and heard nothing. A thread that did not run (the
+ *   machine was busy, or stood still) heard nobody, which says nothing about its peers.
  * - Leaving: what the outbox holds and CLOSE go out and are answered, or time is up. Then the link
  *   is out of both tables and crossing.released gives it back.
  */
@@ -216,11 +218,24 @@ static RSI_COLD void begin_thread(struct rsi_dpdk_poller *poller)
     poller->station->port->operations->thread_begin(poller->station->port);
 }
 
+/* However long it was, it counts as no more than an idle link's pause: so a peer is silent only
+ * after several looks, and questions that it did not answer. */
+static RSI_COLD void excuse_absence(struct rsi_dpdk_poller *poller, uint64_t now_ns)
+{
+    uint64_t excused_ns = now_ns - poller->now_ns - RSI_DPDK_KEEPALIVE_NS;
+    for (uint32_t i = 0; i < poller->link_count; i++) {
+        poller->links[i]->receive.heard_ns += excused_ns;
+    }
+}
+
 uint32_t rsi_dpdk_poll_data(struct rsi_poller *base, uint64_t now_ns)
 {
     struct rsi_dpdk_poller *poller = rsi_dpdk_poller(base);
     if (rsi_unlikely(!poller->has_begun)) {
         begin_thread(poller);
+    }
+    if (rsi_unlikely(now_ns > poller->now_ns + RSI_DPDK_KEEPALIVE_NS)) {
+        excuse_absence(poller, now_ns);
     }
     poller->now_ns = now_ns;
     poller->burst.is_stuck = false;

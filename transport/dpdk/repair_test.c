@@ -287,6 +287,91 @@ static void test_silence_ends_the_link(void **state)
     rig_close(&rig);
 }
 
+/* The machine stood still, or had no time for either: nobody fell silent. */
+static void test_time_without_a_look_is_no_silence(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, LATENCY, "");
+    rig_connect(&rig, 65536);
+    for (uint64_t round = 1; round <= 5; round++) {
+        rig_step(&rig, 3 * RSI_DPDK_SILENCE_NS);
+        rig_step(&rig, RIG_STEP_NS);
+        assert_int_equal(rsi_link_state(rig.client.link), RSI_LINK_ATTACHED);
+        assert_int_equal(rsi_link_state(rig.server.link), RSI_LINK_ATTACHED);
+        stream(&rig, 100 * round);
+    }
+    rig_close(&rig);
+}
+
+/* One side alone stops: it is silent to the other one, and hears so as soon as it goes on. */
+static void test_who_was_given_up_while_it_stopped_is_told(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, LATENCY, "");
+    rig_connect(&rig, 65536);
+    stream(&rig, 100);
+    while (rsi_link_state(rig.client.link) != RSI_LINK_LOST) {
+        rig.now_ns += 10000000;
+        rsi_virtual_set_now(rig.name, rig.now_ns);
+        rig_turn(&rig, &rig.client);
+    }
+    rsi_dpdk_transport.link_close(rig.client.link);
+    while (rsi_link_state(rig.client.link) != RSI_LINK_CLOSED) {
+        rig_turn(&rig, &rig.client);
+    }
+    assert_int_equal(rsi_link_state(rig.server.link), RSI_LINK_ATTACHED);
+    uint64_t start_ns = rig.now_ns;
+    rig_run_until(&rig, rsi_link_state(rig.server.link) == RSI_LINK_LOST);
+    assert_true(rig.now_ns - start_ns < 3 * RIG_ROUND_TRIP_NS);
+    assert_non_null(strstr(rig.server.link->error.text, "knows nothing of this connection"));
+    rig_close(&rig);
+}
+
+/* What one cut leaves behind: silence in one direction or in both, at any moment. */
+static void cut_some(struct rig *rig, uint64_t *random, bool is_busy)
+{
+    *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    uint64_t drawn = *random >> 33;
+    uint64_t end_ns = rig->now_ns + drawn % 200000000;
+    set_filter(&rig->server, drawn % 3 != 0 ? drop_all : NULL, NULL);
+    set_filter(&rig->client, drawn % 3 != 1 ? drop_all : NULL, NULL);
+    while (rig->now_ns < end_ns) {
+        while (is_busy && rig_write(&rig->client, 960)) {
+        }
+        (void)rsi_link_flush_clocked(rig->client.link);
+        rig_step(rig, 10 * RIG_STEP_NS);
+        rig_read(&rig->server);
+    }
+    set_filter(&rig->server, NULL, NULL);
+    set_filter(&rig->client, NULL, NULL);
+}
+
+static void test_short_cuts_leave_nothing_behind(void **state)
+{
+    (void)state;
+    uint64_t random = 11;
+    for (int is_busy = 0; is_busy <= 1; is_busy++) {
+        struct rig rig;
+        rig_open(&rig, LATENCY, "");
+        rig_connect(&rig, 262144);
+        for (int i = 0; i < 100; i++) {
+            cut_some(&rig, &random, is_busy);
+            uint64_t start_ns = rig.now_ns;
+            stream(&rig, rig.client.written + 1);
+            assert_true(rig_write(&rig.server, 200));
+            rig_flush(&rig.server);
+            rig_run_until(&rig, rig.client.link->arrived_pos == rig.server.link->placed_pos);
+            rig_read(&rig.client);
+            assert_true(rig.now_ns - start_ns < RSI_DPDK_KEEPALIVE_NS);
+        }
+        assert_int_equal(rsi_link_state(rig.client.link), RSI_LINK_ATTACHED);
+        assert_int_equal(rsi_link_state(rig.server.link), RSI_LINK_ATTACHED);
+        rig_close(&rig);
+    }
+}
+
 static uint32_t take_none(struct rsi_port *port, uint32_t queue, struct rsi_port_frame *frames,
                           uint32_t count)
 {
@@ -363,6 +448,9 @@ int main(void)
         cmocka_unit_test(test_spoilt_frames_are_counted_and_repaired),
         cmocka_unit_test(test_burst_beyond_the_receive_ring_loses_nothing),
         cmocka_unit_test(test_silence_ends_the_link),
+        cmocka_unit_test(test_time_without_a_look_is_no_silence),
+        cmocka_unit_test(test_who_was_given_up_while_it_stopped_is_told),
+        cmocka_unit_test(test_short_cuts_leave_nothing_behind),
         cmocka_unit_test(test_poller_sleeps_while_the_port_takes_nothing),
         cmocka_unit_test(test_mtu_is_what_comes_through),
     };
