@@ -51,6 +51,9 @@ void rsi_waker_finish(struct rsi_waker *waker)
 void rsi_waker_wake(struct rsi_waker *waker)
 {
     const uint64_t one = 1;
+    if (waker == NULL) {
+        return;
+    }
     rsi_fence_seq_cst(); /* pairs with the fence in rsi_waker_prepare() */
     if (rsi_load_relaxed(&waker->sleeping) == 0) {
         return;

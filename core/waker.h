@@ -31,7 +31,8 @@ void rsi_waker_fini(struct rsi_waker *waker);
 void rsi_waker_prepare(struct rsi_waker *waker);
 /* Sleeper: after the wait, or when the last look found work. Drains the descriptor. */
 void rsi_waker_finish(struct rsi_waker *waker);
-/* Any thread, after publishing its work: one system call if the sleeper sleeps, else none. */
+/* Any thread, after publishing its work: one system call if the sleeper sleeps, else none. NULL:
+ * there is nobody to wake. */
 void rsi_waker_wake(struct rsi_waker *waker);
 
 #endif

@@ -10,6 +10,7 @@
 #include "core/position.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -121,6 +122,47 @@ rsi_status_t rsi_link_rings_check(const struct rsi_link_rings *rings, struct rsi
     return ring_check("in", rings->in_bytes, rings->in_start_pos, rings->in_consumed_pos, error);
 }
 
+static rsi_status_t ring_make(struct rsi_ring *ring, const struct rsi_link *link,
+                              const char *direction, uint64_t bytes, struct rsi_error *error)
+{
+    if (bytes == 0) {
+        return RSI_OK;
+    }
+    const struct rsi_domain_options *options = &link->poller->domain->options;
+    char name[32];
+    snprintf(name, sizeof(name), "%s %s ring", link->transport->name, direction);
+    const struct rsi_ring_options ring_options = {
+        .name = name,
+        .capacity_bytes = bytes,
+        .node = options->node,
+        .want_huge = bytes >= RSI_ARENA_HUGE_BYTES_MIN,
+        .want_lock = options->lock_memory,
+    };
+    return rsi_ring_init(ring, &ring_options, error);
+}
+
+rsi_status_t rsi_link_rings_make(struct rsi_link *link, const struct rsi_link_rings *rings,
+                                 struct rsi_error *error)
+{
+    if (rsi_link_state(link) != RSI_LINK_OPEN) {
+        return rsi_fail(error, RSI_E_STATE, "attach of a link that is %s, not OPEN",
+                        rsi_link_state_name(rsi_link_state(link)));
+    }
+    rsi_status_t status = rsi_link_rings_check(rings, error);
+    if (status != RSI_OK) {
+        return status;
+    }
+    status = ring_make(&link->out, link, "out", rings->out_bytes, error);
+    if (status != RSI_OK) {
+        return status;
+    }
+    status = ring_make(&link->in, link, "in", rings->in_bytes, error);
+    if (status != RSI_OK) {
+        rsi_ring_fini(&link->out);
+    }
+    return status;
+}
+
 void rsi_attach_init(struct rsi_attach *attach, const struct rsi_link_rings *rings)
 {
     memset(attach, 0, sizeof(*attach));
@@ -143,4 +185,18 @@ rsi_status_t rsi_attach_check(const struct rsi_attach *peer, const struct rsi_li
                         peer->in_start_pos, rings->out_start_pos);
     }
     return RSI_OK;
+}
+
+bool rsi_link_try_attached(struct rsi_link *link, const struct rsi_attach *peer,
+                           const struct rsi_link_rings *rings, _Atomic bool *attached)
+{
+    struct rsi_error error = {0};
+    rsi_status_t status = rsi_attach_check(peer, rings, &error);
+    if (status != RSI_OK) {
+        rsi_link_fail(link, status, "%s: %s", link->peer_text, error.text);
+        return false;
+    }
+    rsi_store_release(attached, true); /* pairs with the acquire in link_poll_control */
+    rsi_waker_wake(link->poller->control_waker);
+    return true;
 }

@@ -116,13 +116,6 @@ const char *rsi_link_state_name(enum rsi_link_state state)
     return (uint32_t)state < rsi_array_count(state_names) ? state_names[state] : "unknown";
 }
 
-static void wake(struct rsi_waker *waker)
-{
-    if (waker != NULL) {
-        rsi_waker_wake(waker);
-    }
-}
-
 void rsi_link_set_state(struct rsi_link *link, enum rsi_link_state to)
 {
     enum rsi_link_state from = rsi_link_state(link);
@@ -130,7 +123,7 @@ void rsi_link_set_state(struct rsi_link *link, enum rsi_link_state to)
     rsi_assert((step_table[from] & 1u << to) != 0);
     /* Pairs with the acquire in rsi_link_state(). */
     rsi_store_release(&link->state, (uint32_t)to);
-    wake(link->poller->owner_waker);
+    rsi_waker_wake(link->poller->owner_waker);
 }
 
 /* Whether the link can still become LOST. */
@@ -155,7 +148,7 @@ void rsi_link_fail(struct rsi_link *link, rsi_status_t status, const char *forma
     (void)rsi_fail(&link->failure, status, "%s", text);
     /* Pairs with the acquire in rsi_link_take_failure(). */
     rsi_store_release(&link->failed, true);
-    wake(link->poller->control_waker);
+    rsi_waker_wake(link->poller->control_waker);
 }
 
 void rsi_link_lose_error(struct rsi_link *link, const struct rsi_error *error)
@@ -212,7 +205,7 @@ static void pop_and_wake(struct rsi_mailbox *mailbox, _Atomic uint32_t *full,
     rsi_fence_seq_cst(); /* pairs with the one in push_or_mark() */
     if (rsi_unlikely(rsi_load_relaxed(full) != 0)) {
         rsi_store_relaxed(full, 0);
-        wake(waker);
+        rsi_waker_wake(waker);
     }
 }
 
@@ -246,7 +239,7 @@ rsi_status_t rsi_link_send_control(struct rsi_link *link, const void *data, uint
     }
     status = push_or_mark(&link->outbox, &link->outbox_full, data, bytes);
     if (status == RSI_OK) {
-        wake(link->poller->owner_waker);
+        rsi_waker_wake(link->poller->owner_waker);
     }
     return status;
 }
@@ -266,7 +259,7 @@ rsi_status_t rsi_link_inbox_push(struct rsi_link *link, const void *data, uint32
     rsi_status_t status = push_or_mark(&link->inbox, &link->inbox_full, data, bytes);
     if (status == RSI_OK) {
         rsi_bump_relaxed(&link->stats.control_received, 1);
-        wake(link->poller->control_waker);
+        rsi_waker_wake(link->poller->control_waker);
     }
     return status;
 }
@@ -280,4 +273,10 @@ void rsi_link_outbox_pop(struct rsi_link *link)
 {
     rsi_bump_relaxed(&link->stats.control_sent, 1);
     pop_and_wake(&link->outbox, &link->outbox_full, link->poller->control_waker);
+}
+
+void rsi_link_place_in_ring(struct rsi_link *link, uint64_t bytes)
+{
+    memcpy(rsi_ring_at(&link->out, link->placed_pos), &link->head_word, sizeof(link->head_word));
+    link->placed_pos += bytes;
 }

@@ -441,6 +441,18 @@ RSI_MUST_CHECK rsi_status_t rsi_attach_check(const struct rsi_attach *peer,
 RSI_MUST_CHECK rsi_status_t rsi_link_rings_check(const struct rsi_link_rings *rings,
                                                  struct rsi_error *error);
 
+/* For transports whose rings are this process's alone: what link_attach begins with. The link is
+ * OPEN, the rings are possible and made, as the domain's options say; or nothing was made. */
+RSI_MUST_CHECK rsi_status_t rsi_link_rings_make(struct rsi_link *link,
+                                                const struct rsi_link_rings *rings,
+                                                struct rsi_error *error);
+/* For transports, owner thread: both sides' rings are there. Checks the peer's record, then sets
+ * `attached` with release and wakes the control thread. False: it does not fit, the link failed. */
+bool rsi_link_try_attached(struct rsi_link *link, const struct rsi_attach *peer,
+                           const struct rsi_link_rings *rings, _Atomic bool *attached);
+/* For transports whose out ring is seen by no other process: their `place`. */
+void rsi_link_place_in_ring(struct rsi_link *link, uint64_t bytes);
+
 /* Common head of every transport's poller. */
 struct rsi_poller {
     const struct rsi_transport *transport;

@@ -195,9 +195,7 @@ void rsi_dpdk_poller_push(struct rsi_dpdk_link *link, enum rsi_dpdk_command_kind
     rsi_status_t status = rsi_mailbox_push(&poller->commands, &command, sizeof(command));
     rsi_assert(status == RSI_OK);
     rsi_waker_wake(&poller->queue.waker);
-    if (poller->base.owner_waker != NULL) {
-        rsi_waker_wake(poller->base.owner_waker);
-    }
+    rsi_waker_wake(poller->base.owner_waker);
 }
 
 /* ---- listener -------------------------------------------------------------------------------- */
@@ -280,41 +278,11 @@ static const char *dpdk_listener_url(const struct rsi_listener *listener)
 
 /* ---- attach ---------------------------------------------------------------------------------- */
 
-static rsi_status_t make_ring(struct rsi_ring *ring, const struct rsi_domain_options *options,
-                              const char *name, uint64_t bytes, struct rsi_error *error)
-{
-    if (bytes == 0) {
-        return RSI_OK;
-    }
-    struct rsi_ring_options ring_options = {
-        .name = name,
-        .capacity_bytes = bytes,
-        .node = options->node,
-        .want_huge = bytes >= RSI_ARENA_HUGE_BYTES_MIN,
-        .want_lock = options->lock_memory,
-    };
-    return rsi_ring_init(ring, &ring_options, error);
-}
-
 static rsi_status_t dpdk_link_attach(struct rsi_link *link, const struct rsi_link_rings *rings,
                                      struct rsi_error *error)
 {
-    if (rsi_link_state(link) != RSI_LINK_OPEN) {
-        return rsi_fail(error, RSI_E_STATE, "attach of a link that is %s, not OPEN",
-                        rsi_link_state_name(rsi_link_state(link)));
-    }
-    rsi_status_t status = rsi_link_rings_check(rings, error);
+    rsi_status_t status = rsi_link_rings_make(link, rings, error);
     if (status != RSI_OK) {
-        return status;
-    }
-    const struct rsi_domain_options *options = &link->poller->domain->options;
-    status = make_ring(&link->out, options, "dpdk out ring", rings->out_bytes, error);
-    if (status != RSI_OK) {
-        return status;
-    }
-    status = make_ring(&link->in, options, "dpdk in ring", rings->in_bytes, error);
-    if (status != RSI_OK) {
-        rsi_ring_fini(&link->out);
         return status;
     }
     rsi_dpdk_link(link)->rings = *rings;
@@ -347,9 +315,9 @@ static void close_step(struct rsi_dpdk_link *link, uint64_t now_ns)
 {
     /* Pairs with the release in release_link. */
     if (link->is_handed_over && !rsi_load_acquire(&link->crossing.released)) {
-        struct rsi_waker *owner_waker = link->base.poller->owner_waker;
-        if (now_ns >= link->close_deadline_ns && owner_waker != NULL) {
-            rsi_waker_wake(owner_waker); /* nothing else tells a sleeper that time is up */
+        if (now_ns >= link->close_deadline_ns) {
+            /* nothing else tells a sleeper that time is up */
+            rsi_waker_wake(link->base.poller->owner_waker);
         }
         return;
     }
@@ -408,7 +376,7 @@ const struct rsi_transport rsi_dpdk_transport = {
     .link_close = dpdk_link_close,
     .link_destroy = rsi_dpdk_link_destroy,
 
-    .place = rsi_dpdk_place,
+    .place = rsi_link_place_in_ring,
     .flush = rsi_dpdk_flush,
     .publish_consumed = rsi_dpdk_publish_consumed,
     .request_wake = rsi_dpdk_request_wake,

@@ -67,17 +67,9 @@ void rsi_dpdk_try_attached(struct rsi_dpdk_link *link)
     if (!link->has_peer_attach || !link->has_rings || link->lane.attach_is_owed) {
         return;
     }
-    struct rsi_error error = {0};
-    rsi_status_t status = rsi_attach_check(&link->peer_attach, &link->rings, &error);
-    if (status != RSI_OK) {
+    if (!rsi_link_try_attached(&link->base, &link->peer_attach, &link->rings,
+                               &link->crossing.attached)) {
         link->receive.has_ended = true;
-        rsi_link_fail(&link->base, status, "%s: %s", link->base.peer_text, error.text);
-        return;
-    }
-    /* Pairs with the acquire in link_poll_control. */
-    rsi_store_release(&link->crossing.attached, true);
-    if (link->base.poller->control_waker != NULL) {
-        rsi_waker_wake(link->base.poller->control_waker);
     }
 }
 
@@ -90,9 +82,7 @@ static void release_link(struct rsi_dpdk_poller *poller, struct rsi_dpdk_link *l
     struct rsi_waker *control_waker = poller->base.control_waker;
     /* Pairs with the acquire in link_poll_control; the link may be gone right after. */
     rsi_store_release(&link->crossing.released, true);
-    if (control_waker != NULL) {
-        rsi_waker_wake(control_waker);
-    }
+    rsi_waker_wake(control_waker);
 }
 
 /* The peer has all control messages, and CLOSE, or it does not answer any more. */
@@ -356,12 +346,6 @@ int rsi_dpdk_poller_fd(struct rsi_poller *poller)
 }
 
 /* ---- a link ---------------------------------------------------------------------------------- */
-
-void rsi_dpdk_place(struct rsi_link *link, uint64_t bytes)
-{
-    memcpy(rsi_ring_at(&link->out, link->placed_pos), &link->head_word, sizeof(link->head_word));
-    link->placed_pos += bytes;
-}
 
 rsi_status_t rsi_dpdk_flush(struct rsi_link *base)
 {

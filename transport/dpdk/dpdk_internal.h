@@ -351,7 +351,6 @@ uint32_t rsi_dpdk_cookie_time(const struct rsi_dpdk_domain *domain);
 
 /* ---- datapath.c ------------------------------------------------------------------------------ */
 
-void rsi_dpdk_place(struct rsi_link *link, uint64_t bytes);
 rsi_status_t rsi_dpdk_flush(struct rsi_link *link);
 void rsi_dpdk_publish_consumed(struct rsi_link *link);
 void rsi_dpdk_request_wake(struct rsi_link *link, uint64_t in_arrived_at_least,

@@ -228,7 +228,7 @@ static rsi_status_t link_equip(struct rsi_rdma_link *link, struct rsi_error *err
     if (link->slot >= rsi_load_relaxed(&poller->slot_limit)) {
         rsi_store_release(&poller->slot_limit, link->slot + 1);
     }
-    rsi_rdma_wake(poller->base.owner_waker);
+    rsi_waker_wake(poller->base.owner_waker);
     return RSI_OK;
 }
 
@@ -304,7 +304,7 @@ static void halt(struct rsi_rdma_link *link, uint64_t now_ns)
     }
     link->deadline_ns = now_ns + RSI_RDMA_DRAIN_NS;
     rsi_store_release(&link->crossing.is_halted, true);
-    rsi_rdma_wake(link->base.poller->owner_waker);
+    rsi_waker_wake(link->base.poller->owner_waker);
 }
 
 /* The link is LOST as soon as all that arrived is readable. The first reason stands. */

@@ -309,7 +309,7 @@ static void on_record_done(struct rsi_rdma_link *link)
     /* CLOSE is the last record. */
     if (data->close_posted && data->record_done_count == data->record_sent_count) {
         rsi_store_release(&link->crossing.close_sent, true);
-        rsi_rdma_wake(link->base.poller->control_waker);
+        rsi_waker_wake(link->base.poller->control_waker);
     }
 }
 
@@ -556,7 +556,7 @@ static RSI_COLD void drain(struct rsi_rdma_poller *poller, struct rsi_rdma_link 
     struct rsi_waker *control_waker = link->base.poller->control_waker;
     rsi_store_release(&poller->slots[link->slot], NULL);
     rsi_store_release(&link->crossing.is_drained, true); /* the last touch */
-    rsi_rdma_wake(control_waker);
+    rsi_waker_wake(control_waker);
 }
 
 static uint32_t service(struct rsi_rdma_poller *poller, struct rsi_rdma_link *link, uint64_t now_ns)

@@ -162,7 +162,7 @@ static uint32_t service_attach(struct rsi_rdma_link *link)
     }
     send_record(link, RSI_RECORD_ATTACH, 0, &link->own_attach, sizeof(link->own_attach));
     rsi_store_release(&link->crossing.attach_sent, true);
-    rsi_rdma_wake(link->base.poller->control_waker);
+    rsi_waker_wake(link->base.poller->control_waker);
     return 1;
 }
 
@@ -233,7 +233,7 @@ static bool on_attach(struct rsi_rdma_link *link, const uint8_t *body)
     data->peer_words_address = attach->words_address;
     data->batch_limit = attach->batch_credit;
     rsi_store_release(&link->crossing.peer_attached, true);
-    rsi_rdma_wake(link->base.poller->control_waker);
+    rsi_waker_wake(link->base.poller->control_waker);
     return true;
 }
 
@@ -344,7 +344,7 @@ static uint32_t hand_over(struct rsi_rdma_link *link)
         if (header.kind == RSI_RECORD_CLOSE) {
             copy_reason(link, buffer + sizeof(header), header.bytes);
             rsi_store_release(&link->crossing.peer_closed, true);
-            rsi_rdma_wake(link->base.poller->control_waker);
+            rsi_waker_wake(link->base.poller->control_waker);
         } else {
             rsi_status_t status =
                 rsi_link_inbox_push(&link->base, buffer + sizeof(header), header.bytes);

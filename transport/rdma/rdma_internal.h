@@ -297,13 +297,6 @@ static inline struct rsi_rdma_domain *rsi_rdma_domain_of(struct rsi_domain *doma
     return (struct rsi_rdma_domain *)domain;
 }
 
-static inline void rsi_rdma_wake(struct rsi_waker *waker)
-{
-    if (waker != NULL) {
-        rsi_waker_wake(waker);
-    }
-}
-
 /* ---- control.c: domain, devices, pollers, listeners ----------------------------------------- */
 
 /* The device of `verbs`, set up on first use. Errors: NO_DEVICE, LIMIT, SYSTEM. */

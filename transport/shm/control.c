@@ -651,7 +651,7 @@ static void shm_link_close(struct rsi_link *base)
 static void link_poll_closing(struct rsi_shm_link *link, uint64_t now_ns)
 {
     if (link->is_in_slots && !rsi_load_acquire(&link->is_detached)) {
-        if (now_ns >= link->close_deadline_ns && link->base.poller->owner_waker != NULL) {
+        if (now_ns >= link->close_deadline_ns) {
             rsi_waker_wake(link->base.poller->owner_waker); /* it waits for a peer in vain */
         }
         return;

@@ -277,9 +277,7 @@ static void take_attach(struct rsi_shm_link *link, struct rsi_shm_packet *packet
     memcpy(link->attach_fds, packet->fds, packet->fd_count * sizeof(packet->fds[0]));
     link->attach_fd_count = packet->fd_count;
     rsi_store_release(&link->is_peer_attach_here, true);
-    if (link->base.poller->control_waker != NULL) {
-        rsi_waker_wake(link->base.poller->control_waker);
-    }
+    rsi_waker_wake(link->base.poller->control_waker);
 }
 
 static void take_wake(struct rsi_shm_link *link, const struct rsi_shm_packet *packet)
@@ -471,9 +469,7 @@ static RSI_NOINLINE uint32_t detach(struct rsi_shm_poller *poller, struct rsi_sh
     rsi_store_release(&poller->slots[link->slot], NULL);
     /* Pairs with the acquire in link_poll_closing(); the link may be gone right after it. */
     rsi_store_release(&link->is_detached, true);
-    if (control_waker != NULL) {
-        rsi_waker_wake(control_waker);
-    }
+    rsi_waker_wake(control_waker);
     return 1;
 }
 

@@ -171,9 +171,7 @@ static void join_wire(struct sim_link *sim, struct sim_wire *wire, uint32_t side
     poller->links = sim;
     poller->link_count++;
     pthread_mutex_unlock(&poller->lock);
-    if (sim->link.poller->owner_waker != NULL) {
-        rsi_waker_wake(sim->link.poller->owner_waker);
-    }
+    rsi_waker_wake(sim->link.poller->owner_waker);
 }
 
 /* Afterwards neither the own poller nor the other end refers to the link. The wire itself stays
@@ -606,7 +604,7 @@ const struct rsi_transport rsi_sim_transport = {
     .link_poll_control = sim_link_poll_control,
     .link_close = sim_link_close,
     .link_destroy = sim_link_destroy,
-    .place = sim_place,
+    .place = rsi_link_place_in_ring,
     .flush = sim_flush,
     .publish_consumed = sim_publish_consumed,
     .request_wake = sim_request_wake,

@@ -24,12 +24,6 @@ static struct sim_link *to_sim(struct rsi_link *link)
 /* ---- sending -----------------------------------------------------------------------------------
  */
 
-void sim_place(struct rsi_link *link, uint64_t bytes)
-{
-    memcpy(rsi_ring_at(&link->out, link->placed_pos), &link->head_word, sizeof(link->head_word));
-    link->placed_pos += bytes;
-}
-
 static uint64_t piece_room(const struct sim_direction *direction)
 {
     return SIM_PIECE_COUNT - (direction->piece_back - direction->piece_front);

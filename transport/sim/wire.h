@@ -178,7 +178,6 @@ struct sim_wire *sim_wire_create(uint64_t seed);
 void sim_wire_release(struct sim_wire *wire);
 
 /* datapath.c; owner thread. */
-void sim_place(struct rsi_link *link, uint64_t bytes);
 rsi_status_t sim_flush(struct rsi_link *link);
 void sim_publish_consumed(struct rsi_link *link);
 void sim_request_wake(struct rsi_link *link, uint64_t in_arrived_at_least,

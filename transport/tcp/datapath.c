@@ -98,9 +98,7 @@ static void release_link(struct rsi_tcp_poller *poller, struct rsi_tcp_link *tcp
     struct rsi_waker *control_waker = poller->base.control_waker;
     /* Pairs with the acquire in link_poll_control; the link may be gone right after. */
     rsi_store_release(&tcp->crossing.released, true);
-    if (control_waker != NULL) {
-        rsi_waker_wake(control_waker);
-    }
+    rsi_waker_wake(control_waker);
 }
 
 static bool has_references(const struct rsi_tcp_link *tcp)
@@ -348,12 +346,6 @@ int rsi_tcp_poller_fd(struct rsi_poller *poller)
 }
 
 /* ---- a link ---------------------------------------------------------------------------------- */
-
-void rsi_tcp_place(struct rsi_link *link, uint64_t bytes)
-{
-    memcpy(rsi_ring_at(&link->out, link->placed_pos), &link->head_word, sizeof(link->head_word));
-    link->placed_pos += bytes;
-}
 
 rsi_status_t rsi_tcp_flush(struct rsi_link *link)
 {

@@ -188,17 +188,9 @@ void rsi_tcp_try_attached(struct rsi_tcp_link *tcp)
     if (!tcp->has_peer_attach || !tcp->has_rings || tcp->owed.attach) {
         return;
     }
-    struct rsi_error error = {0};
-    rsi_status_t status = rsi_attach_check(&tcp->peer_attach, &tcp->rings, &error);
-    if (status != RSI_OK) {
+    if (!rsi_link_try_attached(&tcp->base, &tcp->peer_attach, &tcp->rings,
+                               &tcp->crossing.attached)) {
         tcp->receive.has_ended = true;
-        rsi_link_fail(&tcp->base, status, "%s: %s", tcp->base.peer_text, error.text);
-        return;
-    }
-    /* Pairs with the acquire in link_poll_control. */
-    rsi_store_release(&tcp->crossing.attached, true);
-    if (tcp->base.poller->control_waker != NULL) {
-        rsi_waker_wake(tcp->base.poller->control_waker);
     }
 }
 

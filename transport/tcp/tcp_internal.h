@@ -277,7 +277,6 @@ void rsi_tcp_link_destroy(struct rsi_link *link);
 
 /* ---- datapath.c ------------------------------------------------------------------------------ */
 
-void rsi_tcp_place(struct rsi_link *link, uint64_t bytes);
 rsi_status_t rsi_tcp_flush(struct rsi_link *link);
 void rsi_tcp_publish_consumed(struct rsi_link *link);
 void rsi_tcp_request_wake(struct rsi_link *link, uint64_t in_arrived_at_least,
