@@ -27,6 +27,17 @@ void rsi_text_append_size(struct rsi_text *text, uint64_t bytes);
 /* "5 s", "100 ms", "10 us", "3 ns": in the largest unit that divides it. */
 void rsi_text_append_duration(struct rsi_text *text, uint64_t duration_ns);
 
+/* Nothing is said: NULL, or no character. */
+static inline bool rsi_text_is_empty(const char *text)
+{
+    return text == NULL || text[0] == '\0';
+}
+
+static inline const char *rsi_text_or_empty(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
 /* Copies `from` into a field of `bytes`, always terminated; false when it was cut. */
 bool rsi_text_copy(char *field, size_t bytes, const char *from);
 

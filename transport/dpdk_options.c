@@ -262,22 +262,17 @@ rsi_status_t rsi_dpdk_parse_eal_arguments(const char *text, struct rsi_error *er
 /* ---- all together ------------------------------------------------------------------------------
  */
 
-static bool is_given(const char *text)
-{
-    return text != NULL && text[0] != '\0';
-}
-
 static rsi_status_t check_network(const struct rsi_dpdk_options *options, struct rsi_error *error)
 {
     struct rsi_dpdk_address address = {0};
     uint32_t gateway = 0;
-    if (is_given(options->gateway) &&
+    if (!rsi_text_is_empty(options->gateway) &&
         rsi_failed(rsi_dpdk_parse_gateway(&gateway, options->gateway, error))) {
         rsi_error_context(error, "dpdk_gateway");
         return RSI_E_INVALID;
     }
-    if (!is_given(options->address)) {
-        return is_given(options->port)
+    if (rsi_text_is_empty(options->address)) {
+        return !rsi_text_is_empty(options->port)
                    ? rsi_fail(error, RSI_E_INVALID,
                               "dpdk_address: a dpdk_port needs an IPv4 address of its own and the "
                               "length of its network's prefix, such as 10.7.0.1/24")
@@ -287,7 +282,7 @@ static rsi_status_t check_network(const struct rsi_dpdk_options *options, struct
         rsi_error_context(error, "dpdk_address");
         return RSI_E_INVALID;
     }
-    if (!is_given(options->gateway)) {
+    if (rsi_text_is_empty(options->gateway)) {
         return RSI_OK;
     }
     if (((gateway ^ address.address) >> (32 - address.prefix_bits)) != 0 ||
@@ -306,23 +301,23 @@ rsi_status_t rsi_dpdk_options_check(const struct rsi_dpdk_options *options, stru
     uint8_t mac[MAC_BYTES];
     const char *name = NULL;
     rsi_status_t status = RSI_OK;
-    if (is_given(options->port)) {
+    if (!rsi_text_is_empty(options->port)) {
         name = "dpdk_port";
         status = rsi_dpdk_parse_port(&kind, options->port, error);
     }
-    if (status == RSI_OK && is_given(options->mac)) {
+    if (status == RSI_OK && !rsi_text_is_empty(options->mac)) {
         name = "dpdk_mac";
         status = rsi_dpdk_parse_mac(mac, options->mac, error);
     }
-    if (status == RSI_OK && is_given(options->cores)) {
+    if (status == RSI_OK && !rsi_text_is_empty(options->cores)) {
         name = "dpdk_cores";
         status = rsi_dpdk_parse_cores(options->cores, error);
     }
-    if (status == RSI_OK && is_given(options->file_prefix)) {
+    if (status == RSI_OK && !rsi_text_is_empty(options->file_prefix)) {
         name = "dpdk_file_prefix";
         status = rsi_dpdk_parse_file_prefix(options->file_prefix, error);
     }
-    if (status == RSI_OK && is_given(options->eal_arguments)) {
+    if (status == RSI_OK && !rsi_text_is_empty(options->eal_arguments)) {
         name = "dpdk_eal_arguments";
         status = rsi_dpdk_parse_eal_arguments(options->eal_arguments, error);
     }

@@ -41,7 +41,7 @@ static const struct text_field text_fields[] = {
 static const char *read_environment(const char *variable)
 {
     const char *text = getenv(variable);
-    return text != NULL && text[0] != '\0' ? text : NULL;
+    return rsi_text_is_empty(text) ? NULL : text;
 }
 
 static rsi_status_t read_texts(struct rsi_client_dpdk *out, const ringside_dpdk_t *given,
@@ -55,7 +55,7 @@ static rsi_status_t read_texts(struct rsi_client_dpdk *out, const ringside_dpdk_
         if (text == NULL) {
             text = read_environment(field->variable);
         }
-        if (text == NULL || text[0] == '\0') {
+        if (rsi_text_is_empty(text)) {
             continue;
         }
         if (!rsi_text_copy(out->texts[i], sizeof(out->texts[i]), text)) {

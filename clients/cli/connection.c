@@ -160,7 +160,7 @@ static void options_init(struct rsi_connection_options *options)
 {
     memset(options, 0, sizeof(*options));
     const char *url = getenv("RINGSIDE_URL");
-    options->url = url != NULL && url[0] != '\0' ? url : URL_DEFAULT;
+    options->url = rsi_text_is_empty(url) ? URL_DEFAULT : url;
     options->cpu = -1;
     options->timeout_ns = 5 * RSI_NS_PER_SECOND;
     options->dpdk.struct_bytes = sizeof(options->dpdk);

@@ -10,6 +10,7 @@
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/position.h"
+#include "core/text.h"
 #include "transport/auth.h"
 #include "transport/dpdk/dpdk_internal.h"
 
@@ -35,7 +36,7 @@ static void domain_free(struct rsi_dpdk_domain *domain)
 static rsi_status_t domain_init(struct rsi_dpdk_domain *domain, struct rsi_error *error)
 {
     const struct rsi_domain_options *options = &domain->base.options;
-    if (options->dpdk == NULL || options->dpdk->port == NULL || options->dpdk->port[0] == '\0') {
+    if (options->dpdk == NULL || rsi_text_is_empty(options->dpdk->port)) {
         return rsi_fail(error, RSI_E_NO_DEVICE,
                         "no port is configured for dpdk://; set dpdk_port and dpdk_address");
     }

@@ -20,8 +20,6 @@
 
 #include <string.h>
 
-#define INDEX_MASK ((1u << RSI_DATAGRAM_INDEX_BITS) - 1)
-
 /* ---- joining and leaving --------------------------------------------------------------------- */
 
 static void add_link(struct rsi_dpdk_poller *poller, struct rsi_dpdk_link *link)
@@ -29,7 +27,7 @@ static void add_link(struct rsi_dpdk_poller *poller, struct rsi_dpdk_link *link)
     rsi_assert(poller->link_count < poller->base.link_count_max);
     link->index = poller->link_count;
     poller->links[poller->link_count++] = link;
-    poller->links_by_index[link->connection & INDEX_MASK] = link;
+    poller->links_by_index[rsi_station_index(link->connection)] = link;
 
     uint32_t mtu = (uint32_t)rsi_pos_min(link->mtu, RSI_DPDK_MTU_SURE);
     rsi_path_init(&link->path, 0);
@@ -78,7 +76,7 @@ static void release_link(struct rsi_dpdk_poller *poller, struct rsi_dpdk_link *l
     struct rsi_dpdk_link *last = poller->links[--poller->link_count];
     poller->links[link->index] = last;
     last->index = link->index;
-    poller->links_by_index[link->connection & INDEX_MASK] = NULL;
+    poller->links_by_index[rsi_station_index(link->connection)] = NULL;
     struct rsi_waker *control_waker = poller->base.control_waker;
     /* Pairs with the acquire in link_poll_control; the link may be gone right after. */
     rsi_store_release(&link->crossing.released, true);
@@ -148,7 +146,7 @@ static void take_frame(struct rsi_dpdk_poller *poller, struct rsi_port_frame *fr
     if (!rsi_packet_parse(&packet, frame)) {
         return;
     }
-    uint32_t index = packet.header.connection & INDEX_MASK;
+    uint32_t index = rsi_station_index(packet.header.connection);
     struct rsi_dpdk_link *link =
         index < RSI_STATION_SLOT_COUNT ? poller->links_by_index[index] : NULL;
     if (link != NULL && link->connection == packet.header.connection && !link->receive.has_ended) {

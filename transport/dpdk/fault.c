@@ -9,6 +9,7 @@
 
 #include "core/text.h"
 #include "transport/dpdk/packet.h"
+#include "transport/dpdk/pairs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -288,16 +289,13 @@ static rsi_status_t parse(struct fault_port *port, const char *text, struct rsi_
 {
     const char *rest = text + strlen(PREFIX);
     while (*rest != ';') {
-        char pair[64];
-        size_t pair_bytes = strcspn(rest, ",;");
-        snprintf(pair, sizeof(pair), "%.*s", (int)pair_bytes, rest);
-        rest += pair_bytes + (rest[pair_bytes] == ',' ? 1 : 0);
-        char *value = strchr(pair, '=');
-        if (value == NULL) {
-            return rsi_fail(error, RSI_E_INVALID, "'%s': '%s' is not key=value", text, pair);
+        struct rsi_port_pair pair;
+        rsi_status_t status = rsi_port_pair_take(&pair, &rest, ",;", text, error);
+        if (status != RSI_OK) {
+            return status;
         }
-        *value++ = '\0';
-        rsi_status_t status = set_argument(port, pair, value, error);
+        rest += *rest == ',' ? 1 : 0;
+        status = set_argument(port, pair.key, pair.value, error);
         if (status != RSI_OK) {
             rsi_error_context(error, "'%s'", text);
             return status;

@@ -3,6 +3,7 @@
  * - What a port's text begins with says what it is: a fault layer around another one, a virtual
  *   one, or a device, which is the plugin's.
  */
+#include "core/text.h"
 #include "transport/dpdk/fault.h"
 #include "transport/dpdk/plugin.h"
 #include "transport/dpdk/station.h"
@@ -15,7 +16,7 @@ static rsi_status_t open_plain(struct rsi_port **port, const struct rsi_dpdk_opt
         return rsi_dpdk_plugin_port_open(port, options, error);
     }
     uint8_t mac[RSI_MAC_BYTES];
-    bool has_mac = options->mac != NULL && options->mac[0] != '\0';
+    bool has_mac = !rsi_text_is_empty(options->mac);
     rsi_status_t status = has_mac ? rsi_dpdk_parse_mac(mac, options->mac, error) : RSI_OK;
     return status != RSI_OK
                ? status

@@ -13,13 +13,13 @@
 
 #include "core/assert.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "transport/auth.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define INDEX_MASK       ((1u << RSI_DATAGRAM_INDEX_BITS) - 1)
 #define PORT_CHOSEN_MIN  49152u
 #define PORT_CHOSEN_SPAN 16384u
 
@@ -30,23 +30,19 @@ static struct {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static const char *text_or_empty(const char *text)
-{
-    return text != NULL ? text : "";
-}
-
 static rsi_status_t read_options(struct rsi_station *station,
                                  const struct rsi_dpdk_options *options, struct rsi_error *error)
 {
     struct rsi_dpdk_address address;
-    rsi_status_t status = rsi_dpdk_parse_address(&address, text_or_empty(options->address), error);
+    rsi_status_t status =
+        rsi_dpdk_parse_address(&address, rsi_text_or_empty(options->address), error);
     if (status != RSI_OK) {
         rsi_error_context(error, "dpdk_address");
         return status;
     }
     station->address = address.address;
     station->prefix_mask = UINT32_MAX << (32 - address.prefix_bits);
-    if (text_or_empty(options->gateway)[0] != '\0') {
+    if (!rsi_text_is_empty(options->gateway)) {
         status = rsi_dpdk_parse_gateway(&station->gateway, options->gateway, error);
         if (status != RSI_OK) {
             rsi_error_context(error, "dpdk_gateway");
@@ -70,7 +66,7 @@ static rsi_status_t make_slots(struct rsi_station *station, struct rsi_error *er
         return status;
     }
     for (uint32_t i = 0; i < RSI_STATION_SLOT_COUNT; i++) {
-        station->slots[i].connection = (random & ~INDEX_MASK) | i;
+        station->slots[i].connection = (random & ~RSI_STATION_INDEX_MASK) | i;
     }
     return RSI_OK;
 }
@@ -153,7 +149,7 @@ static rsi_status_t station_create(struct rsi_station **station,
 static struct rsi_station *find_alike(const struct rsi_dpdk_options *options)
 {
     struct rsi_dpdk_address address;
-    if (rsi_dpdk_parse_address(&address, text_or_empty(options->address), NULL) != RSI_OK) {
+    if (rsi_dpdk_parse_address(&address, rsi_text_or_empty(options->address), NULL) != RSI_OK) {
         return NULL;
     }
     struct rsi_station *station = all.list;
@@ -344,24 +340,18 @@ uint32_t rsi_station_connect(struct rsi_station *station, struct rsi_station_que
     return connection;
 }
 
-static void set_queue(struct rsi_station *station, uint32_t connection,
-                      struct rsi_station_queue *queue)
+void rsi_station_redirect(struct rsi_station *station, uint32_t connection,
+                          struct rsi_station_queue *queue)
 {
     rsi_dpdk_lock_take(&station->receive_lock);
-    struct rsi_station_slot *slot = &station->slots[connection & INDEX_MASK];
+    struct rsi_station_slot *slot = &station->slots[rsi_station_index(connection)];
     rsi_assert(slot->connection == connection);
     slot->queue = queue;
     rsi_dpdk_lock_give(&station->receive_lock);
 }
 
-void rsi_station_redirect(struct rsi_station *station, uint32_t connection,
-                          struct rsi_station_queue *queue)
-{
-    set_queue(station, connection, queue);
-}
-
 void rsi_station_disconnect(struct rsi_station *station, uint32_t connection)
 {
-    set_queue(station, connection, NULL);
+    rsi_station_redirect(station, connection, NULL);
     rsi_fetch_add_relaxed(&station->link_count, UINT32_MAX);
 }

@@ -27,6 +27,7 @@
 #include <pthread.h>
 
 #define RSI_STATION_SLOT_COUNT     4096u
+#define RSI_STATION_INDEX_MASK     ((1u << RSI_DATAGRAM_INDEX_BITS) - 1)
 #define RSI_STATION_LISTENER_COUNT 16u
 #define RSI_STATION_NEIGHBOUR_MAX  256u
 #define RSI_STATION_TRANSMIT_MAX   16u
@@ -120,7 +121,7 @@ void rsi_station_unlisten(struct rsi_station *station, uint16_t port);
 
 /* Control thread: a name for a connection, whose frames go to `queue`; 0: none is left. */
 uint32_t rsi_station_connect(struct rsi_station *station, struct rsi_station_queue *queue);
-/* Its frames go to another queue from now on. */
+/* Its frames go to another queue from now on; NULL: to nobody. */
 void rsi_station_redirect(struct rsi_station *station, uint32_t connection,
                           struct rsi_station_queue *queue);
 void rsi_station_disconnect(struct rsi_station *station, uint32_t connection);
@@ -143,6 +144,12 @@ uint32_t rsi_station_transmit(struct rsi_station *station, uint32_t queue_index,
 void rsi_station_send(struct rsi_station *station, uint16_t from_port,
                       const struct rsi_packet_end *to, struct rsi_datagram_header *header,
                       const void *body);
+
+/* The slot that a connection's name says; a stranger may say RSI_STATION_SLOT_COUNT and more. */
+static inline uint32_t rsi_station_index(uint32_t connection)
+{
+    return connection & RSI_STATION_INDEX_MASK;
+}
 
 /* Whether an address is beyond this station's wire. */
 static inline bool rsi_station_is_remote(const struct rsi_station *station, uint32_t address)

@@ -15,7 +15,6 @@
 
 #include <string.h>
 
-#define INDEX_MASK        ((1u << RSI_DATAGRAM_INDEX_BITS) - 1)
 #define BURSTS_PER_PASS   4u
 #define ARP_ANSWERS_QUEUE 0u
 
@@ -183,7 +182,7 @@ static struct rsi_station_queue *find_queue(struct rsi_station *station,
         }
         return queue;
     }
-    uint32_t index = header->connection & INDEX_MASK;
+    uint32_t index = rsi_station_index(header->connection);
     if (index < RSI_STATION_SLOT_COUNT) {
         const struct rsi_station_slot *slot = &station->slots[index];
         if (rsi_likely(slot->queue != NULL && slot->connection == header->connection)) {

@@ -12,6 +12,7 @@
 #include "core/atomics.h"
 #include "core/text.h"
 #include "transport/dpdk/packet.h"
+#include "transport/dpdk/pairs.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -283,16 +284,13 @@ static rsi_status_t parse(struct arguments *arguments, const char *text, struct 
     memcpy(arguments->name, rest, name_bytes);
     rest += name_bytes;
     while (*rest == ',') {
-        char pair[64];
-        size_t pair_bytes = strcspn(++rest, ",");
-        snprintf(pair, sizeof(pair), "%.*s", (int)pair_bytes, rest);
-        rest += pair_bytes;
-        char *value = strchr(pair, '=');
-        if (value == NULL) {
-            return rsi_fail(error, RSI_E_INVALID, "'%s': '%s' is not key=value", text, pair);
+        struct rsi_port_pair pair;
+        rest++;
+        rsi_status_t status = rsi_port_pair_take(&pair, &rest, ",", text, error);
+        if (status != RSI_OK) {
+            return status;
         }
-        *value++ = '\0';
-        rsi_status_t status = parse_argument(arguments, pair, value, error);
+        status = parse_argument(arguments, pair.key, pair.value, error);
         if (status != RSI_OK) {
             rsi_error_context(error, "'%s'", text);
             return status;

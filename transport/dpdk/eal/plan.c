@@ -106,15 +106,6 @@ static rsi_status_t add_argument(struct rsi_eal_plan *plan, const char *name, ui
     return RSI_OK;
 }
 
-static uint64_t power_of_two_from(uint64_t bytes, uint64_t least)
-{
-    uint64_t power = least;
-    while (power < bytes) {
-        power *= 2;
-    }
-    return power;
-}
-
 /* ---- af_packet ---------------------------------------------------------------------------------
  */
 
@@ -181,7 +172,7 @@ static rsi_status_t check_address(const struct rsi_eal_plan *plan,
     struct rsi_dpdk_address own;
     struct ifaddrs *addresses = NULL;
     rsi_status_t status = RSI_OK;
-    if (options->address == NULL || options->address[0] == '\0') {
+    if (rsi_text_is_empty(options->address)) {
         return RSI_OK;
     }
     status = rsi_dpdk_parse_address(&own, options->address, error);
@@ -210,9 +201,8 @@ static rsi_status_t check_address(const struct rsi_eal_plan *plan,
 static rsi_status_t plan_slots(struct rsi_eal_plan *plan, struct rsi_error *error)
 {
     uint64_t need_bytes = plan->mtu + ETHERNET_BYTES + SLOT_SURPLUS_BYTES;
-    uint64_t slot_bytes = need_bytes <= SLOT_BYTES_MIN
-                              ? SLOT_BYTES_MIN
-                              : (need_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    uint64_t slot_bytes =
+        need_bytes <= SLOT_BYTES_MIN ? SLOT_BYTES_MIN : rsi_align_up(need_bytes, PAGE_BYTES);
     rsi_status_t status = RSI_OK;
     bool is_given[3] = {has_argument(plan, "framesz"), has_argument(plan, "blocksz"),
                         has_argument(plan, "framecnt")};
@@ -225,9 +215,8 @@ static rsi_status_t plan_slots(struct rsi_eal_plan *plan, struct rsi_error *erro
                         plan->name, slot_bytes, plan->mtu, need_bytes);
     }
     uint64_t block_bytes = slot_bytes <= PAGE_BYTES ? SLOT_BLOCK_BYTES : slot_bytes;
-    uint64_t count = SLOT_RING_BYTES / slot_bytes;
-    count = count < SLOT_COUNT_MIN ? SLOT_COUNT_MIN : count;
-    count = count > SLOT_COUNT_MAX ? SLOT_COUNT_MAX : count;
+    uint64_t count =
+        rsi_pos_min(rsi_pos_max(SLOT_RING_BYTES / slot_bytes, SLOT_COUNT_MIN), SLOT_COUNT_MAX);
     if (status == RSI_OK) {
         status = read_number(plan, "blocksz", &block_bytes, error);
     }
@@ -283,7 +272,7 @@ static rsi_status_t plan_af_packet(struct rsi_eal_plan *plan,
                         "%s: qpairs=%" PRIu64 ": one queue is read; leave qpairs out", plan->name,
                         queue_count);
     }
-    uint32_t usable_mtu = interface_mtu < RSI_DPDK_MTU_MAX ? interface_mtu : RSI_DPDK_MTU_MAX;
+    uint32_t usable_mtu = (uint32_t)rsi_pos_min(interface_mtu, RSI_DPDK_MTU_MAX);
     if (options->mtu > usable_mtu) {
         return rsi_fail(error, RSI_E_INVALID,
                         "dpdk_mtu: %" PRIu32 " is more than the %" PRIu32 " of the interface %s, "
@@ -401,7 +390,7 @@ static rsi_status_t plan_memif(struct rsi_eal_plan *plan, const struct rsi_dpdk_
     uint64_t ring_log2 = MEMIF_RING_LOG2;
     plan_usual_mtu(plan, options);
     uint64_t need_bytes = plan->mtu + ETHERNET_BYTES;
-    uint64_t buffer_bytes = power_of_two_from(need_bytes, MEMIF_BYTES_MIN);
+    uint64_t buffer_bytes = rsi_pos_max(rsi_round_up_power_of_two(need_bytes), MEMIF_BYTES_MIN);
     bool is_given = has_argument(plan, "bsize");
     rsi_status_t status = read_number(plan, "bsize", &buffer_bytes, error);
     if (status == RSI_OK) {
@@ -571,10 +560,9 @@ static enum rsi_eal_driver driver_of(const char *name)
 
 uint32_t rsi_eal_frame_room(const struct rsi_eal_plan *plan, uint32_t mtu)
 {
-    uint32_t bytes = mtu + ETHERNET_BYTES;
-    bytes = bytes > plan->buffer_bytes ? bytes : plan->buffer_bytes;
-    bytes = bytes > FRAME_ROOM_MIN ? bytes : FRAME_ROOM_MIN;
-    return ((bytes + 63U) & ~63U) + FRAME_HEADROOM_BYTES;
+    uint64_t bytes =
+        rsi_pos_max(rsi_pos_max(mtu + ETHERNET_BYTES, plan->buffer_bytes), FRAME_ROOM_MIN);
+    return (uint32_t)rsi_align_up_64(bytes) + FRAME_HEADROOM_BYTES;
 }
 
 uint64_t rsi_eal_frame_count(uint32_t receive_count, uint32_t transmit_count, uint32_t queue_count)

@@ -348,7 +348,7 @@ static rsi_status_t choose_mac(struct rsi_eal_port *port, const struct rsi_dpdk_
     uint8_t *mac = port->base.mac;
     (void)rte_eth_macaddr_get(port->port_id, &device);
     memcpy(mac, device.addr_bytes, sizeof(device.addr_bytes));
-    if (options->mac != NULL && options->mac[0] != '\0') {
+    if (!rsi_text_is_empty(options->mac)) {
         rsi_status_t status = rsi_dpdk_parse_mac(mac, options->mac, error);
         if (status != RSI_OK) {
             return status;
@@ -515,16 +515,12 @@ static const struct rsi_port_operations operations = {
     .close = eal_close,
 };
 
-static const char *text_or_empty(const char *text)
-{
-    return text != NULL ? text : "";
-}
-
 /* What the device is opened with, as one text; addresses are the engine's business. */
 static char *describe(const struct rsi_dpdk_options *options)
 {
     char *text = NULL;
-    if (asprintf(&text, "%s %s %u", options->port, text_or_empty(options->mac), options->mtu) < 0) {
+    if (asprintf(&text, "%s %s %u", options->port, rsi_text_or_empty(options->mac), options->mtu) <
+        0) {
         return NULL;
     }
     return text;
@@ -611,7 +607,7 @@ __attribute__((visibility("default"))) rsi_eal_port_open_fn rsi_eal_port_open;
 rsi_status_t rsi_eal_port_open(struct rsi_port **port, const struct rsi_dpdk_options *options,
                                struct rsi_error *error)
 {
-    if (options->port == NULL || options->port[0] == '\0') {
+    if (rsi_text_is_empty(options->port)) {
         return rsi_fail(error, RSI_E_INVALID,
                         "dpdk_port: no device is named; give a PCI address, such as 0000:03:00.0, "
                         "or a virtual device, such as net_af_packet0,iface=eth1");

@@ -129,7 +129,7 @@ static rsi_status_t add_cores(const struct rsi_dpdk_options *options, struct rsi
         return status;
     }
     wanted = allowed;
-    if (options->cores != NULL && options->cores[0] != '\0') {
+    if (!rsi_text_is_empty(options->cores)) {
         status = rsi_cpu_set_parse(&wanted, options->cores, error);
     }
     for (int cpu = rsi_cpu_set_next(&wanted, 0); cpu >= 0 && status == RSI_OK;
@@ -158,11 +158,6 @@ static void add_further(const char *texts)
     }
 }
 
-static bool is_given(const char *text)
-{
-    return text != NULL && text[0] != '\0';
-}
-
 static rsi_status_t make_arguments(const struct rsi_dpdk_options *options,
                                    const struct rsi_eal_plan *plan, struct rsi_error *error)
 {
@@ -184,7 +179,7 @@ static rsi_status_t make_arguments(const struct rsi_dpdk_options *options,
     if (status != RSI_OK) {
         return status;
     }
-    if (is_given(options->file_prefix)) {
+    if (!rsi_text_is_empty(options->file_prefix)) {
         add("--file-prefix=%s", options->file_prefix);
     } else {
         add("--file-prefix=ringside-%d", (int)getpid());
@@ -207,7 +202,7 @@ static rsi_status_t make_arguments(const struct rsi_dpdk_options *options,
         add("-m");
         add("%" PRIu64, (need_bytes + MIB - 1) / MIB);
     }
-    if (is_given(options->eal_arguments)) {
+    if (!rsi_text_is_empty(options->eal_arguments)) {
         add_further(options->eal_arguments);
     }
     if (state.argument_count == ARGUMENT_COUNT_MAX) {
