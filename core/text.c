@@ -7,6 +7,7 @@
  */
 #include "core/text.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -195,5 +196,29 @@ rsi_status_t rsi_parse_number(uint64_t *number, const char *text, uint64_t low, 
                         low, high);
     }
     *number = value;
+    return RSI_OK;
+}
+
+rsi_status_t rsi_parse_ipv4_prefix(uint32_t *address, uint32_t *prefix_bits, const char *text,
+                                   struct rsi_error *error)
+{
+    char host[INET_ADDRSTRLEN] = "";
+    struct in_addr network_order;
+    uint64_t bits = 0;
+    const char *slash = strchr(text, '/');
+    size_t host_bytes = slash != NULL ? (size_t)(slash - text) : 0;
+    if (host_bytes > 0 && host_bytes < sizeof(host)) {
+        memcpy(host, text, host_bytes);
+        host[host_bytes] = '\0';
+    }
+    if (inet_pton(AF_INET, host, &network_order) != 1 ||
+        rsi_failed(rsi_parse_number(&bits, slash + 1, 1, 31, NULL))) {
+        return rsi_fail(error, RSI_E_INVALID,
+                        "'%.64s' is not an IPv4 address with the length of its network's prefix, 1 "
+                        "to 31: write it as 10.7.0.1/24",
+                        text);
+    }
+    *address = ntohl(network_order.s_addr);
+    *prefix_bits = (uint32_t)bits;
     return RSI_OK;
 }

@@ -56,4 +56,8 @@ rsi_status_t rsi_parse_duration(uint64_t *duration_ns, const char *text,
 rsi_status_t rsi_parse_number(uint64_t *number, const char *text, uint64_t low, uint64_t high,
                               struct rsi_error *error) RSI_MUST_CHECK;
 
+/* "10.7.0.1/24": an IPv4 address, in host byte order, and the length of a prefix, 1 to 31. */
+rsi_status_t rsi_parse_ipv4_prefix(uint32_t *address, uint32_t *prefix_bits, const char *text,
+                                   struct rsi_error *error) RSI_MUST_CHECK;
+
 #endif

@@ -162,6 +162,26 @@ static void numbers_are_held_to_their_bounds(void **state)
     assert_int_equal(number, 10);
 }
 
+static void prefixes_are_read_whole(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"",           "10.7.0.1",    "10.7.0/24",    "10.7.0.1/",
+                                        "10.7.0.1/0", "10.7.0.1/32", "10.7.0.1/24x", "/24"};
+    uint32_t address = 77;
+    uint32_t prefix_bits = 77;
+    for (size_t i = 0; i < rsi_array_count(wrong); i++) {
+        struct rsi_error error = {0};
+        assert_int_equal(rsi_parse_ipv4_prefix(&address, &prefix_bits, wrong[i], &error),
+                         RSI_E_INVALID);
+        assert_non_null(strstr(error.text, "write it as 10.7.0.1/24"));
+    }
+    assert_int_equal(address, 77);
+    assert_int_equal(prefix_bits, 77);
+    assert_int_equal(rsi_parse_ipv4_prefix(&address, &prefix_bits, "10.7.0.1/24", NULL), RSI_OK);
+    assert_int_equal(address, 0x0a070001);
+    assert_int_equal(prefix_bits, 24);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +193,7 @@ int main(void)
         cmocka_unit_test(valid_durations),
         cmocka_unit_test(invalid_durations),
         cmocka_unit_test(numbers_are_held_to_their_bounds),
+        cmocka_unit_test(prefixes_are_read_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,21 +113,11 @@ static bool is_host_address(uint32_t address)
 rsi_status_t rsi_dpdk_parse_address(struct rsi_dpdk_address *address, const char *text,
                                     struct rsi_error *error)
 {
-    char host[INET_ADDRSTRLEN] = "";
-    const char *slash = strchr(text, '/');
-    uint64_t prefix_bits = 0;
     uint32_t parsed = 0;
-    size_t host_bytes = slash != NULL ? (size_t)(slash - text) : 0;
-    if (host_bytes > 0 && host_bytes < sizeof(host)) {
-        memcpy(host, text, host_bytes);
-        host[host_bytes] = '\0';
-    }
-    if (!parse_ipv4(&parsed, host) ||
-        rsi_failed(rsi_parse_number(&prefix_bits, slash + 1, 1, 31, NULL))) {
-        return rsi_fail(error, RSI_E_INVALID,
-                        "'%.64s' is not an IPv4 address with the length of its network's prefix, 1 "
-                        "to 31: write it as 10.7.0.1/24",
-                        text);
+    uint32_t prefix_bits = 0;
+    rsi_status_t status = rsi_parse_ipv4_prefix(&parsed, &prefix_bits, text, error);
+    if (status != RSI_OK) {
+        return status;
     }
     uint32_t host_mask = UINT32_MAX >> prefix_bits;
     bool has_ends = prefix_bits < 31; /* RFC 3021: both addresses of a /31 are hosts */
@@ -138,7 +128,7 @@ rsi_status_t rsi_dpdk_parse_address(struct rsi_dpdk_address *address, const char
                         "loopback or multicast; write one such as 10.7.0.1/24",
                         text);
     }
-    *address = (struct rsi_dpdk_address){.address = parsed, .prefix_bits = (uint32_t)prefix_bits};
+    *address = (struct rsi_dpdk_address){.address = parsed, .prefix_bits = prefix_bits};
     return RSI_OK;
 }
 

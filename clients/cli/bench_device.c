@@ -8,6 +8,7 @@
  *   with it. Only what counting up makes of it is this file's to refuse.
  */
 #include "clients/cli/bench.h"
+#include "core/text.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -27,22 +28,8 @@ static const char *given(const char *flag, const char *variable)
 
 static bool read_address(struct address *address, const char *text)
 {
-    char host[INET_ADDRSTRLEN];
-    struct in_addr network_order;
-    const char *slash = text != NULL ? strchr(text, '/') : NULL;
-    if (slash == NULL || (size_t)(slash - text) >= sizeof(host)) {
-        return false;
-    }
-    memcpy(host, text, (size_t)(slash - text));
-    host[slash - text] = '\0';
-    char *end;
-    unsigned long prefix_bits = strtoul(slash + 1, &end, 10);
-    if (inet_pton(AF_INET, host, &network_order) != 1 || end == slash + 1 || *end != '\0' ||
-        prefix_bits < 1 || prefix_bits > 31) {
-        return false;
-    }
-    *address = (struct address){ntohl(network_order.s_addr), (uint32_t)prefix_bits};
-    return true;
+    return text != NULL &&
+           !rsi_failed(rsi_parse_ipv4_prefix(&address->first, &address->prefix_bits, text, NULL));
 }
 
 /* From the first address to the last that a host may have. */

@@ -242,10 +242,10 @@ static void send_state(struct rsi_datagram_header *header, const uint8_t *data, 
     send_datagram(header, body);
 }
 
-static void take_step(enum step step, const uint8_t *data, size_t bytes)
+static void take_step(uint32_t step, const uint8_t *data, size_t bytes)
 {
     struct rsi_datagram_header header = next_header();
-    switch (step) {
+    switch ((enum step)step) {
     case STEP_FRAME:
         send_frame(data, bytes);
         break;
@@ -289,13 +289,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     set_up();
     connect_ends();
-    while (bytes >= 2) {
-        enum step step = (enum step)(data[0] % STEP_COUNT);
-        size_t step_bytes = data[1] < bytes - 2 ? data[1] : bytes - 2;
-        take_step(step, data + 2, step_bytes);
-        data += 2 + step_bytes;
-        bytes -= 2 + step_bytes;
-    }
+    fuzz_take_steps(data, bytes, STEP_COUNT, take_step);
     read_frames(&server);
     read_frames(&client);
     close_ends();

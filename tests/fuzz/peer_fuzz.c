@@ -246,9 +246,9 @@ static void place_frame(void)
     pass();
 }
 
-static void take_step(enum step step, const uint8_t *data, size_t bytes)
+static void take_step(uint32_t step, const uint8_t *data, size_t bytes)
 {
-    switch (step) {
+    switch ((enum step)step) {
     case STEP_SEND:
         (void)!send(fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
         break;
@@ -286,13 +286,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     set_up();
     connect_peer();
-    while (bytes >= 2) {
-        enum step step = (enum step)(data[0] % STEP_COUNT);
-        size_t step_bytes = data[1] < bytes - 2 ? data[1] : bytes - 2;
-        take_step(step, data + 2, step_bytes);
-        data += 2 + step_bytes;
-        bytes -= 2 + step_bytes;
-    }
+    fuzz_take_steps(data, bytes, STEP_COUNT, take_step);
     take_frames();
     pass();
     disconnect_peer();

@@ -1,3 +1,8 @@
+/*
+ * Design notes
+ * - A pair that is longer than its room is cut, and then is no known key or number: whoever reads
+ * it refuses it by name.
+ */
 #include "transport/dpdk/pairs.h"
 
 #include <stdio.h>

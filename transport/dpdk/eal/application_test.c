@@ -113,8 +113,7 @@ static void a_device_that_somebody_owns_is_refused(void **state)
 
 int main(void)
 {
-    if (RSI_THREAD_SANITIZER) {
-        puts("skipped: DPDK's libraries are not built for the thread sanitizer");
+    if (port_is_passed_over()) {
         return PORT_SKIPPED;
     }
     const struct CMUnitTest tests[] = {

@@ -307,8 +307,7 @@ static void threads_come_and_go(void **state)
 
 int main(void)
 {
-    if (RSI_THREAD_SANITIZER) {
-        puts("skipped: DPDK's libraries are not built for the thread sanitizer");
+    if (port_is_passed_over()) {
         return PORT_SKIPPED;
     }
     const struct CMUnitTest tests[] = {

@@ -219,8 +219,7 @@ static void without_the_right_it_is_refused(void **state)
 
 int main(void)
 {
-    if (RSI_THREAD_SANITIZER) {
-        puts("skipped: DPDK's libraries are not built for the thread sanitizer");
+    if (port_is_passed_over()) {
         return PORT_SKIPPED;
     }
     if (unshare(CLONE_NEWNET) != 0 ||
