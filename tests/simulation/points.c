@@ -93,6 +93,9 @@ WRAP(void, rsi_waker_finish, struct rsi_waker *waker)
 
 WRAP(void, rsi_waker_wake, struct rsi_waker *waker)
 {
+    if (waker == NULL) {
+        return; /* nobody to wake, and no step of the world */
+    }
     world_point();
     if (rsi_load_relaxed(&waker->sleeping) != 0 && acts(MUTANT_LOST_WAKE, 8)) {
         return;
