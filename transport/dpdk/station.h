@@ -13,7 +13,7 @@
  * - All tables are written by control threads under the same lock, which they wait for.
  * - The device wakes nobody. So a watch thread looks at the port whenever nobody else did, at
  *   intervals from RSI_STATION_WATCH_NS (something came lately) to dpdk_idle (nothing did), and
- * wakes sleepers whose frames came or whose time is up.
+ *   wakes sleepers whose frames came or whose time is up. While others poll it rests.
  */
 #ifndef RSI_TRANSPORT_DPDK_STATION_H
 #define RSI_TRANSPORT_DPDK_STATION_H
@@ -81,6 +81,7 @@ struct rsi_station {
     pthread_t watch_thread;
     struct rsi_waker watch_waker; /* ends the watch thread's sleep */
     _Atomic bool must_stop;
+    _Atomic bool is_resting; /* the watch thread: others poll, nobody sleeps */
 
     RSI_SEPARATOR(before_receiver);
 
@@ -160,6 +161,9 @@ static inline bool rsi_station_is_remote(const struct rsi_station *station, uint
 /* watch.c */
 rsi_status_t rsi_station_watch_start(struct rsi_station *station, struct rsi_error *error);
 void rsi_station_watch_stop(struct rsi_station *station); /* idempotent */
+/* Whoever polled the port and goes to sleep, after rsi_waker_prepare(): the watch thread looks from
+ * now on. */
+void rsi_station_end_rest(struct rsi_station *station);
 
 /* ports.c: opens what `options->port` names. */
 rsi_status_t rsi_dpdk_port_open(struct rsi_port **port, const struct rsi_dpdk_options *options,

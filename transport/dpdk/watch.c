@@ -4,7 +4,10 @@
  * Design notes
  * - af_packet and most other drivers wake nobody when a frame comes, so somebody has to look. The
  *   look costs some microseconds of CPU; a millisecond apart that is below one per cent of a core.
- * - While others poll the port and none of them sleeps, the thread only looks at the clock.
+ * - While others poll the port and none of them sleeps, there is nothing to look for, and each look
+ *   would take the CPU from one of them: so after some looks of that kind the thread rests. Who
+ *   goes to sleep ends its rest. The one publishes that it rests, then looks for sleepers; the
+ *   other that it sleeps, then looks whether the thread rests: one of them sees the other.
  */
 #include "core/clock.h"
 #include "core/position.h"
@@ -17,6 +20,10 @@
 
 /* The kernel would add 50 us to each sleep, to save wake-ups. */
 #define TIMER_SLACK_NS 1000UL
+/* Looks in a row at which others polled and nobody slept, before a rest. */
+#define NEEDLESS_LOOKS 8u
+/* The longest: a thread that stopped polling without a word is noticed after it. */
+#define REST_NS UINT64_C(20000000)
 
 /* Wakes those whose time is up; they set a new one before they sleep again. Returns whether a
  * poller sleeps. */
@@ -55,22 +62,50 @@ static void nap(struct rsi_station *station, uint64_t interval_ns)
     (void)ppoll(&waiting, 1, &interval, NULL);
 }
 
+/* Until somebody sleeps, the end is asked for, or REST_NS are over. */
+static void rest(struct rsi_station *station)
+{
+    rsi_store_relaxed(&station->is_resting, true);
+    rsi_fence_seq_cst(); /* pairs with the sleeper's in rsi_waker_prepare() */
+    if (!wake_overdue(station, rsi_clock_now_ns())) {
+        nap(station, REST_NS);
+    }
+    rsi_store_relaxed(&station->is_resting, false);
+    rsi_waker_finish(&station->watch_waker);
+    rsi_waker_prepare(&station->watch_waker);
+}
+
+void rsi_station_end_rest(struct rsi_station *station)
+{
+    if (rsi_load_relaxed(&station->is_resting)) {
+        rsi_waker_wake(&station->watch_waker);
+    }
+}
+
 static void *watch(void *argument)
 {
     struct rsi_station *station = argument;
     struct rsi_port *port = station->port;
     uint64_t interval_ns = RSI_STATION_WATCH_NS;
     uint64_t seen_count = 0;
+    uint32_t needless_count = 0;
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
     port->operations->thread_begin(port);
     rsi_waker_prepare(&station->watch_waker);
     while (!rsi_load_acquire(&station->must_stop)) {
         bool has_sleeper = wake_overdue(station, rsi_clock_now_ns());
         bool is_watched = rsi_load_relaxed(&station->receive_count) != seen_count;
-        bool has_news = (has_sleeper || !is_watched) && rsi_station_receive(station, NULL) != 0;
+        bool is_needed = has_sleeper || !is_watched;
+        bool has_news = is_needed && rsi_station_receive(station, NULL) != 0;
         seen_count = rsi_load_relaxed(&station->receive_count);
-        interval_ns = next_interval_ns(station, interval_ns, has_news);
-        nap(station, interval_ns);
+        needless_count = is_needed ? 0 : needless_count + 1;
+        if (needless_count > NEEDLESS_LOOKS) {
+            rest(station);
+            interval_ns = RSI_STATION_WATCH_NS;
+        } else {
+            interval_ns = next_interval_ns(station, interval_ns, has_news);
+            nap(station, interval_ns);
+        }
     }
     rsi_waker_finish(&station->watch_waker);
     port->operations->thread_end(port);
