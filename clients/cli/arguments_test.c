@@ -126,6 +126,8 @@ static void wrong_flags_name_the_flag_and_the_mend(void **state)
         {"bench latency --topics 5", "--topics", "throughput"},
         {"bench fanout --topics 65537", "--topics", "65536"},
         {"bench fanout --wildcards x", "--wildcards", "x"},
+        {"bench fanout --burst 10", "--burst", "--rate"},
+        {"bench fanout --rate 10k --burst 0", "--burst", "1"},
         {"bench latency --pin x", "--pin", "x"},
         {"bench fanout --dpdk-address 10.7.0.250/24", "10.7.0.250/24", "shorter prefix"},
         {"bench latency --pin 1023", "1023", "allowed set"},

@@ -47,6 +47,7 @@ struct rsi_bench_options {
     uint64_t topic_count;    /* one way: that the publisher goes round */
     uint64_t wildcard_count; /* one way: further subscriptions of each subscriber */
     double rate_per_second;  /* 0: closed loop, or as fast as it goes */
+    uint64_t burst_count;    /* of each moment of the rate */
     ringside_policy_t policy;
     unsigned pins[RSI_BENCH_PIN_COUNT_MAX];
     size_t pin_count;

@@ -129,7 +129,8 @@ static bool publish_all(struct worker *worker)
     for (uint64_t i = 0; i < worker->total_count; i++) {
         uint64_t time_ns = rsi_clock_now_ns();
         if (options->rate_per_second > 0) {
-            time_ns = begin_ns + (uint64_t)((double)i * 1e9 / options->rate_per_second);
+            uint64_t due_count = i - i % options->burst_count;
+            time_ns = begin_ns + (uint64_t)((double)due_count * 1e9 / options->rate_per_second);
             if (!wait_until(worker, time_ns)) {
                 return false;
             }

@@ -31,6 +31,7 @@ enum {
     KEY_WARMUP,
     KEY_SUBSCRIBERS,
     KEY_RATE,
+    KEY_BURST,
     KEY_PIN,
     KEY_BROKER_PID,
     KEY_HGRM,
@@ -66,6 +67,8 @@ static const struct argp_option flags[] = {
      0},
     {"rate", KEY_RATE, "N/s", 0,
      "Open loop: publish at this rate, such as 10k, and measure from the intended time", 0},
+    {"burst", KEY_BURST, "N", 0,
+     "With --rate: publish N at once, then none until they are due. Default: 1", 0},
     {"policy", KEY_POLICY, "POLICY", 0,
      "drop, disconnect or block. Default: block, so that nothing may be lost", 0},
     {"pin", KEY_PIN, "LIST", 0,
@@ -133,6 +136,12 @@ static void finish_options(struct argp_state *state, struct rsi_bench_options *o
         argp_error(state,
                    "--topics and --wildcards go with throughput, fanout, and latency --rate");
     }
+    if (options->burst_count != 0 && options->rate_per_second <= 0) {
+        argp_error(state, "--burst goes with --rate");
+    }
+    if (options->burst_count == 0) {
+        options->burst_count = 1;
+    }
     if (options->subscriber_count == 0) {
         options->subscriber_count = options->kind == RSI_BENCH_FANOUT ? 10 : 1;
     }
@@ -198,6 +207,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_RATE:
         options->rate_per_second = rsi_flag_rate(state, "--rate", arg);
+        return 0;
+    case KEY_BURST:
+        options->burst_count = rsi_flag_number(state, "--burst", arg, 1, UINT32_MAX);
         return 0;
     case KEY_POLICY:
         read_policy(state, options, arg);
