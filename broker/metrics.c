@@ -124,6 +124,7 @@ static const struct metric link_metrics[] = {
     {"link.credit_stalls", COUNTER, offsetof(struct rsi_link_stats, credit_stalls)},
     {"link.zerocopy_sends", COUNTER, offsetof(struct rsi_link_stats, zerocopy_sends)},
     {"link.zerocopy_copied", COUNTER, offsetof(struct rsi_link_stats, zerocopy_copied)},
+    {"link.resent_bytes", COUNTER, offsetof(struct rsi_link_stats, resent_bytes)},
 };
 
 enum {

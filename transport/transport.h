@@ -103,6 +103,7 @@ struct rsi_link_stats {
     _Atomic uint64_t credit_stalls;  /* flushes held back by batch credit or a full socket buffer */
     _Atomic uint64_t zerocopy_sends; /* tcp: sends that asked for MSG_ZEROCOPY */
     _Atomic uint64_t zerocopy_copied; /* tcp: of these, those the kernel copied all the same */
+    _Atomic uint64_t resent_bytes;    /* dpdk: ring bytes that the peer lacked, sent again */
 };
 
 /*

@@ -344,6 +344,7 @@ ringside_status_t ringside_stats(const ringside_client_t *client, ringside_link_
         .credit_stalls = rsi_load_relaxed(&from->credit_stalls),
         .zerocopy_sends = rsi_load_relaxed(&from->zerocopy_sends),
         .zerocopy_copied = rsi_load_relaxed(&from->zerocopy_copied),
+        .resent_bytes = rsi_load_relaxed(&from->resent_bytes),
     };
     memcpy(stats, &known, struct_bytes < sizeof(known) ? struct_bytes : sizeof(known));
     return RINGSIDE_OK;

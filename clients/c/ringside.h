@@ -498,6 +498,7 @@ typedef struct ringside_link_stats {
     uint64_t control_sent, control_received;
     uint64_t wake_requests, wakes_sent, sleeps;
     uint64_t credit_stalls, zerocopy_sends, zerocopy_copied;
+    uint64_t resent_bytes; /* dpdk: that the network lost */
 } ringside_link_stats_t;
 RINGSIDE_API ringside_status_t ringside_stats(const ringside_client_t *client,
                                               ringside_link_stats_t *stats);

@@ -279,10 +279,9 @@ struct rsi_dpdk_link {
     struct rsi_dpdk_lane lane;
     struct rsi_attach peer_attach;
     struct {
-        uint64_t lost_bytes;   /* that the peer asked for again */
-        uint64_t resent_bytes; /* that were sent again */
-        uint64_t spoilt;       /* datagrams with a wrong checksum */
-        uint64_t duplicates;   /* with nothing new in them */
+        uint64_t lost_bytes; /* that the peer asked for again */
+        uint64_t spoilt;     /* datagrams with a wrong checksum */
+        uint64_t duplicates; /* with nothing new in them */
     } counts;
 
     /* Owner thread -> control thread. */

@@ -7,6 +7,7 @@
  */
 #include "transport/dpdk/fault.h"
 
+#include "core/counters.h"
 #include "core/text.h"
 #include "transport/dpdk/packet.h"
 #include "transport/dpdk/pairs.h"
@@ -28,6 +29,10 @@ static const char *const kind_names[RSI_FAULT_KIND_COUNT] = {
     [RSI_FAULT_TRUNCATE] = "truncate", [RSI_FAULT_CORRUPT] = "corrupt",
 };
 
+/* Of a port's counters: one for each kind of fault, and then */
+#define COUNTER_LOST_BYTES RSI_FAULT_KIND_COUNT
+#define COUNTER_COUNT      (RSI_FAULT_KIND_COUNT + 1u)
+
 struct held_frame {
     struct rsi_port_frame frame;
     uint32_t frames_left; /* that may still pass it */
@@ -40,12 +45,14 @@ struct fault_port {
     uint32_t ppm[RSI_FAULT_KIND_COUNT];
     bool (*filter)(void *context, const struct rsi_port_frame *frame);
     void *filter_context;
+    char counters_path[RSI_PORT_PAIR_BYTES];
+    struct rsi_counters *counters;
 
     /* Whoever receives. */
     uint64_t random;
     struct held_frame held[HELD_COUNT_MAX];
     uint32_t held_count;
-    struct rsi_fault_counts counts;
+    struct rsi_counter *counts[COUNTER_COUNT];
 };
 
 static struct fault_port *to_fault(struct rsi_port *port)
@@ -68,13 +75,16 @@ static bool strikes(struct fault_port *port, enum rsi_fault_kind kind)
     if (port->ppm[kind] == 0 || next_random(port, PPM) >= port->ppm[kind]) {
         return false;
     }
-    rsi_bump_relaxed(&port->counts.frames[kind], 1);
+    rsi_counter_add(port->counts[kind], 1);
     return true;
 }
 
 static void count_lost(struct fault_port *port, const struct rsi_port_frame *frame)
 {
-    rsi_bump_relaxed(&port->counts.lost_bytes, frame->bytes);
+    struct rsi_packet packet;
+    if (rsi_packet_parse(&packet, frame)) {
+        rsi_counter_add(port->counts[COUNTER_LOST_BYTES], rsi_packet_ring_bytes(&packet));
+    }
 }
 
 /* ---- receiving ------------------------------------------------------------------------------- */
@@ -83,7 +93,7 @@ static bool is_dropped(struct fault_port *port, const struct rsi_port_frame *fra
 {
     bool is_filtered = port->filter != NULL && port->filter(port->filter_context, frame);
     if (is_filtered) {
-        rsi_bump_relaxed(&port->counts.frames[RSI_FAULT_DROP], 1);
+        rsi_counter_add(port->counts[RSI_FAULT_DROP], 1);
     }
     return is_filtered || strikes(port, RSI_FAULT_DROP);
 }
@@ -232,6 +242,12 @@ static bool fault_link_up(struct rsi_port *base)
     return inner->operations->link_up(inner);
 }
 
+static void free_port(struct fault_port *port)
+{
+    rsi_counters_destroy(port->counters);
+    free(port);
+}
+
 static void fault_close(struct rsi_port *base)
 {
     struct fault_port *port = to_fault(base);
@@ -239,7 +255,7 @@ static void fault_close(struct rsi_port *base)
         port->inner->operations->release(port->inner, &port->held[i].frame, 1);
     }
     port->inner->operations->close(port->inner);
-    free(port);
+    free_port(port);
 }
 
 static const struct rsi_port_operations fault_operations = {
@@ -271,6 +287,10 @@ static rsi_status_t set_argument(struct fault_port *port, const char *key, const
     if (strcmp(key, "seed") == 0) {
         return rsi_parse_number(&port->random, value, 0, UINT64_MAX, error);
     }
+    if (strcmp(key, "counters") == 0) {
+        snprintf(port->counters_path, sizeof(port->counters_path), "%s", value);
+        return RSI_OK;
+    }
     for (uint32_t kind = 0; kind < RSI_FAULT_KIND_COUNT; kind++) {
         if (strcmp(key, kind_names[kind]) == 0) {
             uint64_t ppm = 0;
@@ -281,7 +301,7 @@ static rsi_status_t set_argument(struct fault_port *port, const char *key, const
     }
     return rsi_fail(error, RSI_E_INVALID,
                     "there is no fault '%s'; there are seed, drop, duplicate, reorder, delay, "
-                    "truncate and corrupt",
+                    "truncate, corrupt and counters",
                     key);
 }
 
@@ -304,6 +324,20 @@ static rsi_status_t parse(struct fault_port *port, const char *text, struct rsi_
     return RSI_OK;
 }
 
+static rsi_status_t make_counters(struct fault_port *port, struct rsi_error *error)
+{
+    const char *path = port->counters_path[0] != '\0' ? port->counters_path : NULL;
+    rsi_status_t status = rsi_counters_create(&port->counters, path, COUNTER_COUNT, error);
+    for (uint32_t i = 0; i < COUNTER_COUNT && status == RSI_OK; i++) {
+        char name[RSI_COUNTER_NAME_BYTES];
+        snprintf(name, sizeof(name), "fault.%s",
+                 i == COUNTER_LOST_BYTES ? "lost_bytes" : kind_names[i]);
+        status = rsi_counters_allocate(port->counters, RSI_COUNTER_KIND_COUNTER, name, "",
+                                       &port->counts[i], error);
+    }
+    return status;
+}
+
 rsi_status_t rsi_fault_port_open(struct rsi_port **port, const char *text, struct rsi_port *inner,
                                  struct rsi_error *error)
 {
@@ -312,8 +346,11 @@ rsi_status_t rsi_fault_port_open(struct rsi_port **port, const char *text, struc
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a fault layer");
     }
     rsi_status_t status = parse(made, text, error);
+    if (status == RSI_OK) {
+        status = make_counters(made, error);
+    }
     if (status != RSI_OK) {
-        free(made);
+        free_port(made);
         return status;
     }
     made->base = *inner;
@@ -323,9 +360,9 @@ rsi_status_t rsi_fault_port_open(struct rsi_port **port, const char *text, struc
     return RSI_OK;
 }
 
-const struct rsi_fault_counts *rsi_fault_port_counts(const struct rsi_port *port)
+uint64_t rsi_fault_port_count(const struct rsi_port *port, enum rsi_fault_kind kind)
 {
-    return &((const struct fault_port *)(const void *)port)->counts;
+    return rsi_counter_get(((const struct fault_port *)(const void *)port)->counts[kind]);
 }
 
 void rsi_fault_port_set_filter(struct rsi_port *port,

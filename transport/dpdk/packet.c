@@ -69,6 +69,15 @@ bool rsi_packet_is_intact(const struct rsi_packet *packet, struct rsi_port_frame
            packet->header.checksum;
 }
 
+uint32_t rsi_packet_ring_bytes(const struct rsi_packet *packet)
+{
+    bool has_state = (packet->header.flags & RSI_DATAGRAM_FLAG_STATE) != 0;
+    uint32_t head_bytes =
+        (uint32_t)sizeof(struct rsi_datagram_data) + (has_state ? RSI_DATAGRAM_STATE_BYTES : 0);
+    bool is_data = packet->header.type == RSI_DATAGRAM_DATA && packet->header.bytes > head_bytes;
+    return is_data ? packet->header.bytes - head_bytes : 0;
+}
+
 static void write_ethernet(uint8_t *data, const uint8_t *to_mac, const uint8_t *from_mac,
                            uint16_t type)
 {

@@ -81,6 +81,8 @@ static inline uint8_t *rsi_packet_body(const struct rsi_port_frame *frame)
 bool rsi_packet_parse(struct rsi_packet *packet, const struct rsi_port_frame *frame);
 /* Whether header and body are as they were sent. */
 bool rsi_packet_is_intact(const struct rsi_packet *packet, struct rsi_port_frame *frame);
+/* How many bytes of a ring a parsed one holds; 0: it is no data. */
+uint32_t rsi_packet_ring_bytes(const struct rsi_packet *packet);
 /* The body stands in the frame already, header->bytes long: writes all that stands before it, and
  * frame->bytes. */
 void rsi_packet_write(struct rsi_port_frame *frame, const struct rsi_packet_end *from,

@@ -6,8 +6,10 @@
 
 #include "core/error.h"
 
+enum { RSI_PORT_PAIR_BYTES = 256 };
+
 struct rsi_port_pair {
-    char key[64]; /* and behind it the value */
+    char key[RSI_PORT_PAIR_BYTES]; /* and behind it the value */
     const char *value;
 };
 

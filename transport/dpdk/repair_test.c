@@ -13,23 +13,16 @@ struct single_loss {
     int64_t left;    /* below 0: it is done */
 };
 
-static bool is_data(const struct rsi_port_frame *frame, uint32_t *ring_bytes)
+static uint32_t ring_bytes_of(const struct rsi_port_frame *frame)
 {
     struct rsi_packet packet;
-    if (!rsi_packet_parse(&packet, frame) || packet.header.type != RSI_DATAGRAM_DATA) {
-        return false;
-    }
-    bool has_state = (packet.header.flags & RSI_DATAGRAM_FLAG_STATE) != 0;
-    *ring_bytes = packet.header.bytes - (uint32_t)sizeof(struct rsi_datagram_data) -
-                  (has_state ? RSI_DATAGRAM_STATE_BYTES : 0);
-    return true;
+    return rsi_packet_parse(&packet, frame) ? rsi_packet_ring_bytes(&packet) : 0;
 }
 
 static bool drop_one(void *context, const struct rsi_port_frame *frame)
 {
     struct single_loss *loss = context;
-    uint32_t ring_bytes;
-    if (loss->left < 0 || (loss->is_of_data && !is_data(frame, &ring_bytes))) {
+    if (loss->left < 0 || (loss->is_of_data && ring_bytes_of(frame) == 0)) {
         return false;
     }
     return loss->left-- == 0;
@@ -58,9 +51,9 @@ struct rate_loss {
 static bool drop_some_data(void *context, const struct rsi_port_frame *frame)
 {
     struct rate_loss *loss = context;
-    uint32_t ring_bytes = 0;
+    uint32_t ring_bytes = ring_bytes_of(frame);
     loss->random = loss->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    if (!is_data(frame, &ring_bytes) || (loss->random >> 33) % 1000000 >= loss->ppm) {
+    if (ring_bytes == 0 || (loss->random >> 33) % 1000000 >= loss->ppm) {
         return false;
     }
     loss->lost_bytes += ring_bytes;
@@ -72,6 +65,11 @@ static void set_filter(const struct rig_side *side,
                        void *context)
 {
     rsi_fault_port_set_filter(rig_station(side)->port, drops, context);
+}
+
+static uint64_t resent_bytes_of(const struct rig_side *side)
+{
+    return rsi_load_relaxed(&side->link->stats.resent_bytes);
 }
 
 /* ---- single losses --------------------------------------------------------------------------- */
@@ -192,7 +190,7 @@ static void test_bytes_sent_again_stay_below_three_times_those_lost(void **state
         set_filter(&rig.server, drop_some_data, &loss);
         uint64_t start_ns = rig.now_ns;
         stream(&rig, 20000);
-        uint64_t resent_bytes = rig_link(&rig.client)->counts.resent_bytes;
+        uint64_t resent_bytes = resent_bytes_of(&rig.client);
         printf("loss %u ppm: lost %llu bytes, sent again %llu, %.1f MB/s\n", rates[i],
                (unsigned long long)loss.lost_bytes, (unsigned long long)resent_bytes,
                20000.0 * 1000 * 1000 / (double)(rig.now_ns - start_ns));
@@ -212,9 +210,9 @@ static void test_disorder_and_duplicates(void **state)
     rig_open(&rig, LATENCY, "seed=5,reorder=20000,duplicate=20000,delay=5000");
     rig_connect(&rig, 1048576);
     stream(&rig, 20000);
-    const struct rsi_fault_counts *counts = rsi_fault_port_counts(rig_station(&rig.server)->port);
-    assert_true(rsi_load_relaxed(&counts->frames[RSI_FAULT_REORDER]) > 100);
-    assert_true(rsi_load_relaxed(&counts->frames[RSI_FAULT_DUPLICATE]) > 100);
+    const struct rsi_port *port = rig_station(&rig.server)->port;
+    assert_true(rsi_fault_port_count(port, RSI_FAULT_REORDER) > 100);
+    assert_true(rsi_fault_port_count(port, RSI_FAULT_DUPLICATE) > 100);
     assert_true(rig_link(&rig.server)->counts.duplicates > 50);
     rig_close(&rig);
 }
@@ -256,7 +254,7 @@ static void test_burst_beyond_the_receive_ring_loses_nothing(void **state)
     rig_read(&rig.server);
     assert_int_equal(rig.server.read, target);
     assert_int_equal(rsi_virtual_overflow_count(rig.name), 0);
-    assert_int_equal(rig_link(&rig.client)->counts.resent_bytes, 0);
+    assert_int_equal(resent_bytes_of(&rig.client), 0);
     rig_close(&rig);
 }
 

@@ -250,7 +250,7 @@ static uint32_t send_again(struct rsi_dpdk_link *link)
                 break;
             }
             range->start_pos += bytes;
-            link->counts.resent_bytes += bytes;
+            rsi_bump_relaxed(&link->base.stats.resent_bytes, bytes);
             count++;
         }
         if (range->start_pos >= range->end_pos) {
