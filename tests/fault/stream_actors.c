@@ -112,6 +112,10 @@ static void tell_results(void)
 {
     const struct stream_reader *reader = &traffic.reader;
     struct actor *self = traffic.self;
+    ringside_link_stats_t stats = {.struct_bytes = sizeof(stats)};
+    if (ringside_stats(traffic.client, &stats) == RINGSIDE_OK) {
+        actor_set_result(self, STREAM_RESULT_RESENT_BYTES, stats.resent_bytes);
+    }
     actor_set_result(self, STREAM_RESULT_TRANSPORT,
                      (uint64_t)ringside_transport(traffic.client)[0]);
     actor_set_progress(self, traffic.writer.written_count + stream_reader_position(reader));

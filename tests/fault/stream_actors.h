@@ -30,7 +30,8 @@ enum {
     STREAM_RESULT_SUSPENDED = 12,
     STREAM_RESULT_RESUMED = 13,
     STREAM_RESULT_RENEWED = 14,
-    STREAM_RESULT_TRANSPORT = 15, /* its first letter */
+    STREAM_RESULT_TRANSPORT = 15,    /* its first letter */
+    STREAM_RESULT_RESENT_BYTES = 16, /* over the link that it has */
     /* Of all: how the connection ended before it was told to leave; the event's text is the
      * actor's.
      */

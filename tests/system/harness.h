@@ -164,6 +164,9 @@ uint64_t broker_session_id(const struct broker *broker, const char *client_name)
 /* Waits until the counters file, which is refreshed once a second, says at least that much. */
 void broker_await_counter(const struct broker *broker, const char *name, const char *client_name,
                           uint64_t at_least);
+/* Over dpdk with $RINGSIDE_DPDK_FAULTS: the value of fault.* of all processes that run
+ * (transport/dpdk/fault.h). */
+uint64_t fault_counter(const char *name);
 /* How many descriptors and mappings the process has. */
 void broker_count_resources(const struct broker *broker, size_t *fd_count, size_t *map_count);
 
@@ -175,7 +178,7 @@ struct actor_shared {
     _Atomic uint64_t step;     /* how far the actor is */
     _Atomic uint64_t allowed;  /* how far it may go */
     _Atomic uint64_t progress; /* work done: what does not move hangs */
-    _Atomic uint64_t results[16];
+    _Atomic uint64_t results[17];
     char text[512]; /* written before a step, read after it */
 };
 

@@ -17,6 +17,9 @@ const char *rsi_actor_name(void);
 /* ---- namespaces.c: over dpdk every process is in a network namespace of its own -----------------
  */
 
+/* How the names of their fault layers' counters files end. */
+#define FAULT_COUNTERS ".faults"
+
 bool rsi_namespaces_are_made(void);
 /* Static memory. */
 const char *rsi_namespaces_broker_host(size_t broker_index);

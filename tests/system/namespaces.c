@@ -6,6 +6,8 @@
  * - Who is in a namespace holds a lock on its file until it ends, however that happens. So what is
  *   free needs no table, and a killed process's place is taken by the next one, as hosts do it.
  * - Only the calling thread moves, so it happens before there is a second one.
+ * - $RINGSIDE_DPDK_FAULTS puts a bad network around every device, each with a seed of its own and
+ *   with counters in the test's folder.
  */
 #include "tests/system/harness_internal.h"
 
@@ -19,6 +21,22 @@
 enum { ADDRESS_OFFSET = 100 }; /* from the number that the kernel has to that of dpdk:// */
 
 #define DPDK_PORT "net_af_packet0,iface=dpdk0"
+
+/* With the faults around it that are asked for. Static memory. */
+static const char *device_in(unsigned number)
+{
+    static char text[2 * PATH_BYTES];
+    char file[32];
+    char path[PATH_BYTES];
+    const char *faults = getenv("RINGSIDE_DPDK_FAULTS");
+    if (faults == NULL) {
+        return DPDK_PORT;
+    }
+    snprintf(file, sizeof(file), "%u" FAULT_COUNTERS, number);
+    snprintf(text, sizeof(text), "fault:%s,seed=%" PRIu64 ",counters=%s;" DPDK_PORT, faults,
+             options.seed + number, test_path(path, file));
+    return text;
+}
 
 static const char *name_of(unsigned number)
 {
@@ -57,9 +75,11 @@ static bool enter(unsigned number)
 size_t rsi_namespaces_broker_flags(const char **list, size_t broker_index)
 {
     static char address[64];
+    static char port[2 * PATH_BYTES + 32];
+    snprintf(port, sizeof(port), "--dpdk-port=%s", device_in((unsigned)broker_index + 1));
     snprintf(address, sizeof(address), "--dpdk-address=%s/24",
              rsi_namespaces_broker_host(broker_index));
-    list[0] = "--dpdk-port=" DPDK_PORT;
+    list[0] = port;
     list[1] = address;
     return 2;
 }
@@ -84,6 +104,6 @@ void rsi_namespaces_enter_client(void)
     }
     check(count > 0, "more processes than namespaces: tests/dpdk/netns COUNT");
     snprintf(address, sizeof(address), "10.77.0.%u/24", ADDRESS_OFFSET + count);
-    setenv("RINGSIDE_DPDK_PORT", DPDK_PORT, 1);
+    setenv("RINGSIDE_DPDK_PORT", device_in(count), 1);
     setenv("RINGSIDE_DPDK_ADDRESS", address, 1);
 }

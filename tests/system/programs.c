@@ -342,20 +342,41 @@ static bool is_of_client(const struct rsi_counter_view *view, const char *client
            (strncmp(view->label, client_name, bytes) == 0 && view->label[bytes] == '#');
 }
 
-uint64_t broker_counter(const struct broker *broker, const char *name, const char *client_name)
+static uint64_t sum_counters(const char *path, const char *name, const char *client_name)
 {
     struct rsi_counters_reader *reader = NULL;
     struct rsi_error error = {0};
     struct rsi_counter_view view;
     uint64_t sum = 0;
     uint32_t cursor = 0;
-    check(!rsi_failed(rsi_counters_open(&reader, broker->counters_path, &error)), "%s", error.text);
+    check(!rsi_failed(rsi_counters_open(&reader, path, &error)), "%s", error.text);
     while (rsi_counters_next(reader, &cursor, &view)) {
         if (strcmp(view.name, name) == 0 && is_of_client(&view, client_name)) {
             sum += view.value;
         }
     }
     rsi_counters_close(reader);
+    return sum;
+}
+
+uint64_t broker_counter(const struct broker *broker, const char *name, const char *client_name)
+{
+    return sum_counters(broker->counters_path, name, client_name);
+}
+
+uint64_t fault_counter(const char *name)
+{
+    uint64_t sum = 0;
+    DIR *files = opendir(test_folder());
+    check(files != NULL, "%s: %s", test_folder(), strerror(errno));
+    const struct dirent *file;
+    while ((file = readdir(files)) != NULL) {
+        char path[PATH_BYTES];
+        if (strstr(file->d_name, FAULT_COUNTERS) != NULL) {
+            sum += sum_counters(test_path(path, file->d_name), name, NULL);
+        }
+    }
+    closedir(files);
     return sum;
 }
 
