@@ -52,6 +52,7 @@ static uint64_t next_interval_ns(const struct rsi_station *station, uint64_t int
     return rsi_pos_min(interval_ns + interval_ns / 4, station->idle_ns);
 }
 
+/* A wake-up that was meant for a rest may come after it: taken here, or no later nap would last. */
 static void nap(struct rsi_station *station, uint64_t interval_ns)
 {
     struct pollfd waiting = {.fd = station->watch_waker.fd, .events = POLLIN};
@@ -59,7 +60,10 @@ static void nap(struct rsi_station *station, uint64_t interval_ns)
         .tv_sec = (time_t)(interval_ns / 1000000000),
         .tv_nsec = (long)(interval_ns % 1000000000),
     };
-    (void)ppoll(&waiting, 1, &interval, NULL);
+    if (ppoll(&waiting, 1, &interval, NULL) > 0) {
+        rsi_waker_finish(&station->watch_waker);
+        rsi_waker_prepare(&station->watch_waker); /* before the look whether to stop */
+    }
 }
 
 /* Until somebody sleeps, the end is asked for, or REST_NS are over. */
@@ -71,8 +75,6 @@ static void rest(struct rsi_station *station)
         nap(station, REST_NS);
     }
     rsi_store_relaxed(&station->is_resting, false);
-    rsi_waker_finish(&station->watch_waker);
-    rsi_waker_prepare(&station->watch_waker);
 }
 
 void rsi_station_end_rest(struct rsi_station *station)
