@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <string.h>
@@ -32,6 +33,21 @@ static bool part_append(uint8_t *text, size_t *text_bytes, const void *part, siz
         memcpy(text + *text_bytes, part, part_bytes);
     }
     *text_bytes += part_bytes;
+    return true;
+}
+
+bool rsi_auth_hmac(const void *secret, size_t secret_bytes, const void *text, size_t text_bytes,
+                   uint8_t digest[RSI_AUTH_PROOF_BYTES])
+{
+    unsigned int digest_bytes = 0;
+    uint8_t whole[EVP_MAX_MD_SIZE];
+    if (HMAC(EVP_sha256(), secret, (int)secret_bytes, text, text_bytes, whole, &digest_bytes) ==
+            NULL ||
+        digest_bytes != RSI_AUTH_PROOF_BYTES) {
+        ERR_clear_error(); /* it would keep texts of the last failures for this thread */
+        return false;
+    }
+    memcpy(digest, whole, RSI_AUTH_PROOF_BYTES);
     return true;
 }
 
@@ -62,14 +78,10 @@ rsi_status_t rsi_auth_proof(enum rsi_auth_side side, const struct rsi_auth_input
                         PART_BYTES_MAX);
     }
 
-    unsigned int digest_bytes = 0;
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    if (HMAC(EVP_sha256(), input->secret, (int)input->secret_bytes, text, text_bytes, digest,
-             &digest_bytes) == NULL ||
-        digest_bytes != RSI_AUTH_PROOF_BYTES) {
-        return rsi_fail(error, RSI_E_SYSTEM, "libcrypto does not offer HMAC-SHA256 here");
+    if (!rsi_auth_hmac(input->secret, input->secret_bytes, text, text_bytes, proof)) {
+        return rsi_fail(error, RSI_E_SYSTEM,
+                        "libcrypto has no memory, or does not offer HMAC-SHA256 here");
     }
-    memcpy(proof, digest, RSI_AUTH_PROOF_BYTES);
     return RSI_OK;
 }
 

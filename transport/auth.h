@@ -44,6 +44,9 @@ RSI_MUST_CHECK rsi_status_t rsi_auth_proof(enum rsi_auth_side side,
  * RSI_E_SYSTEM: it offers no HMAC-SHA256.
  */
 RSI_MUST_CHECK rsi_status_t rsi_auth_prepare(struct rsi_error *error);
+/* HMAC-SHA256. False: libcrypto has no memory, or does not offer it. */
+RSI_MUST_CHECK bool rsi_auth_hmac(const void *secret, size_t secret_bytes, const void *text,
+                                  size_t text_bytes, uint8_t digest[RSI_AUTH_PROOF_BYTES]);
 /* In constant time. */
 bool rsi_auth_equal(const void *left, size_t left_bytes, const uint8_t right[RSI_AUTH_PROOF_BYTES]);
 /* getrandom(2). */

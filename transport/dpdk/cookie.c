@@ -6,11 +6,10 @@
  *   in steps; under a secret of this domain that nobody else ever sees. So a listener keeps nothing
  *   of a HELLO, and a cookie is worth nothing for another address or later.
  */
+#include "transport/auth.h"
 #include "transport/dpdk/dpdk_internal.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <string.h>
 
 #define COOKIE_STEP_NS  UINT64_C(4000000000)
@@ -40,11 +39,8 @@ bool rsi_dpdk_cookie_make(const struct rsi_dpdk_domain *domain, const struct rsi
     bytes = append(input, bytes, &packet->header.from, sizeof(packet->header.from));
     bytes = append(input, bytes, &nonce, sizeof(nonce));
     bytes = append(input, bytes, &cookie_time, sizeof(cookie_time));
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned int digest_bytes = 0;
-    if (HMAC(EVP_sha256(), domain->secret, sizeof(domain->secret), input, bytes, digest,
-             &digest_bytes) == NULL ||
-        digest_bytes < COOKIE_BYTES) {
+    uint8_t digest[RSI_AUTH_PROOF_BYTES];
+    if (!rsi_auth_hmac(domain->secret, sizeof(domain->secret), input, bytes, digest)) {
         return false;
     }
     memcpy(cookie, digest, COOKIE_BYTES);
