@@ -40,10 +40,11 @@ enum {
 /* ---- visitors ----------------------------------------------------------------------------------
  */
 
-/* Long enough for a visitor that is served, as slow as the machine may be. */
+/* Long enough for a visitor that is served, as slow as the machine may be; over dpdk:// each opens
+ * a device first, which waits for the kernel some dozens of times. */
 static uint64_t visitor_timeout_ns(void)
 {
-    return hang_ns() / 10;
+    return is_transport("dpdk") ? hang_ns() / 3 : hang_ns() / 10;
 }
 
 static void pass_over(void *arg, const ringside_message_t *message)
@@ -189,6 +190,12 @@ static void limit_broker(const struct broker *broker, int resource, uint64_t val
 /* ---- descriptors -------------------------------------------------------------------------------
  */
 
+/* A link over dpdk:// needs none: it is one of many on a port that is open. */
+static bool link_needs_descriptor(void)
+{
+    return !is_transport("dpdk");
+}
+
 static void test_descriptors(void)
 {
     struct scene scene;
@@ -203,11 +210,13 @@ static void test_descriptors(void)
         status = receive_visitor(&scene.broker, when);
         refused_count += status != RINGSIDE_OK;
     }
-    check(refused_count > 0, "nobody was refused");
+    check((refused_count > 0) == link_needs_descriptor(), "%" PRIu64 " were refused",
+          refused_count);
     check(status == RINGSIDE_OK, "a visitor needs more than %d descriptors", SPARE_FD_COUNT_MAX);
     limit_broker(&scene.broker, RLIMIT_NOFILE, RLIM_INFINITY);
     const char *log = read_file(scene.broker.program.output_path);
-    check(strstr(log, "ulimit -n") != NULL || strstr(log, "Too many open files") != NULL,
+    check(!link_needs_descriptor() || strstr(log, "ulimit -n") != NULL ||
+              strstr(log, "Too many open files") != NULL,
           "the log does not say what is missing");
     end_scene(&scene);
 }
