@@ -360,9 +360,19 @@ rsi_status_t rsi_fault_port_open(struct rsi_port **port, const char *text, struc
     return RSI_OK;
 }
 
+static uint64_t count_of(const struct rsi_port *port, uint32_t which)
+{
+    return rsi_counter_get(((const struct fault_port *)(const void *)port)->counts[which]);
+}
+
 uint64_t rsi_fault_port_count(const struct rsi_port *port, enum rsi_fault_kind kind)
 {
-    return rsi_counter_get(((const struct fault_port *)(const void *)port)->counts[kind]);
+    return count_of(port, kind);
+}
+
+uint64_t rsi_fault_port_lost_bytes(const struct rsi_port *port)
+{
+    return count_of(port, COUNTER_LOST_BYTES);
 }
 
 void rsi_fault_port_set_filter(struct rsi_port *port,

@@ -36,6 +36,7 @@ rsi_status_t rsi_fault_port_open(struct rsi_port **port, const char *text, struc
 
 /* Test hooks. `port`: the result of rsi_fault_port_open. */
 uint64_t rsi_fault_port_count(const struct rsi_port *port, enum rsi_fault_kind kind);
+uint64_t rsi_fault_port_lost_bytes(const struct rsi_port *port);
 /* `drops` is asked for every received frame; true: it is lost. NULL: no more. Set it while nobody
  * receives. */
 void rsi_fault_port_set_filter(struct rsi_port *port,

@@ -228,6 +228,31 @@ static void test_spoilt_frames_are_counted_and_repaired(void **state)
     rig_close(&rig);
 }
 
+/* Disorder and duplicates as often as loss: they may cost something too, but not more. */
+static void test_all_faults_together_cost_less_than_three_times_the_loss(void **state)
+{
+    (void)state;
+    static const char *const faults[] = {
+        "seed=8,drop=1000,corrupt=100,duplicate=1000,reorder=1000",
+        "seed=9,drop=10000,corrupt=1000,duplicate=10000,reorder=10000",
+        "seed=10,drop=50000,corrupt=5000,duplicate=50000,reorder=50000",
+    };
+    for (size_t i = 0; i < rsi_array_count(faults); i++) {
+        struct rig rig;
+        rig_open(&rig, LATENCY, faults[i]);
+        rig_connect(&rig, 1048576);
+        stream(&rig, 20000);
+        uint64_t resent_bytes = resent_bytes_of(&rig.client);
+        uint64_t lost_bytes = rsi_fault_port_lost_bytes(rig_station(&rig.server)->port);
+        printf("%s: lost %llu bytes, sent again %llu\n", faults[i], (unsigned long long)lost_bytes,
+               (unsigned long long)resent_bytes);
+        assert_true(lost_bytes > 0);
+        assert_true(resent_bytes >= lost_bytes / 2);
+        assert_true(resent_bytes < 3 * lost_bytes);
+        rig_close(&rig);
+    }
+}
+
 /* ---- credit ---------------------------------------------------------------------------------- */
 
 /* The window is wide open and the reader's thread stops: its port's ring of 64 must do. */
@@ -444,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_bytes_sent_again_stay_below_three_times_those_lost),
         cmocka_unit_test(test_disorder_and_duplicates),
         cmocka_unit_test(test_spoilt_frames_are_counted_and_repaired),
+        cmocka_unit_test(test_all_faults_together_cost_less_than_three_times_the_loss),
         cmocka_unit_test(test_burst_beyond_the_receive_ring_loses_nothing),
         cmocka_unit_test(test_silence_ends_the_link),
         cmocka_unit_test(test_time_without_a_look_is_no_silence),
