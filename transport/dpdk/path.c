@@ -30,6 +30,8 @@ void rsi_path_init(struct rsi_path *path, uint32_t frame_bytes)
 void rsi_path_set_ring(struct rsi_path *path, uint64_t start_pos, uint64_t ring_bytes)
 {
     path->recovery_pos = start_pos;
+    path->again_sent_pos = start_pos;
+    path->again_pos = start_pos;
     path->window_bytes_max = rsi_pos_max(ring_bytes, window_min(path));
 }
 
@@ -89,6 +91,38 @@ void rsi_path_lost(struct rsi_path *path, uint64_t lost_pos, uint64_t sent_pos)
     path->window_bytes = rsi_pos_max(path->window_bytes / 2, window_min(path));
     path->threshold_bytes = path->window_bytes;
     path->grown_bytes = 0;
+}
+
+/* What is under way once more, but later each time while the last extra has not all arrived. */
+static void give_extra(struct rsi_path *path, uint64_t confirmed_pos, uint64_t sent_pos,
+                       uint64_t now_ns)
+{
+    if (confirmed_pos >= path->again_pos) {
+        path->again_doubling = 0;
+    } else if (path->again_doubling < DOUBLING_MAX) {
+        path->again_doubling++;
+    }
+    path->again_bytes = sent_pos - confirmed_pos;
+    path->again_pos = sent_pos;
+    path->again_ns = now_ns + rsi_pos_min(rsi_path_timeout_ns(path) << path->again_doubling,
+                                          RSI_PATH_TIMEOUT_MAX_NS);
+}
+
+uint64_t rsi_path_again_bytes(struct rsi_path *path, uint64_t confirmed_pos, uint64_t sent_pos,
+                              uint64_t now_ns)
+{
+    path->again_bytes += 2 * (sent_pos - path->again_sent_pos);
+    path->again_bytes = rsi_pos_min(path->again_bytes, 2 * (sent_pos - confirmed_pos));
+    path->again_sent_pos = sent_pos;
+    if (path->again_bytes == 0 && now_ns >= path->again_ns) {
+        give_extra(path, confirmed_pos, sent_pos, now_ns);
+    }
+    return path->again_bytes;
+}
+
+void rsi_path_sent_again(struct rsi_path *path, uint64_t bytes)
+{
+    path->again_bytes -= bytes;
 }
 
 void rsi_path_timed_out(struct rsi_path *path, uint64_t silence_ns)

@@ -11,6 +11,10 @@
  *   yield everything to; CUBIC differs from it only where a window is large in time (its
  *   TCP-friendly region covers round trips below some milliseconds entirely); and BBR wants pacing,
  *   that is a timer per frame. Reordering does not count as loss: only what the reader asks for.
+ * - A reader that asks for the same bytes again and again must not get more out of it than a small
+ *   multiple of what it reads. So what is sent again is rationed: two bytes for each that was sent
+ *   for the first time. Who lost more than that gets once what is under way, and then again after a
+ *   time-out, two, four and so on, until all of it has arrived.
  */
 #ifndef RSI_TRANSPORT_DPDK_PATH_H
 #define RSI_TRANSPORT_DPDK_PATH_H
@@ -39,6 +43,12 @@ struct rsi_path {
     uint32_t frame_bytes;      /* ring bytes of a full datagram */
     uint32_t timeout_doubling; /* time-outs in a row */
     bool has_collapsed;        /* in this silence */
+    /* What may be sent again. */
+    uint64_t again_bytes;    /* that are left */
+    uint64_t again_sent_pos; /* bytes before it have given their share */
+    uint64_t again_pos;      /* what the last extra was given for is all before it */
+    uint64_t again_ns;       /* when there is another one */
+    uint32_t again_doubling; /* extras in a row for the same bytes */
 };
 
 void rsi_path_init(struct rsi_path *path, uint32_t frame_bytes);
@@ -53,6 +63,10 @@ uint64_t rsi_path_patience_ns(const struct rsi_path *path);
 void rsi_path_arrived(struct rsi_path *path, uint64_t bytes, bool is_limited);
 /* Bytes at `lost_pos` have to be sent again; `sent_pos` is what was sent so far. */
 void rsi_path_lost(struct rsi_path *path, uint64_t lost_pos, uint64_t sent_pos);
+/* How many bytes may be sent again now; those between the two positions are under way. */
+uint64_t rsi_path_again_bytes(struct rsi_path *path, uint64_t confirmed_pos, uint64_t sent_pos,
+                              uint64_t now_ns);
+void rsi_path_sent_again(struct rsi_path *path, uint64_t bytes);
 /* No answer came for a time-out; nothing at all was heard for silence_ns. */
 void rsi_path_timed_out(struct rsi_path *path, uint64_t silence_ns);
 /* Something was heard. */

@@ -236,19 +236,28 @@ static uint32_t send_bytes(struct rsi_dpdk_link *link, uint64_t pos, uint64_t en
     return bytes;
 }
 
-/* What the peer asked for. */
+/* What the peer asked for, as far as the ration goes: the rest it asks for again. */
 static uint32_t send_again(struct rsi_dpdk_link *link)
 {
     struct rsi_dpdk_send *send = &link->send;
     uint32_t count = 0;
+    uint64_t left_bytes = rsi_path_again_bytes(&link->path, send->confirmed_pos, send->sent_pos,
+                                               rsi_dpdk_now_ns(link));
     while (send->resend_count != 0 && has_credit(send)) {
         struct rsi_datagram_range *range = &send->resend[send->resend_count - 1];
         range->start_pos = rsi_pos_max(range->start_pos, send->confirmed_pos);
         if (range->start_pos < range->end_pos) {
-            uint32_t bytes = send_bytes(link, range->start_pos, range->end_pos);
+            if (left_bytes == 0) {
+                send->resend_count = 0;
+                break;
+            }
+            uint64_t end_pos = rsi_pos_min(range->end_pos, range->start_pos + left_bytes);
+            uint32_t bytes = send_bytes(link, range->start_pos, end_pos);
             if (bytes == 0) {
                 break;
             }
+            left_bytes -= bytes;
+            rsi_path_sent_again(&link->path, bytes);
             range->start_pos += bytes;
             rsi_bump_relaxed(&link->base.stats.resent_bytes, bytes);
             count++;

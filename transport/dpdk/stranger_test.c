@@ -623,6 +623,47 @@ static void test_malformed_datagrams_of_every_type(void **state)
     }
 }
 
+LIE(all_that_is_open)
+{
+    UNUSED_LIE();
+    for (uint32_t i = 0; i < RSI_DATAGRAM_RANGE_COUNT_MAX; i++) {
+        (void)write_range(behind + i * sizeof(struct rsi_datagram_range), link->send.confirmed_pos,
+                          link->send.sent_pos);
+    }
+    return RSI_DATAGRAM_RANGE_COUNT_MAX * sizeof(struct rsi_datagram_range);
+}
+
+/* A reader that asks for everything, 24 times in each state and as often as it can. */
+static void test_what_is_asked_for_again_is_rationed(void **state)
+{
+    (void)state;
+    static const struct lie ask = {"all", RSI_DATAGRAM_STATE, WITH_STATE, IGNORED,
+                                   all_that_is_open};
+    struct stranger stranger;
+    stranger_open(&stranger);
+    struct rig *rig = &stranger.rig;
+    rig_connect(rig, 65536);
+    talk(rig);
+    struct rsi_link *server = rig->server.link;
+    uint64_t before_bytes = rsi_load_relaxed(&server->stats.resent_bytes);
+    for (int i = 0; i < 10; i++) {
+        assert_true(rig_write(&rig->server, 1000));
+    }
+    rig_flush(&rig->server);
+    uint64_t open_bytes =
+        rig_link(&rig->server)->send.sent_pos - rig_link(&rig->server)->send.confirmed_pos;
+    assert_true(open_bytes >= 10000);
+    for (int i = 0; i < 1000; i++) {
+        forge(&stranger, &ask);
+        rig_turn(rig, &rig->server);
+    }
+    uint64_t again_bytes = rsi_load_relaxed(&server->stats.resent_bytes) - before_bytes;
+    assert_in_range(again_bytes, open_bytes, 3 * open_bytes);
+    rig_run_until(rig, rig->client.link->arrived_pos == server->placed_pos);
+    rig_read(&rig->client);
+    stranger_close(&stranger);
+}
+
 /* What is in nobody's name, or spoilt, changes nothing. */
 static void test_wrong_names_are_nobodys(void **state)
 {
@@ -713,6 +754,7 @@ int main(void)
         cmocka_unit_test(test_domain_descriptor_tells_once),
         cmocka_unit_test(test_cookie_is_for_one_address_and_a_short_time),
         cmocka_unit_test(test_malformed_datagrams_of_every_type),
+        cmocka_unit_test(test_what_is_asked_for_again_is_rationed),
         cmocka_unit_test(test_wrong_names_are_nobodys),
         cmocka_unit_test(test_restarted_peer_is_noticed_at_once),
         cmocka_unit_test(test_random_bodies),
