@@ -265,8 +265,8 @@ static RSI_NOINLINE void take_reset(struct rsi_dpdk_link *link, const struct rsi
         return;
     }
     memcpy(&reset, packet->body, sizeof(reset));
-    if (reset.number == 0 || reset.number > link->send.number) {
-        return; /* of nothing that we sent */
+    if (reset.number <= link->send.told_number || reset.number > link->send.number) {
+        return; /* of nothing that we sent, or that it can lack: it has seen a later one */
     }
     link->receive.has_ended = true;
     rsi_link_fail(&link->base, RSI_E_LINK_LOST,

@@ -6,8 +6,9 @@
  *   name the same port are refused when the port says so (a device), or get one of their own (a
  *   virtual one).
  * - Slots are given out in turn, so that a name comes again only after all others and 4,096 times
- *   its generation; the first generation is random, so that a restarted process knows none of its
- *   predecessor's names.
+ *   its generation. Where they begin and the first generation of each are random: a restarted
+ *   process knows none of its predecessor's names, and who has a link cannot tell from its name
+ * what others are called.
  */
 #include "transport/dpdk/station.h"
 
@@ -60,14 +61,15 @@ static rsi_status_t make_slots(struct rsi_station *station, struct rsi_error *er
     if (station->slots == NULL) {
         return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for a table of connections");
     }
-    uint32_t random;
-    rsi_status_t status = rsi_auth_random(&random, sizeof(random), error);
+    uint32_t randoms[RSI_STATION_SLOT_COUNT + 1];
+    rsi_status_t status = rsi_auth_random(randoms, sizeof(randoms), error);
     if (status != RSI_OK) {
         return status;
     }
     for (uint32_t i = 0; i < RSI_STATION_SLOT_COUNT; i++) {
-        station->slots[i].connection = (random & ~RSI_STATION_INDEX_MASK) | i;
+        station->slots[i].connection = (randoms[i] & ~RSI_STATION_INDEX_MASK) | i;
     }
+    station->next_slot = randoms[RSI_STATION_SLOT_COUNT];
     return RSI_OK;
 }
 

@@ -475,6 +475,14 @@ LIE(reset_of_the_future)
     return sizeof(number);
 }
 
+LIE(reset_of_what_was_seen)
+{
+    UNUSED_LIE();
+    uint64_t number = link->send.told_number;
+    memcpy(behind, &number, sizeof(number));
+    return sizeof(number);
+}
+
 LIE(anything)
 {
     UNUSED_LIE();
@@ -519,6 +527,7 @@ static const struct lie lies[] = {
     {"answer to no probe", RSI_DATAGRAM_PROBE_ACK, 0, IGNORED, probe_of_another_size},
     {"reset of nothing", RSI_DATAGRAM_RESET, 0, IGNORED, reset_of_nothing},
     {"reset of the future", RSI_DATAGRAM_RESET, 0, IGNORED, reset_of_the_future},
+    {"reset of what was seen", RSI_DATAGRAM_RESET, 0, IGNORED, reset_of_what_was_seen},
     {"reset that is cut", RSI_DATAGRAM_RESET, 0, IGNORED, probe_that_is_cut},
     {"hello in the middle", RSI_DATAGRAM_HELLO, 0, IGNORED, probe_that_is_cut},
     {"cookie in the middle", RSI_DATAGRAM_COOKIE, 0, IGNORED, anything},
@@ -697,6 +706,24 @@ static void test_wrong_names_are_nobodys(void **state)
     stranger_close(&stranger);
 }
 
+/* Who has a link knows its name, and nothing of the others'. */
+static void test_names_tell_nothing_of_others(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, "", "");
+    const struct rsi_station *server = rig_station(&rig.server);
+    const struct rsi_station *client = rig_station(&rig.client);
+    uint32_t same_count = 0;
+    for (uint32_t i = 1; i < RSI_STATION_SLOT_COUNT; i++) {
+        uint32_t index_bits = server->slots[i].connection ^ i;
+        same_count += index_bits == server->slots[0].connection ? 1 : 0;
+        same_count += index_bits == (client->slots[i].connection ^ i) ? 1 : 0;
+    }
+    assert_true(same_count < 40); /* two of 8,190, by chance */
+    rig_close(&rig);
+}
+
 /* The server's process ended and came back: the client's next word is answered with RESET. */
 static void test_restarted_peer_is_noticed_at_once(void **state)
 {
@@ -756,6 +783,7 @@ int main(void)
         cmocka_unit_test(test_malformed_datagrams_of_every_type),
         cmocka_unit_test(test_what_is_asked_for_again_is_rationed),
         cmocka_unit_test(test_wrong_names_are_nobodys),
+        cmocka_unit_test(test_names_tell_nothing_of_others),
         cmocka_unit_test(test_restarted_peer_is_noticed_at_once),
         cmocka_unit_test(test_random_bodies),
     };
