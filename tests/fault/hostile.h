@@ -30,6 +30,9 @@ void expect_end(struct raw_peer *peer, Ringside__Control__Reason reason);
 /* It ends without being told why: it broke the transport's protocol, or is past words. */
 void expect_any_end(struct raw_peer *peer);
 
+/* The link is there: what the peer publishes comes back to it. */
+void expect_alive(struct raw_peer *peer);
+
 /* hostile_handshake.c: before there is a session, and sessions of others. */
 void attack_garbage(struct siege *siege);
 void attack_control_garbage(struct siege *siege);
@@ -62,5 +65,23 @@ void attack_rewriting(struct siege *siege);
 void attack_memory_files(struct siege *siege);
 void attack_descriptors(struct siege *siege);
 void attack_sleep_requests(struct siege *siege);
+
+/* hostile_datagrams.c: frames and datagrams; dpdk only. */
+void attack_forged_hellos(struct siege *siege);
+void attack_cookies(struct siege *siege);
+void attack_repeated_opens(struct siege *siege);
+void attack_spoilt_frames(struct siege *siege);
+void attack_data(struct siege *siege);
+void attack_overlaps(struct siege *siege);
+void attack_crumbs(struct siege *siege);
+void attack_states(struct siege *siege);
+void attack_ranges(struct siege *siege);
+void attack_asking_again(struct siege *siege);
+void attack_probes(struct siege *siege);
+void attack_names(struct siege *siege);
+void attack_arp(struct siege *siege);
+/* Peers that stop at each stage and say nothing from then on; the broker ends each by itself. */
+void silence_begin(struct siege *siege);
+void silence_end(void);
 
 #endif

@@ -13,7 +13,7 @@ void attack_huge_records(struct siege *siege)
 {
     static const uint32_t sizes[] = {RSI_CONTROL_BYTES_MAX + 1, 65536, 0x7fffffff, 0xffffffff};
     uint8_t body[RSI_CONTROL_BYTES_MAX] = {0};
-    for (unsigned stage = RAW_CONNECTED; stage < RAW_STAGE_COUNT; stage++) {
+    for (unsigned stage = raw_first_held_stage(); stage < RAW_STAGE_COUNT; stage++) {
         for (unsigned i = 0; i < rsi_array_count(sizes); i++) {
             struct raw_peer peer;
             uint8_t kind = stage == RAW_CONNECTED ? RSI_RECORD_GREETING : RSI_RECORD_CONTROL;
@@ -111,7 +111,11 @@ void attack_commit_words(struct siege *siege)
         const struct raw_change change = {0, rsi_commit_word(0, lengths[i]), sizeof(uint64_t)};
         raw_open(&peer, &siege->at, "liar", RAW_SERVING);
         (void)raw_publish_changed(&peer, 64, change);
-        expect_any_end(&peer);
+        if (peer.link != NULL && lengths[i] == RAW_RING_BYTES) {
+            raw_close(&peer); /* there the rest of a frame may be on its way */
+        } else {
+            expect_any_end(&peer);
+        }
     }
 }
 
@@ -175,17 +179,12 @@ void attack_control_flood(struct siege *siege)
 {
     for (unsigned stage = RAW_GREETED; stage < RAW_STAGE_COUNT; stage++) {
         struct raw_peer peer;
-        uint8_t packet[RSI_RECORD_HEADER_BYTES + 3] = {0};
         /* An empty Unsubscribe: refused, and answered. */
         const uint8_t piece[] = {0, RINGSIDE__CONTROL__CONTROL__BODY_UNSUBSCRIBE << 3 | 2, 0};
-        const struct rsi_record_header header = {.kind = RSI_RECORD_CONTROL,
-                                                 .bytes = sizeof(piece)};
         uint64_t position = siege_position(siege);
-        memcpy(packet, &header, sizeof(header));
-        memcpy(packet + sizeof(header), piece, sizeof(piece));
         raw_open(&peer, &siege->at, "flooder", (enum raw_stage)stage);
         for (unsigned i = 0; i < FLOOD_COUNT; i++) {
-            if (raw_try_send(&peer, packet, sizeof(packet)) != RSI_OK) {
+            if (!raw_try_control(&peer, piece, sizeof(piece))) {
                 break; /* the socket is full, or the link is ended */
             }
         }

@@ -8,7 +8,7 @@
 
 enum {
     LORIS_COUNT = 6,
-    CROWD_COUNT = 40, /* more than may be unauthenticated at a time */
+    CROWD_COUNT = 20, /* more than may be unauthenticated at a time */
 };
 
 /* ---- before the session ------------------------------------------------------------------------
@@ -144,7 +144,7 @@ void attack_slow_loris(struct siege *siege)
     raw_open(half_header, &siege->at, "half-header", RAW_GREETED);
     raw_open(&peers[4], &siege->at, "half-hello", RAW_GREETED);
     raw_open(&peers[5], &siege->at, "challenged", RAW_CHALLENGED);
-    if (!half_greeted->is_shm) { /* packets have no halves */
+    if (is_transport("tcp")) { /* packets have no halves */
         const struct rsi_record_header header = {.kind = RSI_RECORD_GREETING,
                                                  .bytes = sizeof(greeting)};
         raw_make_greeting(half_greeted, &greeting);
@@ -161,6 +161,13 @@ void attack_slow_loris(struct siege *siege)
     }
 }
 
+static void say_greeting(struct raw_peer *peer)
+{
+    struct rsi_greeting greeting;
+    raw_make_greeting(peer, &greeting);
+    (void)raw_record(peer, RSI_RECORD_GREETING, 0, sizeof(greeting), &greeting, sizeof(greeting));
+}
+
 /* More connections than may be unproved at a time, each held open as long as the broker lets it. */
 void attack_crowd(struct siege *siege)
 {
@@ -168,6 +175,9 @@ void attack_crowd(struct siege *siege)
     uint64_t position = siege_position(siege);
     for (unsigned i = 0; i < CROWD_COUNT; i++) {
         raw_open(&peers[i], &siege->at, "crowd", RAW_CONNECTED);
+        if (peers[i].link != NULL) {
+            say_greeting(&peers[i]); /* before that the broker has nothing of it */
+        }
     }
     siege_expect_traffic(siege, position);
     for (unsigned i = 0; i < CROWD_COUNT; i++) {
@@ -182,7 +192,8 @@ void attack_crowd(struct siege *siege)
 void attack_comings_and_goings(struct siege *siege)
 {
     const struct linger reset = {.l_onoff = 1};
-    for (unsigned i = 0; i < 200; i++) {
+    uint64_t count = scaled(200, RAW_STAGE_COUNT);
+    for (uint64_t i = 0; i < count; i++) {
         struct raw_peer peer;
         raw_open(&peer, &siege->at, "restless", (enum raw_stage)(i % RAW_STAGE_COUNT));
         if (i % 2 == 0) {
@@ -195,20 +206,22 @@ void attack_comings_and_goings(struct siege *siege)
 /* ---- sessions of others ------------------------------------------------------------------------
  */
 
-/* A peer that is challenged, under a name; its next word is the claim. */
+/* A peer that is challenged, under a name; its next word is the claim. Comes again while the broker
+ * has too many others to greet. */
 static void open_claimant(struct siege *siege, struct raw_peer *peer, const char *name,
                           uint64_t incarnation)
 {
-    raw_connect(peer, &siege->at, name);
-    peer->incarnation = incarnation;
-    check(raw_greet(peer) && raw_hello(peer), "%s is not challenged", name);
-}
-
-/* The session of `victim` is where it was: what it publishes comes back. */
-static void expect_alive(struct raw_peer *victim)
-{
-    check(!victim->has_ended, "the session's own link was ended");
-    raw_await_delivery(victim);
+    uint64_t until_ns = now_ns() + hang_ns();
+    for (;;) {
+        raw_connect(peer, &siege->at, name);
+        peer->incarnation = incarnation;
+        if (raw_greet(peer) && raw_hello(peer)) {
+            return;
+        }
+        check(now_ns() < until_ns, "%s is not challenged", name);
+        raw_close(peer);
+        nap();
+    }
 }
 
 void attack_sessions(struct siege *siege)

@@ -69,9 +69,19 @@ void raw_connect(struct raw_peer *peer, const struct raw_broker *at, const char 
     peer->incarnation = 4711;
     snprintf(peer->name, sizeof(peer->name), "%s", name);
     check(rsi_auth_random(peer->nonce, sizeof(peer->nonce), NULL) == RSI_OK, "no random numbers");
+    if (is_transport("dpdk")) {
+        peer->fd = -1;
+        peer->link = raw_link_create(url.host, url.port);
+        return;
+    }
     peer->input = malloc(RAW_INPUT_BYTES);
     check(peer->input != NULL, "no memory");
     peer->fd = dial(&url);
+}
+
+enum raw_stage raw_first_held_stage(void)
+{
+    return is_transport("dpdk") ? RAW_GREETED : RAW_CONNECTED;
 }
 
 static void unmap(void *memory, uint64_t bytes, int fd)
@@ -86,6 +96,11 @@ static void unmap(void *memory, uint64_t bytes, int fd)
 
 void raw_close(struct raw_peer *peer)
 {
+    if (peer->link != NULL) {
+        raw_link_destroy(peer->link);
+        memset(peer, 0, sizeof(*peer));
+        return;
+    }
     unmap(peer->words, 2 * (uint64_t)RSI_WORDS_BYTES, peer->words_fd);
     unmap(peer->out, RAW_RING_BYTES, peer->out_fd);
     unmap(peer->in, RAW_RING_BYTES, peer->in_fd);
@@ -122,14 +137,25 @@ bool raw_send(struct raw_peer *peer, const void *data, size_t bytes)
     return !peer->has_ended;
 }
 
-rsi_status_t raw_try_send(struct raw_peer *peer, const void *data, size_t bytes)
+static bool try_send(struct raw_peer *peer, const void *data, size_t bytes)
 {
     ssize_t sent_bytes = send(peer->fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent_bytes < 0) {
-        return errno == EAGAIN ? RSI_WOULD_BLOCK : RSI_E_LINK_LOST;
-    }
     raw_ring_bell(peer);
-    return (size_t)sent_bytes == bytes ? RSI_OK : RSI_WOULD_BLOCK;
+    return sent_bytes >= 0 && (size_t)sent_bytes == bytes;
+}
+
+bool raw_try_control(struct raw_peer *peer, const void *piece, uint32_t bytes)
+{
+    if (peer->link != NULL) {
+        raw_link_try_record(peer->link, RSI_RECORD_CONTROL, piece, bytes);
+        return true;
+    }
+    uint8_t packet[RSI_RECORD_HEADER_BYTES + RSI_CONTROL_BYTES_MAX];
+    const struct rsi_record_header header = {.kind = RSI_RECORD_CONTROL, .bytes = bytes};
+    check(bytes <= RSI_CONTROL_BYTES_MAX, "a record of %u bytes", bytes);
+    memcpy(packet, &header, sizeof(header));
+    memcpy(packet + sizeof(header), piece, bytes);
+    return try_send(peer, packet, sizeof(header) + bytes);
 }
 
 void raw_ring_bell(struct raw_peer *peer)
@@ -139,9 +165,27 @@ void raw_ring_bell(struct raw_peer *peer)
     }
 }
 
+/* Its first word goes with OPEN. */
+static bool record_of_link(struct raw_link *link, uint8_t kind, uint32_t told_bytes,
+                           const void *body, size_t bytes)
+{
+    if (kind != RSI_RECORD_GREETING || link->greeting.magic != 0) {
+        return raw_link_record(link, kind, (uint16_t)told_bytes, body, bytes);
+    }
+    struct rsi_greeting greeting;
+    check(bytes == sizeof(greeting), "a greeting of %zu bytes", bytes);
+    memcpy(&greeting, body, sizeof(greeting));
+    raw_link_say_open(link, &greeting);
+    return true;
+}
+
 bool raw_record(struct raw_peer *peer, uint8_t kind, uint64_t position, uint32_t told_bytes,
                 const void *body, size_t bytes)
 {
+    if (peer->link != NULL) {
+        peer->has_ended = !record_of_link(peer->link, kind, told_bytes, body, bytes);
+        return !peer->has_ended;
+    }
     uint8_t *packet = malloc(RSI_RECORD_HEADER_BYTES + bytes);
     const struct rsi_record_header header = {
         .kind = kind, .bytes = told_bytes, .position = position};
@@ -277,10 +321,26 @@ static bool receive_from_stream(struct raw_peer *peer, struct rsi_record_header 
     return true;
 }
 
+static bool receive_from_link(struct raw_peer *peer, struct rsi_record_header *header,
+                              uint8_t *body)
+{
+    struct raw_record record;
+    if (!raw_link_receive(peer->link, &record)) {
+        peer->has_ended = true;
+        return false;
+    }
+    *header = (struct rsi_record_header){.kind = record.kind, .bytes = record.bytes};
+    memcpy(body, record.data, record.bytes);
+    return true;
+}
+
 /* The next record that is not about batches and positions; false: the end. */
 static bool receive_record(struct raw_peer *peer, struct rsi_record_header *header, uint8_t *body,
                            int *fds)
 {
+    if (peer->link != NULL) {
+        return receive_from_link(peer, header, body);
+    }
     do {
         if (peer->is_shm) {
             uint8_t packet[RSI_RECORD_HEADER_BYTES + RSI_CONTROL_BYTES_MAX];
@@ -336,6 +396,9 @@ Ringside__Control__Reason raw_await_end(struct raw_peer *peer)
 {
     Ringside__Control__Reason reason = RINGSIDE__CONTROL__REASON__REASON_NONE;
     Ringside__Control__Control *message;
+    if (peer->link != NULL && peer->link->greeting.magic == 0) {
+        return reason; /* the broker has nothing of it that could end */
+    }
     while (peer->is_blind && receive_bytes(peer, peer->input, RAW_INPUT_BYTES, NULL) > 0) {
     }
     while (!peer->is_blind && (message = raw_receive(peer)) != NULL) {
@@ -351,6 +414,12 @@ Ringside__Control__Reason raw_await_end(struct raw_peer *peer)
 
 bool raw_look(struct raw_peer *peer)
 {
+    if (peer->link != NULL) {
+        raw_link_look(peer->link, 0);
+        peer->link->taken_count = peer->link->came_count;
+        peer->has_ended = peer->link->has_ended;
+        return peer->has_ended;
+    }
     peer->is_blind = true; /* from the middle of a record on nothing has a beginning */
     while (!peer->has_ended) {
         struct pollfd entry = {.fd = peer->fd, .events = POLLIN};
@@ -506,6 +575,9 @@ void raw_attach(struct raw_peer *peer)
     check(peer->has_attach || (receive_record(peer, &header, body, peer->is_shm ? fds : NULL) &&
                                header.kind == RSI_RECORD_ATTACH),
           "%s is not attached", peer->name);
+    if (peer->link != NULL) {
+        peer->link->is_attached = true;
+    }
     if (peer->is_shm) {
         check(fds[0] >= 0 && fds[1] >= 0 && fds[2] >= 0, "memory files are missing");
         peer->words_fd = fds[0];
@@ -619,6 +691,10 @@ bool raw_publish_changed(struct raw_peer *peer, uint32_t payload_bytes, struct r
     memcpy(frame + change.offset, &change.value, change.bytes);
     uint64_t position = peer->staged_pos;
     peer->staged_pos += bytes;
+    if (peer->link != NULL) {
+        raw_link_publish(peer->link, frame, bytes);
+        return !peer->has_ended;
+    }
     if (!peer->is_shm) {
         return raw_record(peer, RSI_RECORD_BATCH, position, bytes, frame, bytes);
     }
@@ -642,6 +718,15 @@ void raw_await_delivery(struct raw_peer *peer)
     struct rsi_record_header header;
     uint8_t body[RSI_CONTROL_BYTES_MAX];
     (void)raw_publish(peer, 64);
+    if (peer->link != NULL) {
+        uint64_t until_ns = now_ns() + hang_ns();
+        uint64_t position = peer->link->told.received_pos;
+        while (peer->link->told.received_pos == position) {
+            check(!peer->link->has_ended, "%s lost its link", peer->name);
+            raw_link_wait(peer->link, until_ns, "a delivery");
+        }
+        return;
+    }
     if (peer->is_shm) {
         await(rsi_load_acquire(rsi_atomic_u64_at(peer->in)) != 0, "nothing is delivered to %s",
               peer->name);
@@ -656,6 +741,15 @@ bool raw_tell_consumed(struct raw_peer *peer, uint64_t arrived_pos, uint64_t con
     if (peer->is_shm) {
         rsi_store_release(rsi_atomic_u64_at(&peer->words[1].consumed_pos), consumed_pos);
         return raw_wake(peer);
+    }
+    if (peer->link != NULL) {
+        peer->link->told.consumed_pos = consumed_pos;
+        if (peer->taken_count > peer->link->told.lane_received) {
+            peer->link->told.lane_received = peer->taken_count;
+        }
+        raw_link_send_state(peer->link, 0, NULL, 0);
+        raw_link_look(peer->link, 0);
+        return !peer->link->has_ended;
     }
     const struct rsi_positions positions = {.arrived_pos = arrived_pos,
                                             .consumed_pos = consumed_pos};

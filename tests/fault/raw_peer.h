@@ -1,6 +1,6 @@
 /*
  * A peer without libringside: a plain socket that speaks the protocol byte by byte, as far as the
- * test wants, and then whatever the test wants. Over tcp and shm. For hostile_test.
+ * test wants, and then whatever the test wants. Over tcp, shm and dpdk. For hostile_test.
  *
  * Sending never fails the test: a broker that ended the link is what hostile tests wait for. What
  * is awaited and does not come within hang_ns() does.
@@ -8,12 +8,10 @@
 #ifndef RSI_TESTS_FAULT_RAW_PEER_H
 #define RSI_TESTS_FAULT_RAW_PEER_H
 
-#include "tests/system/harness.h"
+#include "tests/fault/raw_link.h"
 
 #include "transport/auth.h"
 #include "transport/control_codec.h"
-
-#define RAW_RING_BYTES UINT64_C(262144)
 
 enum {
     RAW_ALIAS = 1,        /* of the publisher that a SERVING peer has */
@@ -23,7 +21,7 @@ enum {
 
 /* How far a peer has come. */
 enum raw_stage {
-    RAW_CONNECTED,  /* nothing was said */
+    RAW_CONNECTED,  /* nothing was said; dpdk: it has a cookie, and the broker nothing of it */
     RAW_GREETED,    /* greetings exchanged */
     RAW_CHALLENGED, /* Hello said, Challenge got */
     RAW_WELCOMED,   /* authenticated; the broker made its rings */
@@ -41,7 +39,8 @@ struct raw_broker {
 
 struct raw_peer {
     const struct raw_broker *at;
-    int fd;
+    int fd;                /* tcp and shm */
+    struct raw_link *link; /* dpdk; NULL: another transport */
     bool is_shm;
     bool has_ended;  /* the broker closed the link */
     bool is_blind;   /* what came was dropped unseen: from here on only the end is awaited */
@@ -90,6 +89,9 @@ struct raw_change {
     size_t bytes;
 };
 
+/* The first stage at which the broker holds something of a peer, that it can end. */
+enum raw_stage raw_first_held_stage(void);
+
 /* Connects and goes on to `stage`; comes again while the broker has too many others to greet. */
 void raw_open(struct raw_peer *peer, const struct raw_broker *at, const char *name,
               enum raw_stage stage);
@@ -105,13 +107,14 @@ void raw_close(struct raw_peer *peer);
 /* ---- sending; false: the broker ended the link --------------------------------------------------
  */
 
-/* Bytes as they are: of the stream, or one packet. */
+/* Bytes as they are: of the stream, or one packet; not over dpdk, where nothing is a link's that is
+ * no datagram of it. */
 bool raw_send(struct raw_peer *peer, const void *data, size_t bytes);
-/* The same without waiting: RSI_WOULD_BLOCK when the socket is full. */
-rsi_status_t raw_try_send(struct raw_peer *peer, const void *data, size_t bytes);
 /* A record whose header says `told_bytes`, followed by `bytes`. */
 bool raw_record(struct raw_peer *peer, uint8_t kind, uint64_t position, uint32_t told_bytes,
                 const void *body, size_t bytes);
+/* A whole control record without waiting: false when the socket is full or the link is ended. */
+bool raw_try_control(struct raw_peer *peer, const void *piece, uint32_t bytes);
 /* shm: an empty packet with `count` copies of a descriptor. */
 void raw_send_descriptors(struct raw_peer *peer, int fd, unsigned count);
 bool raw_control(struct raw_peer *peer, const Ringside__Control__Control *message);
@@ -134,13 +137,14 @@ bool raw_open_publisher(struct raw_peer *peer, uint32_t alias, const char *subje
 
 /* A frame as it lies in a ring, with its commit word for `position`; returns its bytes. */
 uint32_t raw_make_frame(uint8_t *frame, uint64_t position, uint32_t alias, uint32_t payload_bytes);
-/* Publishes one message at staged_pos: tcp a batch, shm into the ring. */
+/* Publishes one message at staged_pos: tcp a batch, shm into the ring, dpdk data. */
 bool raw_publish(struct raw_peer *peer, uint32_t payload_bytes);
 /* The same with a change of its header, if change.bytes is not 0. */
 bool raw_publish_changed(struct raw_peer *peer, uint32_t payload_bytes, struct raw_change change);
 /* shm: wakes a broker that asked for it before it went to sleep. tcp: nothing is needed. */
 bool raw_wake(struct raw_peer *peer);
-/* tcp: tells positions; shm: writes the words. */
+/* tcp: tells positions; shm: writes the words; dpdk: tells what was consumed, as the rest is known.
+ */
 bool raw_tell_consumed(struct raw_peer *peer, uint64_t arrived_pos, uint64_t consumed_pos);
 /* shm: tells the broker that packets or frames are there. */
 void raw_ring_bell(struct raw_peer *peer);
