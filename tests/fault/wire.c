@@ -18,7 +18,7 @@
 #define CLIENT_HOST "10.77.0.2"
 #define BROKER_MAC  "02:00:0a:4d:00:01"
 #define CLIENT_MAC  "02:00:0a:4d:00:02"
-#define DPDK_HOST   "10.77.0.101" /* of the first broker: tests/system/namespaces.c */
+#define DPDK_HOST   "10.77.0.101" /* of the first broker: tests/system/places.c */
 #define NOBODYS_MAC "02:00:0a:4d:00:99"
 
 static int broker_end_fd = -1;

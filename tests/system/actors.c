@@ -53,7 +53,7 @@ void actor_start(struct actor *actor, const char *name, const struct broker *bro
         rsi_die_with_parent(parent);
         redirect_errors(name);
         if (is_transport("dpdk")) {
-            rsi_namespaces_enter_client();
+            rsi_places_enter_client();
         }
         run(actor, arg);
         fflush(stdout);
@@ -201,7 +201,7 @@ ringside_client_t *actor_connect(struct actor *self, const ringside_options_t *g
 {
     ringside_options_t used = {.struct_bytes = sizeof(used)};
     if (is_transport("dpdk") && getenv("RINGSIDE_DPDK_PORT") == NULL) {
-        rsi_namespaces_enter_client(); /* it is the test's own process */
+        rsi_places_enter_client(); /* it is the test's own process */
     }
     if (given != NULL) {
         used = *given;

@@ -255,8 +255,8 @@ static void take_option(const char *name, const char *value)
 
 static bool knows_transport(void)
 {
-    if (is_transport("dpdk") && !rsi_namespaces_are_made()) {
-        fprintf(stderr, "--transport dpdk needs network namespaces: see tests/dpdk/run\n");
+    if (is_transport("dpdk") && !rsi_places_are_made()) {
+        fprintf(stderr, "--transport dpdk needs ports: see tests/dpdk/run, tests/dpdk/switched\n");
         exit(2);
     }
     return is_transport("tcp") || is_transport("shm") || is_transport("rdma") ||

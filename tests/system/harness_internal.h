@@ -14,21 +14,21 @@ void rsi_programs_check_ended(void);
 /* In an actor its name, in a test's own process NULL. */
 const char *rsi_actor_name(void);
 
-/* ---- namespaces.c: over dpdk every process is in a network namespace of its own -----------------
+/* ---- places.c: over dpdk every process has a port of its own ----------------------------------
  */
 
 /* How the names of their fault layers' counters files end. */
 #define FAULT_COUNTERS ".faults"
 
-bool rsi_namespaces_are_made(void);
+bool rsi_places_are_made(void);
 /* Static memory. */
-const char *rsi_namespaces_broker_host(size_t broker_index);
+const char *rsi_places_broker_host(size_t broker_index);
 /* Its device; how many flags that is. */
-size_t rsi_namespaces_broker_flags(const char **list, size_t broker_index);
+size_t rsi_places_broker_flags(const char **list, size_t broker_index);
 /* In a child, before it executes or uses libringside. */
-void rsi_namespaces_enter_broker(size_t broker_index);
+void rsi_places_enter_broker(size_t broker_index);
 /* Into one that is free; the environment names the device in it. */
-void rsi_namespaces_enter_client(void);
+void rsi_places_enter_client(void);
 
 /* In a child, first of all: it is killed when its parent ends. */
 void rsi_die_with_parent(pid_t parent);

@@ -81,11 +81,11 @@ static size_t index_of(const struct program *program)
     return index;
 }
 
-static void enter_namespace(const struct program *program)
+static void enter_place(const struct program *program)
 {
     size_t index = index_of(program);
     if (is_transport("dpdk")) {
-        index < broker_count ? rsi_namespaces_enter_broker(index) : rsi_namespaces_enter_client();
+        index < broker_count ? rsi_places_enter_broker(index) : rsi_places_enter_client();
     }
 }
 
@@ -109,7 +109,7 @@ void program_start(struct program *program, const char *name, const char *const 
         if (has_ready_fd) {
             fcntl(ready[1], F_SETFD, 0);
         }
-        enter_namespace(program);
+        enter_place(program);
         execute(arguments, program->output_path, ready[1]);
     }
     if (has_ready_fd) {
@@ -274,7 +274,7 @@ static void listen_url(char *url)
         if (is_transport("rdma") && machine_host != NULL) {
             host = machine_host;
         } else if (is_transport("dpdk")) {
-            host = rsi_namespaces_broker_host(broker_count);
+            host = rsi_places_broker_host(broker_count);
         }
         snprintf(url, 2 * PATH_BYTES, "--listen=%s://%s:0", options.transport, host);
     }
@@ -292,7 +292,7 @@ static void run_broker(struct broker *broker, const char *listen, const char *co
     snprintf(walk_seed, sizeof(walk_seed), "--walk-seed=%" PRIu64, options.seed & UINT32_MAX);
     snprintf(counters, sizeof(counters), "--counters-path=%s", broker->counters_path);
     if (is_transport("dpdk")) {
-        count += rsi_namespaces_broker_flags(&arguments[count], index_of(&broker->program));
+        count += rsi_places_broker_flags(&arguments[count], index_of(&broker->program));
     }
     for (; extra_flags != NULL && *extra_flags != NULL; extra_flags++) {
         check(count < ARGUMENT_COUNT_MAX - 1, "too many flags");

@@ -4,7 +4,8 @@
  * Design notes
  * - Who dials asks for the MAC of the next hop, says HELLO, gets a cookie, sends it back with OPEN
  *   and its greeting, and gets ACCEPT with the listener's. Each step is repeated until the next one
- *   is reached: any of these may be lost.
+ *   is reached: any of these may be lost. With each repeated HELLO it asks
+ *   for the MAC again, since the address may be another host's or card's by now.
  * - A listener keeps nothing before a cookie comes back. From then on the dialler waits in its
  *   backlog, and link_accept makes the link. An OPEN that comes again gets the same answer again;
  *   of a link that is gone meanwhile the listener remembers the nonce for a while, so that no
@@ -240,16 +241,27 @@ static void next_step(struct rsi_dpdk_link *link, enum rsi_dpdk_step step)
     link->try_interval_ns = RSI_DPDK_TRY_NS_FIRST;
 }
 
+/* False: nobody knows yet. After a HELLO in vain it is asked for again. */
+static bool find_hop(struct rsi_dpdk_link *link, struct rsi_station *station)
+{
+    uint32_t address = link->peer_end.address;
+    bool is_known = rsi_station_resolve(station, address, link->peer_end.mac);
+    if (!is_known || link->step == RSI_DPDK_HELLO) {
+        rsi_station_ask(station, address);
+    }
+    return is_known;
+}
+
 static void try_step(struct rsi_dpdk_link *link, uint64_t now_ns)
 {
     struct rsi_station *station = rsi_dpdk_domain(link->base.poller->domain)->station;
     if (!is_time_to_try(link, now_ns)) {
         return;
     }
+    if (link->step != RSI_DPDK_OPEN && !find_hop(link, station)) {
+        return;
+    }
     if (link->step == RSI_DPDK_RESOLVE) {
-        if (!rsi_station_resolve(station, link->peer_end.address, link->peer_end.mac)) {
-            return;
-        }
         next_step(link, RSI_DPDK_HELLO);
         (void)is_time_to_try(link, now_ns);
     }

@@ -127,7 +127,9 @@ void rsi_station_redirect(struct rsi_station *station, uint32_t connection,
                           struct rsi_station_queue *queue);
 void rsi_station_disconnect(struct rsi_station *station, uint32_t connection);
 
-/* Control thread: where frames to `address` go. False: not known yet; it was asked for. */
+/* Control thread: asks by ARP where frames to `address` go; the answer counts from then on. */
+void rsi_station_ask(struct rsi_station *station, uint32_t address);
+/* Control thread: where frames to `address` go. False: not known yet. */
 bool rsi_station_resolve(struct rsi_station *station, uint32_t address, uint8_t mac[RSI_MAC_BYTES]);
 
 /* Any thread that began: looks at the port, unless somebody does already. `own` is not woken.

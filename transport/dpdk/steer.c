@@ -99,9 +99,19 @@ static void take_arp(struct rsi_station *station, const struct rsi_port_frame *f
     }
 }
 
+static uint32_t hop_to(const struct rsi_station *station, uint32_t address)
+{
+    return rsi_station_is_remote(station, address) ? station->gateway : address;
+}
+
+void rsi_station_ask(struct rsi_station *station, uint32_t address)
+{
+    send_arp(station, true, hop_to(station, address), NULL);
+}
+
 bool rsi_station_resolve(struct rsi_station *station, uint32_t address, uint8_t mac[RSI_MAC_BYTES])
 {
-    uint32_t hop = rsi_station_is_remote(station, address) ? station->gateway : address;
+    uint32_t hop = hop_to(station, address);
     rsi_dpdk_lock_take(&station->receive_lock);
     const struct rsi_station_neighbour *neighbour = neighbour_slot(station, hop);
     bool is_known = neighbour->address == hop;
@@ -109,9 +119,6 @@ bool rsi_station_resolve(struct rsi_station *station, uint32_t address, uint8_t 
         memcpy(mac, neighbour->mac, RSI_MAC_BYTES);
     }
     rsi_dpdk_lock_give(&station->receive_lock);
-    if (!is_known) {
-        send_arp(station, true, hop, NULL);
-    }
     return is_known;
 }
 

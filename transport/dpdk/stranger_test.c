@@ -724,6 +724,28 @@ static void test_names_tell_nothing_of_others(void **state)
     rig_close(&rig);
 }
 
+/* The broker's host, or its card, was replaced: what is known of the address is wrong. */
+static void test_address_that_moved_is_found(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, "", "");
+    struct rsi_station *station = rig_station(&rig.client);
+    uint8_t mac[RSI_MAC_BYTES];
+    rsi_station_ask(station, RIG_SERVER);
+    rig_run_until(&rig, rsi_station_resolve(station, RIG_SERVER, mac));
+    for (uint32_t i = 0; i < RSI_STATION_NEIGHBOUR_MAX; i++) {
+        if (station->neighbours[i].address == RIG_SERVER) {
+            station->neighbours[i].mac[5] ^= 1;
+        }
+    }
+    uint64_t start_ns = rig.now_ns;
+    rig_connect(&rig, 65536);
+    assert_true(rig.now_ns - start_ns < UINT64_C(100000000));
+    talk(&rig);
+    rig_close(&rig);
+}
+
 /* The server's process ended and came back: the client's next word is answered with RESET. */
 static void test_restarted_peer_is_noticed_at_once(void **state)
 {
@@ -784,6 +806,7 @@ int main(void)
         cmocka_unit_test(test_what_is_asked_for_again_is_rationed),
         cmocka_unit_test(test_wrong_names_are_nobodys),
         cmocka_unit_test(test_names_tell_nothing_of_others),
+        cmocka_unit_test(test_address_that_moved_is_found),
         cmocka_unit_test(test_restarted_peer_is_noticed_at_once),
         cmocka_unit_test(test_random_bodies),
     };
