@@ -76,7 +76,8 @@ const struct rsi_setting rsi_settings_table[] = {
      "Further arguments for DPDK's environment (EAL), separated by spaces"},
     {"dpdk_idle", RSI_SETTING_DURATION, false, AT(dpdk_idle_ns), 10 * MICROSECOND,
      100 * MILLISECOND, "1ms", "200us",
-     "Longest sleep between two looks at dpdk_port while nothing comes; wait busy never sleeps"},
+     "Longest sleep between two looks at a dpdk_port whose device wakes nobody; wait busy never "
+     "sleeps"},
     {"allowed_uids", RSI_SETTING_UIDS, false, 0, 0, RSI_UID_COUNT_MAX, NULL, "[1000, 1001]",
      "User ids that may connect over shm beside root and the broker's own"},
     {"tokens", RSI_SETTING_TOKENS, false, 0, 0, RSI_TOKEN_COUNT_MAX, NULL,

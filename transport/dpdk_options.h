@@ -27,7 +27,7 @@ struct rsi_dpdk_options {
     bool no_huge;              /* do without huge pages */
     const char *file_prefix;   /* of the files that EAL makes; NULL: one of this process */
     const char *eal_arguments; /* further ones, separated by spaces */
-    uint64_t idle_ns;          /* longest sleep between two looks at an idle port; 0: 1 ms */
+    uint64_t idle_ns; /* longest sleep between two looks at a port that wakes nobody; 0: 1 ms */
 };
 
 /* Host byte order. */

@@ -47,7 +47,7 @@ static const struct argp_option dpdk_flags[] = {
     {"dpdk-eal-arguments", KEY_EAL_ARGUMENTS, "ARGUMENTS", 0,
      "Further arguments for DPDK's environment, such as --iova-mode=va", 0},
     {"dpdk-idle", KEY_IDLE, "TIME", 0,
-     "Longest sleep between two looks at an idle port, such as 200us. Default: 1ms", 0},
+     "Longest sleep between two looks at a port that wakes nobody, such as 200us. Default: 1ms", 0},
     {0},
 };
 

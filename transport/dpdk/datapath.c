@@ -325,7 +325,7 @@ bool rsi_dpdk_poller_arm(struct rsi_poller *base)
     rsi_store_relaxed(&poller->queue.deadline_ns, next_due_ns(poller));
     rsi_waker_prepare(&poller->queue.waker); /* then look once more; see waker.h */
     if (is_idle(poller)) {
-        rsi_station_end_rest(poller->station);
+        rsi_station_sleep(poller->station, rsi_load_relaxed(&poller->queue.deadline_ns));
         return true;
     }
     rsi_dpdk_poller_disarm(base);

@@ -11,9 +11,10 @@
  *   slot says whose queue it is; so nothing is searched, and a name of a link that is gone matches
  *   nothing.
  * - All tables are written by control threads under the same lock, which they wait for.
- * - The device wakes nobody. So a watch thread looks at the port whenever nobody else did, at
+ * - Most devices wake nobody. So a watch thread looks at the port whenever nobody else did, at
  *   intervals from RSI_STATION_WATCH_NS (something came lately) to dpdk_idle (nothing did), and
- *   wakes sleepers whose frames came or whose time is up. While others poll it rests.
+ *   wakes sleepers whose frames came or whose time is up. Where the device can wake it sleeps until
+ *   then, RSI_STATION_ARMED_NS at the most. While others poll it rests.
  */
 #ifndef RSI_TRANSPORT_DPDK_STATION_H
 #define RSI_TRANSPORT_DPDK_STATION_H
@@ -35,6 +36,7 @@
 #define RSI_STATION_BURST          32u
 #define RSI_STATION_WATCH_NS       50000u
 #define RSI_STATION_IDLE_NS        UINT64_C(1000000)
+#define RSI_STATION_ARMED_NS       UINT64_C(100000000)
 /* Answers to datagrams for connections that are not there, for each look at the port. */
 #define RSI_STATION_RESETS_PER_PASS 8u
 
@@ -81,7 +83,9 @@ struct rsi_station {
     pthread_t watch_thread;
     struct rsi_waker watch_waker; /* ends the watch thread's sleep */
     _Atomic bool must_stop;
-    _Atomic bool is_resting; /* the watch thread: others poll, nobody sleeps */
+    /* Of the watch thread, while it sleeps long: whoever goes to sleep and must be woken earlier
+     * wakes it; 0: it looks soon anyway. */
+    _Atomic uint64_t wake_before_ns;
 
     RSI_SEPARATOR(before_receiver);
 
@@ -163,9 +167,9 @@ static inline bool rsi_station_is_remote(const struct rsi_station *station, uint
 /* watch.c */
 rsi_status_t rsi_station_watch_start(struct rsi_station *station, struct rsi_error *error);
 void rsi_station_watch_stop(struct rsi_station *station); /* idempotent */
-/* Whoever polled the port and goes to sleep, after rsi_waker_prepare(): the watch thread looks from
- * now on. */
-void rsi_station_end_rest(struct rsi_station *station);
+/* Whoever polled the port and goes to sleep until then, after rsi_waker_prepare(): the watch thread
+ * looks after it from now on. */
+void rsi_station_sleep(struct rsi_station *station, uint64_t deadline_ns);
 
 /* ports.c: opens what `options->port` names. */
 rsi_status_t rsi_dpdk_port_open(struct rsi_port **port, const struct rsi_dpdk_options *options,

@@ -2,12 +2,14 @@
  * The watch thread: looks at the port when nobody else does, and wakes sleepers.
  *
  * Design notes
- * - af_packet and most other drivers wake nobody when a frame comes, so somebody has to look. The
- *   look costs some microseconds of CPU; a millisecond apart that is below one per cent of a core.
+ * - Where no driver wakes when a frame comes, somebody has to look. The look costs some
+ *   microseconds of CPU; a millisecond apart that is below one per cent of a core. Where the driver
+ *   can, the thread sleeps until then.
  * - While others poll the port and none of them sleeps, there is nothing to look for, and each look
- *   would take the CPU from one of them: so after some looks of that kind the thread rests. Who
- *   goes to sleep ends its rest. The one publishes that it rests, then looks for sleepers; the
- *   other that it sleeps, then looks whether the thread rests: one of them sees the other.
+ *   would take the CPU from one of them: so after some looks of that kind the thread rests.
+ * - Who goes to sleep ends a rest, and a sleep that would last beyond its own time. The one
+ *   publishes until when it sleeps, then looks for sleepers; the other that it sleeps, then looks
+ *   how long the thread does: one of them sees the other.
  */
 #include "core/clock.h"
 #include "core/position.h"
@@ -25,22 +27,22 @@
 /* The longest: a thread that stopped polling without a word is noticed after it. */
 #define REST_NS UINT64_C(20000000)
 
-/* Wakes those whose time is up; they set a new one before they sleep again. Returns whether a
- * poller sleeps. */
-static bool wake_overdue(struct rsi_station *station, uint64_t now_ns)
+/* Wakes those whose time is up; they set a new one before they sleep again. Returns the earliest
+ * time that a poller sleeps until; UINT64_MAX: none sleeps. */
+static uint64_t wake_overdue(struct rsi_station *station, uint64_t now_ns)
 {
-    bool has_sleeper = false;
+    uint64_t earliest_ns = UINT64_MAX;
     rsi_dpdk_lock_take(&station->receive_lock);
     for (struct rsi_station_queue *queue = station->queues; queue != NULL; queue = queue->next) {
         /* Pairs with the store before the owner's rsi_waker_prepare(). */
         uint64_t deadline_ns = rsi_load_relaxed(&queue->deadline_ns);
-        has_sleeper = has_sleeper || deadline_ns != UINT64_MAX;
+        earliest_ns = rsi_pos_min(earliest_ns, deadline_ns);
         if (deadline_ns <= now_ns) {
             rsi_waker_wake(&queue->waker);
         }
     }
     rsi_dpdk_lock_give(&station->receive_lock);
-    return has_sleeper;
+    return earliest_ns;
 }
 
 static uint64_t next_interval_ns(const struct rsi_station *station, uint64_t interval_ns,
@@ -52,36 +54,72 @@ static uint64_t next_interval_ns(const struct rsi_station *station, uint64_t int
     return rsi_pos_min(interval_ns + interval_ns / 4, station->idle_ns);
 }
 
-/* A wake-up that was meant for a rest may come after it: taken here, or no later nap would last. */
-static void nap(struct rsi_station *station, uint64_t interval_ns)
+/* Until the station's descriptor, or `fd` (-1: none), is readable, or the time is over. */
+static void nap(struct rsi_station *station, int fd, uint64_t interval_ns)
 {
-    struct pollfd waiting = {.fd = station->watch_waker.fd, .events = POLLIN};
+    struct pollfd waiting[] = {{.fd = station->watch_waker.fd, .events = POLLIN},
+                               {.fd = fd, .events = POLLIN}};
     struct timespec interval = {
         .tv_sec = (time_t)(interval_ns / 1000000000),
         .tv_nsec = (long)(interval_ns % 1000000000),
     };
-    if (ppoll(&waiting, 1, &interval, NULL) > 0) {
+    (void)ppoll(waiting, 2, &interval, NULL);
+    /* Also a wake-up that was meant for an earlier sleep: else no later one would last. */
+    if (waiting[0].revents != 0) {
         rsi_waker_finish(&station->watch_waker);
         rsi_waker_prepare(&station->watch_waker); /* before the look whether to stop */
+    }
+}
+
+/* Says until when this thread sleeps; returns until when the first poller does. */
+static uint64_t begin_sleep(struct rsi_station *station, uint64_t until_ns)
+{
+    rsi_store_relaxed(&station->wake_before_ns, until_ns);
+    rsi_fence_seq_cst(); /* pairs with the sleeper's in rsi_waker_prepare() */
+    return wake_overdue(station, rsi_clock_now_ns());
+}
+
+static void end_sleep(struct rsi_station *station)
+{
+    rsi_store_relaxed(&station->wake_before_ns, 0);
+}
+
+void rsi_station_sleep(struct rsi_station *station, uint64_t deadline_ns)
+{
+    if (deadline_ns < rsi_load_relaxed(&station->wake_before_ns)) {
+        rsi_waker_wake(&station->watch_waker);
     }
 }
 
 /* Until somebody sleeps, the end is asked for, or REST_NS are over. */
 static void rest(struct rsi_station *station)
 {
-    rsi_store_relaxed(&station->is_resting, true);
-    rsi_fence_seq_cst(); /* pairs with the sleeper's in rsi_waker_prepare() */
-    if (!wake_overdue(station, rsi_clock_now_ns())) {
-        nap(station, REST_NS);
+    if (begin_sleep(station, UINT64_MAX) == UINT64_MAX) {
+        nap(station, -1, REST_NS);
     }
-    rsi_store_relaxed(&station->is_resting, false);
+    end_sleep(station);
 }
 
-void rsi_station_end_rest(struct rsi_station *station)
+/* Until a frame comes or a poller's time is up. False: the device wakes nobody, or a poller's time
+ * was up already and it has not run yet. */
+static bool sleep_armed(struct rsi_station *station, uint64_t *seen_count)
 {
-    if (rsi_load_relaxed(&station->is_resting)) {
-        rsi_waker_wake(&station->watch_waker);
+    struct rsi_port *port = station->port;
+    uint64_t now_ns = rsi_clock_now_ns();
+    uint64_t until_ns = rsi_pos_min(now_ns + RSI_STATION_ARMED_NS, wake_overdue(station, now_ns));
+    int fd = port->operations->arm != NULL && until_ns > now_ns ? port->operations->arm(port) : -1;
+    if (fd < 0) {
+        return false;
     }
+    until_ns = rsi_pos_min(until_ns, begin_sleep(station, until_ns));
+    uint32_t frame_count = rsi_station_receive(station, NULL); /* the last look */
+    *seen_count = rsi_load_relaxed(&station->receive_count);
+    if (frame_count == 0 && until_ns > now_ns) {
+        nap(station, fd, until_ns - now_ns);
+    }
+    end_sleep(station);
+    port->operations->disarm(port, fd);
+    return true;
 }
 
 static void *watch(void *argument)
@@ -95,7 +133,7 @@ static void *watch(void *argument)
     port->operations->thread_begin(port);
     rsi_waker_prepare(&station->watch_waker);
     while (!rsi_load_acquire(&station->must_stop)) {
-        bool has_sleeper = wake_overdue(station, rsi_clock_now_ns());
+        bool has_sleeper = wake_overdue(station, rsi_clock_now_ns()) != UINT64_MAX;
         bool is_watched = rsi_load_relaxed(&station->receive_count) != seen_count;
         bool is_needed = has_sleeper || !is_watched;
         bool has_news = is_needed && rsi_station_receive(station, NULL) != 0;
@@ -104,9 +142,9 @@ static void *watch(void *argument)
         if (needless_count > NEEDLESS_LOOKS) {
             rest(station);
             interval_ns = RSI_STATION_WATCH_NS;
-        } else {
+        } else if (is_watched || has_news || !sleep_armed(station, &seen_count)) {
             interval_ns = next_interval_ns(station, interval_ns, has_news);
-            nap(station, interval_ns);
+            nap(station, -1, interval_ns);
         }
     }
     rsi_waker_finish(&station->watch_waker);

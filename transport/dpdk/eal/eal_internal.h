@@ -58,6 +58,8 @@ struct rsi_eal_port {
     struct rsi_eal_plan plan;
     bool is_made_here; /* a vdev that goes with the port */
     bool is_promiscuous;
+    bool can_interrupt; /* the driver was asked to wake on frames */
+    int packet_fd;      /* af_packet: the driver's socket; -1: not found */
     int claim_fd;   /* af_packet: this process has the address on that interface; -1: not claimed */
     uint64_t owner; /* ethdev's id of who uses a device */
 
@@ -116,6 +118,13 @@ void rsi_eal_capture_end(void);
 void rsi_eal_capture_clear(void);
 /* Appends ": <the last lines>" to the error's text, when there are any. */
 void rsi_eal_capture_explain(struct rsi_error *error);
+
+/* ---- arrival.c ------------------------------------------------------------------------------- */
+
+/* The socket of af_packet's driver on that interface; -1: there is none to be found. */
+int rsi_eal_packet_fd(const char *interface);
+int rsi_eal_arm(struct rsi_port *port);
+void rsi_eal_disarm(struct rsi_port *port, int fd);
 
 /* ---- datapath.c ------------------------------------------------------------------------------ */
 

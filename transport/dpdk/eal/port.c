@@ -308,6 +308,9 @@ static rsi_status_t configure(struct rsi_eal_port *port,
     if (status != RSI_OK) {
         return status;
     }
+    port->can_interrupt =
+        port->plan.driver == RSI_EAL_VIRTIO_USER || port->plan.driver == RSI_EAL_VHOST;
+    configuration.intr_conf.rxq = port->can_interrupt;
     uint32_t queue_count = port->plan.driver == RSI_EAL_PCI ? RSI_EAL_QUEUE_COUNT_MAX : 1;
     queue_count = queue_count < info.max_tx_queues ? queue_count : info.max_tx_queues;
     port->base.transmit_queue_count = queue_count;
@@ -509,6 +512,8 @@ static const struct rsi_port_operations operations = {
     .release = rsi_eal_release,
     .acquire = rsi_eal_acquire,
     .transmit = rsi_eal_transmit,
+    .arm = rsi_eal_arm,
+    .disarm = rsi_eal_disarm,
     .thread_begin = eal_thread_begin,
     .thread_end = eal_thread_end,
     .link_up = eal_link_up,
@@ -573,6 +578,9 @@ static rsi_status_t bring_up(struct rsi_eal_port *port, const struct rsi_dpdk_op
         status = start(port, options, error);
     }
     if (status == RSI_OK) {
+        if (port->plan.driver == RSI_EAL_AF_PACKET) {
+            port->packet_fd = rsi_eal_packet_fd(port->plan.interface);
+        }
         bool has_interface = port->plan.interface[0] != '\0';
         snprintf(port->base.name, sizeof(port->base.name), "%.40s%s%s%s", port->plan.name,
                  has_interface ? " (" : "", port->plan.interface, has_interface ? ")" : "");
@@ -591,6 +599,7 @@ static rsi_status_t open_new(struct rsi_eal_port **opened, const struct rsi_dpdk
     }
     port->base.operations = &operations;
     port->claim_fd = -1;
+    port->packet_fd = -1;
     rsi_status_t status = bring_up(port, options, error);
     if (status != RSI_OK) {
         take_down(port);

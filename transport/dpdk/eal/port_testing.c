@@ -3,6 +3,8 @@
  */
 #include "transport/dpdk/eal/port_testing.h"
 
+#include <poll.h>
+
 enum { HEADER_BYTES = 14, OWN_TYPE = 0x88b5 /* for local experiments */ };
 
 struct rsi_port *port_open(const struct rsi_dpdk_options *options)
@@ -86,6 +88,22 @@ void port_expect(struct rsi_port *b, uint32_t bytes, uint32_t number)
         if (rsi_test_now_ns() > end_ns) {
             fail_msg("frame %u of %u bytes has not come as it was sent", number, bytes);
         }
+    }
+}
+
+void port_expect_wake(struct rsi_port *a, struct rsi_port *b)
+{
+    for (uint32_t number = 0; number < 3; number++) {
+        struct rsi_port_frame frame;
+        struct pollfd sleep = {.fd = b->operations->arm(b), .events = POLLIN};
+        assert_true(sleep.fd >= 0);
+        while (b->operations->receive(b, &frame, 1) == 1) {
+            b->operations->release(b, &frame, 1); /* the kernel may say something too */
+        }
+        port_send(a, b, 100, number);
+        assert_int_equal(poll(&sleep, 1, (int)(RSI_TEST_HANG_NS / 1000000)), 1);
+        b->operations->disarm(b, sleep.fd);
+        port_expect(b, 100, number);
     }
 }
 

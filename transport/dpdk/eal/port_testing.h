@@ -26,5 +26,7 @@ void port_send(struct rsi_port *a, const struct rsi_port *b, uint32_t bytes, uin
 bool port_take(struct rsi_port *b, uint32_t bytes, uint32_t number);
 /* The same, and waits for it. */
 void port_expect(struct rsi_port *b, uint32_t bytes, uint32_t number);
+/* A frame from a wakes who sleeps on b, each time. */
+void port_expect_wake(struct rsi_port *a, struct rsi_port *b);
 
 #endif

@@ -59,6 +59,19 @@ static void frames_of_all_sizes_cross(void **state)
     run("ip link set left mtu 1500 && ip link set right mtu 1500");
 }
 
+static void a_frame_wakes_a_sleeper(void **state)
+{
+    (void)state;
+    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
+                                          end(right_text, "10.7.0.2/24")};
+    struct rsi_port *a = port_open(&options[0]);
+    struct rsi_port *b = port_open(&options[1]);
+    port_expect_wake(a, b);
+    port_expect_wake(b, a);
+    a->operations->close(a);
+    b->operations->close(b);
+}
+
 /* As many as the port says it holds do come, in one burst. */
 static void the_receiver_holds_what_it_says(void **state)
 {
@@ -231,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_the_right_it_is_refused), /* while EAL is not started */
         cmocka_unit_test(frames_of_all_sizes_cross),
+        cmocka_unit_test(a_frame_wakes_a_sleeper),
         cmocka_unit_test(the_receiver_holds_what_it_says),
         cmocka_unit_test(a_mac_of_ones_own),
         cmocka_unit_test(an_address_has_one_user),
