@@ -461,10 +461,10 @@ void attack_probes(struct siege *siege)
 /* ---- others ------------------------------------------------------------------------------------
  */
 
-/* The end of a bystander's link, but for its port. */
+/* The end of a bystander's link; 49152: where the ports of those who dial begin. */
 static struct rsi_packet_end bystander(struct raw_peer *peer, unsigned number)
 {
-    struct rsi_packet_end end = {.address = raw_address(number)};
+    struct rsi_packet_end end = {.address = raw_address(number), .port = 49152};
     raw_end_resolve(&peer->link->end, end.address, end.mac);
     return end;
 }
@@ -473,7 +473,8 @@ static struct rsi_packet_end bystander(struct raw_peer *peer, unsigned number)
 static void forge(struct siege *siege, struct raw_peer *peer, const struct rsi_packet_end *from,
                   const struct rsi_packet_end *to, uint32_t connection, uint32_t name)
 {
-    const struct rsi_datagram_lane close = {.kind = RSI_RECORD_CLOSE};
+    const struct rsi_datagram_lane close = {.sequence = random_next(&siege->random) % 8,
+                                            .kind = RSI_RECORD_CLOSE};
     const struct rsi_datagram_reset reset = {.number = 1 + random_next(&siege->random) % 100000};
     static const uint64_t data[9]; /* a position and what is no frame */
     const struct {
@@ -483,22 +484,20 @@ static void forge(struct siege *siege, struct raw_peer *peer, const struct rsi_p
     } datagrams[] = {{RSI_DATAGRAM_RESET, &reset, sizeof(reset)},
                      {RSI_DATAGRAM_DATA, data, sizeof(data)},
                      {RSI_DATAGRAM_LANE, &close, sizeof(close)}};
-    struct rsi_packet_end source = *from;
-    source.port = (uint16_t)(49152 + (name & 0x3fff));
     for (unsigned i = 0; i < rsi_array_count(datagrams); i++) {
         struct rsi_datagram_header header = {.type = datagrams[i].type,
                                              .connection = connection,
                                              .from = name,
                                              .bytes = datagrams[i].bytes,
                                              .number = UINT64_C(1) << 32};
-        raw_end_send_datagram(&peer->link->end, &source, to, &header, datagrams[i].body);
+        raw_end_send_datagram(&peer->link->end, from, to, &header, datagrams[i].body);
     }
 }
 
 /*
- * In the name of a bystander, to the broker: names near the peer's own, which the broker gave it,
- * and for the other name each generation of the first indices. From the bystander's MAC only now
- * and then: each time the bridge looks for it here, until it speaks again.
+ * In the name of a bystander to the broker, and of the broker to it: for the broker's name of their
+ * link such as the peer was given itself, for the bystander's each generation of the first indices.
+ * From the right MAC only now and then: the bridge looks for it here then, until its owner speaks.
  */
 void attack_names(struct siege *siege)
 {
@@ -506,19 +505,28 @@ void attack_names(struct siege *siege)
     struct raw_peer peer;
     raw_open(&peer, &siege->at, "impostor", RAW_SERVING);
     uint64_t resumed_count = broker_counter(&siege->broker, "broker.sessions_resumed", NULL);
-    const struct rsi_packet_end right = bystander(&peer, READER_NUMBER);
-    uint32_t generation = peer.link->connection >> RSI_DATAGRAM_INDEX_BITS;
+    const struct rsi_packet_end reader = bystander(&peer, READER_NUMBER);
+    uint32_t given = peer.link->connection & ~((1u << RSI_DATAGRAM_INDEX_BITS) - 1);
     for (uint32_t guess = 0; guess < GENERATION_COUNT; guess++) {
-        struct rsi_packet_end from = right;
-        if (guess % 512 != 0) {
-            memcpy(from.mac, peer.link->end.own.mac, RSI_MAC_BYTES);
+        struct rsi_packet_end as_reader = reader;
+        struct rsi_packet_end as_broker = peer.link->broker;
+        bool claims_mac = guess % 512 == 0;
+        if (!claims_mac) {
+            memcpy(as_reader.mac, peer.link->end.own.mac, RSI_MAC_BYTES);
+            memcpy(as_broker.mac, peer.link->end.own.mac, RSI_MAC_BYTES);
         }
         if (guess % 32 == 0) {
-            raw_link_look(peer.link, 1); /* or they would be lost at the broker's port */
+            raw_link_look(peer.link, 1); /* or they would be lost at the ports */
         }
         for (uint32_t index = 0; index < INDEX_COUNT; index++) {
-            forge(siege, &peer, &from, &peer.link->broker,
-                  generation << RSI_DATAGRAM_INDEX_BITS | index, guess << RSI_DATAGRAM_INDEX_BITS);
+            uint32_t name = guess << RSI_DATAGRAM_INDEX_BITS;
+            forge(siege, &peer, &as_reader, &peer.link->broker, given | index, name);
+            forge(siege, &peer, &as_broker, &reader, name, given | index);
+        }
+        if (claims_mac) {
+            (void)bystander(&peer,
+                            READER_NUMBER); /* they answer, and the bridge finds them again */
+            (void)bystander(&peer, BROKER_NUMBER);
         }
     }
     siege_let_pass(siege, 1000);
@@ -553,6 +561,9 @@ void attack_arp(struct siege *siege)
             raw_end_send_arp(end, &arp, NULL);
         }
         siege_expect_traffic(siege, position);
+    }
+    for (unsigned i = 0; i < rsi_array_count(numbers); i++) {
+        (void)bystander(&peer, numbers[i]); /* it answers, and the bridge finds it again */
     }
     /* Of more addresses than are remembered. */
     memcpy(arp.sender_mac, end->own.mac, RSI_MAC_BYTES);

@@ -13,7 +13,7 @@ enum { RAW_FRAME_BYTES_MAX = 1514 };
 
 struct raw_end {
     int fd;
-    struct rsi_packet_end own; /* address and MAC that nobody else has while this end is open */
+    struct rsi_packet_end own; /* address and MAC that nobody else has while it is in use */
     uint64_t sent_bytes;       /* of frames */
 };
 
@@ -23,8 +23,8 @@ struct raw_frame {
     uint8_t data[RAW_FRAME_BYTES_MAX];
 };
 
+/* At most 120 are in use at a time. */
 void raw_end_open(struct raw_end *end);
-void raw_end_close(struct raw_end *end);
 
 /* A frame goes out as it is; what the wire does not take is lost, as on any wire. */
 void raw_end_send(struct raw_end *end, const struct raw_frame *frame);

@@ -103,7 +103,8 @@ void raw_link_publish(struct raw_link *link, const void *bytes, size_t count)
     send_out(link, position);
 }
 
-static void send_record(struct raw_link *link, uint64_t sequence, const struct raw_record *record)
+static void send_record(struct raw_link *link, uint64_t sequence,
+                        const struct raw_lane_record *record)
 {
     uint8_t body[sizeof(struct rsi_datagram_lane) + RSI_CONTROL_BYTES_MAX] = {0};
     const struct rsi_datagram_lane head = {
@@ -113,9 +114,9 @@ static void send_record(struct raw_link *link, uint64_t sequence, const struct r
     raw_link_send(link, RSI_DATAGRAM_LANE, 0, body, sizeof(head) + ((record->bytes + 7u) & ~7u));
 }
 
-static struct raw_record make_record(uint8_t kind, const void *data, size_t bytes)
+static struct raw_lane_record make_record(uint8_t kind, const void *data, size_t bytes)
 {
-    struct raw_record record = {
+    struct raw_lane_record record = {
         .kind = kind, .bytes = (uint16_t)bytes, .told_bytes = (uint16_t)bytes};
     check(bytes <= sizeof(record.data), "a record of %zu bytes", bytes);
     memcpy(record.data, data, bytes);
@@ -124,7 +125,7 @@ static struct raw_record make_record(uint8_t kind, const void *data, size_t byte
 
 void raw_link_try_record(struct raw_link *link, uint8_t kind, const void *data, size_t bytes)
 {
-    const struct raw_record record = make_record(kind, data, bytes);
+    const struct raw_lane_record record = make_record(kind, data, bytes);
     send_record(link, link->lane_sent++, &record);
 }
 
@@ -143,7 +144,7 @@ bool raw_link_record(struct raw_link *link, uint8_t kind, uint16_t told_bytes, c
     if (link->has_ended) {
         return false;
     }
-    struct raw_record *record = &link->open[link->lane_sent % RAW_LANE_WINDOW];
+    struct raw_lane_record *record = &link->open[link->lane_sent % RAW_LANE_WINDOW];
     *record = make_record(kind, data, bytes);
     record->told_bytes = told_bytes;
     send_record(link, link->lane_sent++, record);
@@ -326,7 +327,7 @@ void raw_link_wait(struct raw_link *link, uint64_t until_ns, const char *what)
     }
 }
 
-bool raw_link_receive(struct raw_link *link, struct raw_record *record)
+bool raw_link_receive(struct raw_link *link, struct raw_lane_record *record)
 {
     uint64_t until_ns = now_ns() + hang_ns();
     while (link->taken_count == link->came_count && !link->has_ended) {
@@ -374,7 +375,7 @@ struct raw_link *raw_link_create(const char *host, uint16_t port)
 /* CLOSE as the record that the broker takes next, until it says that it did or has forgotten. */
 static void leave(struct raw_link *link)
 {
-    const struct raw_record last = make_record(RSI_RECORD_CLOSE, "", 0);
+    const struct raw_lane_record last = make_record(RSI_RECORD_CLOSE, "", 0);
     for (unsigned i = 0; i < LEAVE_COUNT && !link->has_ended; i++) {
         uint64_t sequence = link->heard.lane_received;
         send_record(link, sequence, &last);
@@ -390,6 +391,5 @@ void raw_link_destroy(struct raw_link *link)
     if (link->connection != 0) {
         leave(link);
     }
-    raw_end_close(&link->end);
     free(link);
 }

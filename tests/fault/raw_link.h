@@ -16,7 +16,7 @@ enum {
     RAW_BODY_BYTES = 1400, /* of a datagram that these peers send */
 };
 
-struct raw_record {
+struct raw_lane_record {
     uint8_t kind; /* enum rsi_record_kind */
     uint16_t bytes;
     uint16_t told_bytes; /* as its head says; of a liar another number */
@@ -41,9 +41,9 @@ struct raw_link {
     struct rsi_datagram_state heard; /* the broker's newest */
     uint64_t heard_number;
     uint64_t lane_sent;
-    struct raw_record open[RAW_LANE_WINDOW]; /* by sequence: those not confirmed */
+    struct raw_lane_record open[RAW_LANE_WINDOW]; /* by sequence: those not confirmed */
     /* Records that came, and an ACCEPT as its GREETING; [taken_count, came_count). */
-    struct raw_record inbox[RAW_INBOX_COUNT];
+    struct raw_lane_record inbox[RAW_INBOX_COUNT];
     uint64_t came_count;
     uint64_t taken_count;
     uint8_t out[RAW_RING_BYTES]; /* from position 0 on; nothing published here reaches the end */
@@ -84,6 +84,6 @@ void raw_link_ask(struct raw_link *link);
  * `until_ns`, which the caller sets at the beginning. */
 void raw_link_wait(struct raw_link *link, uint64_t until_ns, const char *what);
 /* The next record; false: the broker ended the link. */
-bool raw_link_receive(struct raw_link *link, struct raw_record *record);
+bool raw_link_receive(struct raw_link *link, struct raw_lane_record *record);
 
 #endif

@@ -324,7 +324,7 @@ static bool receive_from_stream(struct raw_peer *peer, struct rsi_record_header 
 static bool receive_from_link(struct raw_peer *peer, struct rsi_record_header *header,
                               uint8_t *body)
 {
-    struct raw_record record;
+    struct raw_lane_record record;
     if (!raw_link_receive(peer->link, &record)) {
         peer->has_ended = true;
         return false;
