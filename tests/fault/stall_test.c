@@ -26,7 +26,10 @@ enum {
     GOES_ON_COUNT = (4 << 20) / (MESSAGE_BYTES / 2),
 };
 
-static const char *const small_broker[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", NULL};
+/* A long stop cannot be told from a cut over dpdk://: the session waits until it is over. */
+#define BROKER_FLAGS "--log-bytes=1MiB", "--message-bytes-max=64KiB", "--session-grace=60s"
+
+static const char *const small_broker[] = {BROKER_FLAGS, NULL};
 
 struct scene {
     struct broker broker;
@@ -272,8 +275,7 @@ static void await_held(const struct scene *scene)
 
 static void stop_under_block(uint64_t milliseconds, const char *block_timeout)
 {
-    const char *const flags[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", block_timeout,
-                                 NULL};
+    const char *const flags[] = {BROKER_FLAGS, block_timeout, NULL};
     struct scene scene;
     struct stop stop;
     uint64_t needed_count = 0;
@@ -308,8 +310,7 @@ static void test_block_timeout(void)
     struct scene scene;
     struct stop stop;
     uint64_t needed_count = 0;
-    const char *const flags[] = {"--log-bytes=1MiB", "--message-bytes-max=64KiB", block_timeout,
-                                 NULL};
+    const char *const flags[] = {BROKER_FLAGS, block_timeout, NULL};
     snprintf(block_timeout, sizeof(block_timeout), "--block-timeout=%" PRIu64 "ms",
              stop_ms(LONG_MS) / 6);
     begin_scene(&scene, flags, RINGSIDE_POLICY_BLOCK);
