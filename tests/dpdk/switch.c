@@ -3,7 +3,8 @@
  *
  *     dpdk_switch FOLDER COUNT        serves FOLDER/1 to FOLDER/COUNT until SIGTERM or SIGINT
  *
- * Says "ready" on standard output when all are there; removes them at its end.
+ * Says "ready" on standard output when all are there; removes them at its end. SIGUSR1 cuts
+ * the first port off, in silence, SIGUSR2 mends that.
  *
  * Design notes
  * - Behind each socket is one process, so each port has one address: that of the newest frame that
@@ -18,6 +19,7 @@
  * - Frames lie here only while they are passed on: the driver copies both ways. So a small pool
  *   does, and ordinary memory.
  */
+#include "core/compiler.h"
 #include "core/cpu.h"
 #include "core/error.h"
 #include "core/text.h"
@@ -53,19 +55,28 @@ struct switch_port {
 static struct switch_port ports[PORT_COUNT_MAX];
 static uint16_t port_count;
 static volatile sig_atomic_t must_end;
+static volatile sig_atomic_t is_cut; /* the first port */
 
-static void ask_to_end(int number)
+static void on_signal(int number)
 {
-    (void)number;
-    must_end = 1;
+    if (number == SIGUSR1 || number == SIGUSR2) {
+        is_cut = number == SIGUSR1;
+    } else {
+        must_end = 1;
+    }
 }
 
 /* ---- passing on --------------------------------------------------------------------------------
  */
 
+static bool passes(const struct switch_port *port)
+{
+    return port != &ports[0] || !is_cut;
+}
+
 static void send_one(const struct switch_port *to, struct rte_mbuf *frame)
 {
-    if (rte_eth_tx_burst(to->id, 0, &frame, 1) == 0) {
+    if (!passes(to) || rte_eth_tx_burst(to->id, 0, &frame, 1) == 0) {
         rte_pktmbuf_free(frame);
     }
 }
@@ -95,7 +106,7 @@ static void send_to_others(const struct switch_port *from, struct rte_mbuf *fram
 
 static void pass_on(struct switch_port *from, struct rte_mbuf *frame)
 {
-    if (rte_pktmbuf_data_len(frame) < sizeof(struct rte_ether_hdr)) {
+    if (!passes(from) || rte_pktmbuf_data_len(frame) < sizeof(struct rte_ether_hdr)) {
         rte_pktmbuf_free(frame);
         return;
     }
@@ -220,7 +231,8 @@ static void stop(void)
 
 int main(int argc, char **argv)
 {
-    struct sigaction end = {.sa_handler = ask_to_end};
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
+    struct sigaction action = {.sa_handler = on_signal};
     uint64_t count = 0;
     struct rsi_error error = {0};
     if (argc != 3) {
@@ -230,8 +242,9 @@ int main(int argc, char **argv)
     if (rsi_failed(rsi_parse_number(&count, argv[2], 2, PORT_COUNT_MAX, &error))) {
         errx(2, "COUNT: %s", error.text);
     }
-    sigaction(SIGTERM, &end, NULL);
-    sigaction(SIGINT, &end, NULL);
+    for (size_t i = 0; i < rsi_array_count(signals); i++) {
+        sigaction(signals[i], &action, NULL);
+    }
     signal(SIGPIPE, SIG_IGN); /* of a process that was killed while it was answered */
     start(argv[1], (uint16_t)count);
     puts("ready");

@@ -5,12 +5,14 @@
  * - Namespaces live as long as the test's processes; nothing is to be cleaned up.
  * - In the machine both ends are one kernel (tests/vm/setup-wire) and netem takes what is sent. To
  * cut rdma alone, its UDP port is led into a band of its own.
+ * - Over dpdk the broker's port leaves the bridge, or the switch is told to pass nothing there.
  */
 #include "tests/fault/wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -39,9 +41,16 @@ static bool is_bridge(void)
     return is_transport("dpdk");
 }
 
-static void set_bridge_port(const char *how)
+/* How the bridge's port is set, or what tells the switch (tests/dpdk/switch.c) the same. */
+static void set_bridge_port(const char *how, int switch_signal)
 {
+    const char *switch_pid = getenv("SWITCH_PID");
     char command[128];
+    if (switch_pid != NULL) {
+        check(kill((pid_t)strtol(switch_pid, NULL, 10), switch_signal) == 0, "the switch: %s",
+              strerror(errno));
+        return;
+    }
     snprintf(command, sizeof(command), "ip -n \"$NETNS_BRIDGE\" link set to1 %s", how);
     run(command);
 }
@@ -65,7 +74,7 @@ bool wire_make(void)
         return true;
     }
     if (is_bridge()) {
-        set_bridge_port("master bridge0 up"); /* likewise */
+        set_bridge_port("master bridge0 up", SIGUSR2); /* likewise */
         return true;
     }
     client_end_fd = new_namespace();
@@ -134,7 +143,7 @@ void wire_cut(enum wire_cut cut)
     } else if (is_machine()) {
         run("tc qdisc add dev va root netem loss 100% && tc qdisc add dev vb root netem loss 100%");
     } else if (is_bridge()) {
-        set_bridge_port(cut == WIRE_DOWN ? "down" : "nomaster");
+        set_bridge_port(cut == WIRE_DOWN ? "down" : "nomaster", SIGUSR1);
     } else if (cut == WIRE_DOWN) {
         run("ip link set va down");
     } else {
@@ -149,7 +158,7 @@ void wire_mend(enum wire_cut cut)
         return;
     }
     if (is_bridge()) {
-        set_bridge_port(cut == WIRE_DOWN ? "up" : "master bridge0");
+        set_bridge_port(cut == WIRE_DOWN ? "up" : "master bridge0", SIGUSR2);
         return;
     }
     if (cut == WIRE_DOWN) {

@@ -1,7 +1,8 @@
 /*
  * A wire with the broker at one end and a client at the other, which can be cut without a word: for
  * tcp a veth pair between two network namespaces of the test, for rdma the one of the soft-RoCE
- * machine, for dpdk the broker's port of the bridge that joins the namespaces (tests/dpdk/netns).
+ * machine, for dpdk the broker's port of the bridge that joins the namespaces (tests/dpdk/netns),
+ * or of the switch (tests/dpdk/switched), where down is no more than silent.
  */
 #ifndef RSI_TESTS_FAULT_WIRE_H
 #define RSI_TESTS_FAULT_WIRE_H
