@@ -3,7 +3,7 @@
  *
  *     conformance_test --transport NAME [--listen URL] [--dial URL] [--bind HOST] [--seed N]
  *                      [--threads 1|2] [--filter TEXT] [--scale FACTOR] [--dpdk-port TEXT]
- *                      [--verbose]
+ *                      [--dpdk-dial-port TEXT] [--verbose]
  *
  * Prints a line per case (name, ok or FAILED, time) and at the end "N passed, N failed". Exit
  * status 0: none failed, 1: some did, 2: wrong arguments.
@@ -39,17 +39,19 @@ static const struct conform_case *const case_tables[] = {
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: conformance_test --transport NAME [--listen URL] [--dial URL] "
-                    "[--bind HOST]\n"
-                    "                        [--seed N] [--threads 1|2] [--filter TEXT] "
-                    "[--scale FACTOR]\n"
-                    "                        [--dpdk-port TEXT] [--verbose]\n"
-                    "  --listen   all but rdma have a default; rdma needs rdma://HOST:0\n"
-                    "  --dpdk-port  virtual:NAME, or fault:drop=1000,seed=1;virtual:NAME\n"
-                    "  --dial     if it is not what the listener says\n"
-                    "  --bind     source address for dialling (also --dial-bind)\n"
-                    "  --filter   only cases whose name contains TEXT\n"
-                    "  --scale    of the counts of long cases; 1 is the full length\n");
+    fprintf(stderr,
+            "usage: conformance_test --transport NAME [--listen URL] [--dial URL] "
+            "[--bind HOST]\n"
+            "                        [--seed N] [--threads 1|2] [--filter TEXT] "
+            "[--scale FACTOR]\n"
+            "                        [--dpdk-port TEXT] [--dpdk-dial-port TEXT] [--verbose]\n"
+            "  --listen   all but rdma have a default; rdma needs rdma://HOST:0\n"
+            "  --dpdk-port  virtual:NAME, fault:drop=1000,seed=1;virtual:NAME, or a device\n"
+            "  --dpdk-dial-port  who dials has another port than who listens\n"
+            "  --dial     if it is not what the listener says\n"
+            "  --bind     source address for dialling (also --dial-bind)\n"
+            "  --filter   only cases whose name contains TEXT\n"
+            "  --scale    of the counts of long cases; 1 is the full length\n");
 }
 
 /* Waits for a case's process; returns its wait status. */
@@ -126,12 +128,19 @@ static int run_all(const struct conform_options *options)
 static int parse_arguments(int argc, char **argv, struct conform_options *options)
 {
     static const struct option names[] = {
-        {"transport", required_argument, NULL, 't'}, {"listen", required_argument, NULL, 'l'},
-        {"dial", required_argument, NULL, 'd'},      {"bind", required_argument, NULL, 'b'},
-        {"dial-bind", required_argument, NULL, 'b'}, {"dpdk-port", required_argument, NULL, 'p'},
-        {"seed", required_argument, NULL, 's'},      {"threads", required_argument, NULL, 'n'},
-        {"filter", required_argument, NULL, 'f'},    {"scale", required_argument, NULL, 'c'},
-        {"verbose", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
+        {"transport", required_argument, NULL, 't'},
+        {"listen", required_argument, NULL, 'l'},
+        {"dial", required_argument, NULL, 'd'},
+        {"bind", required_argument, NULL, 'b'},
+        {"dial-bind", required_argument, NULL, 'b'},
+        {"dpdk-port", required_argument, NULL, 'p'},
+        {"dpdk-dial-port", required_argument, NULL, 'q'},
+        {"seed", required_argument, NULL, 's'},
+        {"threads", required_argument, NULL, 'n'},
+        {"filter", required_argument, NULL, 'f'},
+        {"scale", required_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
     };
     uint64_t threads = 1;
     struct rsi_error error = {0};
@@ -157,6 +166,9 @@ static int parse_arguments(int argc, char **argv, struct conform_options *option
             break;
         case 'p':
             options->dpdk_port = optarg;
+            break;
+        case 'q':
+            options->dpdk_dial_port = optarg;
             break;
         case 's':
             status = rsi_parse_number(&options->seed, optarg, 0, UINT64_MAX, &error);

@@ -20,6 +20,7 @@
 
 #define IDLE_STEPS_BEFORE_NAP 2000u
 #define NAP_NS                50000
+#define DPDK_MEMORY_BYTES     (UINT64_C(384) << 20) /* of two devices; taken when it is touched */
 
 /* ---- failing ------------------------------------------------------------------------------------
  */
@@ -104,9 +105,16 @@ void conform_setup_init(struct conform_setup *setup, const struct conform *confo
     setup->client_domain.incarnation = 1;
     setup->server_domain.incarnation = 2;
     if (strcmp(conform->transport->name, "dpdk") == 0) {
-        const char *port = conform->options->dpdk_port;
-        setup->client_dpdk = (struct rsi_dpdk_options){.port = port, .address = "10.7.0.2/24"};
-        setup->server_dpdk = (struct rsi_dpdk_options){.port = port, .address = "10.7.0.1/24"};
+        const struct conform_options *options = conform->options;
+        const struct rsi_dpdk_options usual = {
+            .port = options->dpdk_port, .no_huge = true, .memory_bytes = DPDK_MEMORY_BYTES};
+        setup->server_dpdk = usual;
+        setup->server_dpdk.address = "10.7.0.1/24";
+        setup->client_dpdk = usual;
+        setup->client_dpdk.address = "10.7.0.2/24";
+        if (options->dpdk_dial_port != NULL) {
+            setup->client_dpdk.port = options->dpdk_dial_port;
+        }
         setup->client_domain.dpdk = &setup->client_dpdk;
         setup->server_domain.dpdk = &setup->server_dpdk;
     }

@@ -25,11 +25,12 @@
 struct conform_options {
     const struct rsi_transport *transport;
     const char *listen_url;
-    const char *dial_url;  /* NULL: what the listener says */
-    const char *bind_host; /* NULL: the route decides */
-    const char *dpdk_port; /* dpdk: of either side, each with an address of its own */
-    const char *filter;    /* NULL: all */
-    const char *directory; /* a temporary one, for sockets */
+    const char *dial_url;       /* NULL: what the listener says */
+    const char *bind_host;      /* NULL: the route decides */
+    const char *dpdk_port;      /* dpdk: of either side, each with an address of its own */
+    const char *dpdk_dial_port; /* of the client, if it is another one; NULL: it is not */
+    const char *filter;         /* NULL: all */
+    const char *directory;      /* a temporary one, for sockets */
     uint64_t seed;
     uint32_t thread_count; /* 1 or 2 */
     double scale;          /* of the counts of long cases */
