@@ -41,7 +41,7 @@ enum rsi_datagram_flag {
 /* Why a listener says no. */
 enum rsi_datagram_reason {
     RSI_DATAGRAM_REASON_NO_LISTENER = 1, /* nobody listens on this port */
-    RSI_DATAGRAM_REASON_FULL = 2,        /* it has as many links as it may have */
+    RSI_DATAGRAM_REASON_FULL = 2,        /* as many links as may be, or no memory */
     RSI_DATAGRAM_REASON_CLOSED = 3,      /* it closed the link before this side was told of it */
 };
 

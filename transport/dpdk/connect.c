@@ -370,7 +370,9 @@ static void take_refusal(struct rsi_dpdk_link *link, const struct rsi_datagram_h
         break;
     case RSI_DATAGRAM_REASON_FULL:
         rsi_link_lose(&link->base, RSI_E_REFUSED,
-                      "%s has as many links as it may have; raise its limit", link->url_text);
+                      "%s takes no more links: it has as many as it may have, or no memory for one "
+                      "more; its log says which",
+                      link->url_text);
         break;
     default:
         rsi_link_lose(&link->base, RSI_E_LINK_CLOSED, "%s closed the link before it was open",
