@@ -100,13 +100,13 @@ static void rest(struct rsi_station *station)
     end_sleep(station);
 }
 
-/* Until a frame comes or a poller's time is up. False: the device wakes nobody, or a poller's time
- * was up already and it has not run yet. */
-static bool sleep_armed(struct rsi_station *station, uint64_t *seen_count)
+/* Until a frame comes or a poller's time is up, the first at `due_ns`. False: the device wakes
+ * nobody, or that time was up already and the poller has not run yet. */
+static bool sleep_armed(struct rsi_station *station, uint64_t due_ns, uint64_t *seen_count)
 {
     struct rsi_port *port = station->port;
     uint64_t now_ns = rsi_clock_now_ns();
-    uint64_t until_ns = rsi_pos_min(now_ns + RSI_STATION_ARMED_NS, wake_overdue(station, now_ns));
+    uint64_t until_ns = rsi_pos_min(now_ns + RSI_STATION_ARMED_NS, due_ns);
     int fd = port->operations->arm != NULL && until_ns > now_ns ? port->operations->arm(port) : -1;
     if (fd < 0) {
         return false;
@@ -133,16 +133,16 @@ static void *watch(void *argument)
     port->operations->thread_begin(port);
     rsi_waker_prepare(&station->watch_waker);
     while (!rsi_load_acquire(&station->must_stop)) {
-        bool has_sleeper = wake_overdue(station, rsi_clock_now_ns()) != UINT64_MAX;
+        uint64_t due_ns = wake_overdue(station, rsi_clock_now_ns());
         bool is_watched = rsi_load_relaxed(&station->receive_count) != seen_count;
-        bool is_needed = has_sleeper || !is_watched;
+        bool is_needed = due_ns != UINT64_MAX || !is_watched;
         bool has_news = is_needed && rsi_station_receive(station, NULL) != 0;
         seen_count = rsi_load_relaxed(&station->receive_count);
         needless_count = is_needed ? 0 : needless_count + 1;
         if (needless_count > NEEDLESS_LOOKS) {
             rest(station);
             interval_ns = RSI_STATION_WATCH_NS;
-        } else if (is_watched || has_news || !sleep_armed(station, &seen_count)) {
+        } else if (is_watched || has_news || !sleep_armed(station, due_ns, &seen_count)) {
             interval_ns = next_interval_ns(station, interval_ns, has_news);
             nap(station, -1, interval_ns);
         }
