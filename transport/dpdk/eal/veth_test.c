@@ -21,6 +21,12 @@ static struct rsi_dpdk_options end(const char *port, const char *address)
         .port = port, .address = address, .memory_bytes = 320 << 20, .no_huge = true};
 }
 
+static struct rsi_port *open_end(const char *port, const char *address)
+{
+    const struct rsi_dpdk_options options = end(port, address);
+    return port_open(&options);
+}
+
 static const char left_text[] = "net_af_packet0,iface=left";
 static const char right_text[] = "net_af_packet1,iface=right";
 
@@ -62,10 +68,8 @@ static void frames_of_all_sizes_cross(void **state)
 static void a_frame_wakes_a_sleeper(void **state)
 {
     (void)state;
-    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
-                                          end(right_text, "10.7.0.2/24")};
-    struct rsi_port *a = port_open(&options[0]);
-    struct rsi_port *b = port_open(&options[1]);
+    struct rsi_port *a = open_end(left_text, "10.7.0.1/24");
+    struct rsi_port *b = open_end(right_text, "10.7.0.2/24");
     port_expect_wake(a, b);
     port_expect_wake(b, a);
     a->operations->close(a);
@@ -76,10 +80,8 @@ static void a_frame_wakes_a_sleeper(void **state)
 static void the_receiver_holds_what_it_says(void **state)
 {
     (void)state;
-    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
-                                          end(right_text, "10.7.0.2/24")};
-    struct rsi_port *a = port_open(&options[0]);
-    struct rsi_port *b = port_open(&options[1]);
+    struct rsi_port *a = open_end(left_text, "10.7.0.1/24");
+    struct rsi_port *b = open_end(right_text, "10.7.0.2/24");
     uint32_t count = b->receive_frames - 64; /* the kernel may say something too */
     for (uint32_t i = 0; i < count; i++) {
         port_send(a, b, 100, i);
@@ -114,10 +116,8 @@ static void a_mac_of_ones_own(void **state)
 static void a_cut_cable(void **state)
 {
     (void)state;
-    struct rsi_dpdk_options options[2] = {end(left_text, "10.7.0.1/24"),
-                                          end(right_text, "10.7.0.2/24")};
-    struct rsi_port *a = port_open(&options[0]);
-    struct rsi_port *b = port_open(&options[1]);
+    struct rsi_port *a = open_end(left_text, "10.7.0.1/24");
+    struct rsi_port *b = open_end(right_text, "10.7.0.2/24");
     static const char *const downs[] = {"ip link set right down", "ip link set left down"};
     static const char *const ups[] = {"ip link set right up", "ip link set left up"};
     for (size_t cut = 0; cut < rsi_array_count(downs); cut++) {
