@@ -228,6 +228,7 @@ uint32_t rsi_dpdk_poll_data(struct rsi_poller *base, uint64_t now_ns)
     poller->now_ns = now_ns;
     poller->burst.is_stuck = false;
     uint32_t count = take_commands(poller);
+    rsi_bump_relaxed(&poller->queue.look_count, 1);
     (void)rsi_station_receive(poller->station, &poller->queue);
     count += take_frames(poller);
     /* Backwards: a link that leaves changes places with one that was served already. */

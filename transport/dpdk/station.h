@@ -14,7 +14,7 @@
  * - Most devices wake nobody. So a watch thread looks at the port whenever nobody else did, at
  *   intervals from RSI_STATION_WATCH_NS (something came lately) to dpdk_idle (nothing did), and
  *   wakes sleepers whose frames came or whose time is up. Where the device can wake it sleeps until
- *   then, RSI_STATION_ARMED_NS at the most. While others poll it rests.
+ *   then, RSI_STATION_ARMED_NS at the most. While a poller looks it rests.
  */
 #ifndef RSI_TRANSPORT_DPDK_STATION_H
 #define RSI_TRANSPORT_DPDK_STATION_H
@@ -45,6 +45,9 @@ struct rsi_station_queue {
     struct rsi_mailbox frames;      /* struct rsi_port_frame: whoever receives -> the owner */
     struct rsi_waker waker;         /* of the owner */
     _Atomic uint64_t deadline_ns;   /* when the owner wants to be woken; UINT64_MAX: never */
+    _Atomic uint64_t look_count;    /* of the owner at the port; 0: it is no poller */
+    uint64_t seen_look_count;       /* of the watch thread, with next */
+    uint64_t seen_ns;               /* when that changed */
     struct rsi_station_queue *next; /* under the receive lock */
     bool has_news;                  /* as next */
 };
@@ -100,7 +103,6 @@ struct rsi_station {
     } listeners[RSI_STATION_LISTENER_COUNT];
     struct rsi_station_neighbour neighbours[RSI_STATION_NEIGHBOUR_MAX];
     uint32_t resets_left;
-    _Atomic uint64_t receive_count; /* looks at the port */
     struct rsi_station_counts counts;
 
     RSI_SEPARATOR(before_transmitters);

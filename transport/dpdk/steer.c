@@ -246,7 +246,6 @@ uint32_t rsi_station_receive(struct rsi_station *station, const struct rsi_stati
     struct rsi_port_frame frames[RSI_STATION_BURST];
     struct rsi_port_frame useless[RSI_STATION_BURST];
     uint32_t received = 0;
-    rsi_bump_relaxed(&station->receive_count, 1);
     station->resets_left = RSI_STATION_RESETS_PER_PASS;
     for (uint32_t burst = 0; burst < BURSTS_PER_PASS; burst++) {
         uint32_t count = port->operations->receive(port, frames, RSI_STATION_BURST);
