@@ -130,6 +130,7 @@ static uint32_t dpdk_domain_poll_control(struct rsi_domain *base, uint64_t now_n
 static void poller_free(struct rsi_dpdk_poller *poller)
 {
     rsi_dpdk_burst_fini(poller);
+    rsi_dpdk_sleep_fini(poller);
     rsi_station_queue_fini(poller->station, &poller->queue);
     rsi_mailbox_fini(&poller->commands);
     free(poller->links);
@@ -150,8 +151,10 @@ static rsi_status_t poller_init(struct rsi_dpdk_poller *poller, struct rsi_error
         (uint32_t)rsi_round_up_power_of_two((uint64_t)link_count_max * RSI_DPDK_COMMANDS_PER_LINK);
     rsi_status_t status =
         rsi_mailbox_init(&poller->commands, sizeof(struct rsi_dpdk_command), slot_count, error);
-    return status != RSI_OK ? status
-                            : rsi_station_queue_init(poller->station, &poller->queue, error);
+    if (status == RSI_OK) {
+        status = rsi_station_queue_init(poller->station, &poller->queue, error);
+    }
+    return status != RSI_OK ? status : rsi_dpdk_sleep_init(poller, error);
 }
 
 static rsi_status_t dpdk_poller_create(struct rsi_poller **poller, struct rsi_domain *domain,
@@ -171,6 +174,7 @@ static rsi_status_t dpdk_poller_create(struct rsi_poller **poller, struct rsi_do
     made->station = rsi_dpdk_domain(domain)->station;
     made->transmit_queue = rsi_dpdk_domain(domain)->poller_count++;
     made->now_ns = rsi_clock_now_ns();
+    made->sleep = (struct rsi_dpdk_sleep){.fd = -1, .timer_fd = -1, .port_fd = -1};
     rsi_status_t status = poller_init(made, error);
     if (status != RSI_OK) {
         poller_free(made);

@@ -1,13 +1,11 @@
 /*
- * A poller: its pass, how links join and leave, how it sleeps. And the seam's data plane.
+ * A poller: its pass, how links join and leave. And the seam's data plane.
  *
  * Design notes
  * - A pass: look at the port (unless somebody does), take what is in the own queue, let each link
  *   send, transmit once.
  * - Frames find their link by the index in the connection's name, in a table that only the owner
  *   thread writes: a frame of a link that left finds nothing, whatever the station's tables say.
- * - Before it sleeps it tells what it would otherwise gather, and leaves the time at which it wants
- *   to be woken with its queue: the station's watch thread looks after both.
  * - Silence is time in which this thread looked and heard nothing. A thread that did not run (the
  *   machine was busy, or stood still) heard nobody, which says nothing about its peers.
  * - Leaving: what the outbox holds and CLOSE go out and are answered, or time is up. Then the link
@@ -83,8 +81,7 @@ static void release_link(struct rsi_dpdk_poller *poller, struct rsi_dpdk_link *l
     rsi_waker_wake(control_waker);
 }
 
-/* The peer has all control messages, and CLOSE, or it does not answer any more. */
-static bool has_left(const struct rsi_dpdk_link *link)
+bool rsi_dpdk_has_left(const struct rsi_dpdk_link *link)
 {
     const struct rsi_dpdk_lane *lane = &link->lane;
     if (!lane->close_is_composed) {
@@ -102,7 +99,7 @@ static bool leave(struct rsi_dpdk_poller *poller, struct rsi_dpdk_link *link)
     if (!is_over) {
         rsi_dpdk_run_timers(link);
         (void)rsi_dpdk_send_all(link);
-        is_over = has_left(link);
+        is_over = rsi_dpdk_has_left(link);
     }
     if (is_over) {
         (void)rsi_dpdk_burst_flush(poller);
@@ -242,107 +239,6 @@ uint32_t rsi_dpdk_poll_data(struct rsi_poller *base, uint64_t now_ns)
     }
     (void)rsi_dpdk_burst_flush(poller);
     return count;
-}
-
-/* ---- sleeping -------------------------------------------------------------------------------- */
-
-/* The peer is short of credit for control messages: the control thread's next pop wakes this thread
- * (link.c), which then tells of the room. */
-static void ask_for_pop(struct rsi_dpdk_link *link)
-{
-    uint64_t waiting_count = link->lane.received_control_count + RSI_CONTROL_SLOT_COUNT -
-                             link->lane.reported_control_limit;
-    if (waiting_count > RSI_CONTROL_SLOT_COUNT / 2) {
-        rsi_store_relaxed(&link->base.inbox_full, 1);
-        rsi_fence_seq_cst(); /* before the look at what was popped; pairs with pop_and_wake() */
-    }
-}
-
-static bool has_work(struct rsi_dpdk_link *link, uint64_t now_ns)
-{
-    if (link->receive.has_ended) {
-        return link->is_leaving;
-    }
-    ask_for_pop(link);
-    bool wants_flush = link->base.under_way && !rsi_dpdk_has_data(link) &&
-                       link->base.placed_pos != link->base.flushed_pos;
-    return wants_flush || rsi_dpdk_lane_wants_to_send(link) ||
-           rsi_dpdk_state_is_due(link, now_ns) || rsi_dpdk_due_ns(link) <= now_ns ||
-           (link->is_leaving && has_left(link));
-}
-
-/* What is gathered goes out now: nothing will be added to it. */
-static void tell_all(struct rsi_dpdk_poller *poller)
-{
-    for (uint32_t i = 0; i < poller->link_count; i++) {
-        struct rsi_dpdk_link *link = poller->links[i];
-        if (link->receive.data_count != 0 && !link->receive.has_ended) {
-            link->send.state_is_owed = true;
-            (void)rsi_dpdk_send_all(link);
-        }
-    }
-    (void)rsi_dpdk_burst_flush(poller);
-}
-
-static uint64_t next_due_ns(const struct rsi_dpdk_poller *poller)
-{
-    uint64_t due_ns = UINT64_MAX;
-    for (uint32_t i = 0; i < poller->link_count; i++) {
-        const struct rsi_dpdk_link *link = poller->links[i];
-        if (!link->receive.has_ended) {
-            due_ns = rsi_pos_min(due_ns, rsi_dpdk_due_ns(link));
-        }
-        if (link->is_leaving) {
-            due_ns = rsi_pos_min(due_ns, link->close_deadline_ns);
-        }
-    }
-    if (rsi_unlikely(poller->burst.is_stuck)) {
-        due_ns = rsi_pos_min(due_ns, rsi_clock_now_ns() + RSI_DPDK_STUCK_NS);
-    }
-    return due_ns;
-}
-
-static bool is_idle(struct rsi_dpdk_poller *poller)
-{
-    if (!rsi_mailbox_is_empty(&poller->queue.frames) || !rsi_mailbox_is_empty(&poller->commands)) {
-        return false;
-    }
-    if (rsi_unlikely(poller->burst.is_stuck)) {
-        return true; /* whatever the links want: the port takes nothing now */
-    }
-    uint64_t now_ns = rsi_clock_now_ns();
-    for (uint32_t i = 0; i < poller->link_count; i++) {
-        if (has_work(poller->links[i], now_ns)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool rsi_dpdk_poller_arm(struct rsi_poller *base)
-{
-    struct rsi_dpdk_poller *poller = rsi_dpdk_poller(base);
-    tell_all(poller);
-    rsi_store_relaxed(&poller->queue.deadline_ns, next_due_ns(poller));
-    rsi_waker_prepare(&poller->queue.waker); /* then look once more; see waker.h */
-    if (is_idle(poller)) {
-        rsi_station_sleep(poller->station, rsi_load_relaxed(&poller->queue.deadline_ns));
-        return true;
-    }
-    rsi_dpdk_poller_disarm(base);
-    return false;
-}
-
-void rsi_dpdk_poller_disarm(struct rsi_poller *base)
-{
-    struct rsi_dpdk_poller *poller = rsi_dpdk_poller(base);
-    rsi_store_relaxed(&poller->queue.deadline_ns, UINT64_MAX);
-    rsi_waker_finish(&poller->queue.waker);
-}
-
-int rsi_dpdk_poller_fd(struct rsi_poller *poller)
-{
-    return rsi_dpdk_poller(poller)->queue.waker.fd;
 }
 
 /* ---- a link ---------------------------------------------------------------------------------- */

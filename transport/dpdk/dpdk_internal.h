@@ -211,6 +211,15 @@ struct rsi_dpdk_burst {
     struct rsi_port_frame spares[RSI_DPDK_FRAMES_BURST];
 };
 
+/* How a poller sleeps; see sleep.c. */
+struct rsi_dpdk_sleep {
+    int fd;            /* an epoll set: what wakes this thread */
+    int timer_fd;      /* in it */
+    int port_fd;       /* in it while this thread is the guard */
+    bool is_guard;     /* sleeps for all: holds the station's guard */
+    uint64_t timer_ns; /* when the timer goes off; 0: it is not set */
+};
+
 struct rsi_dpdk_poller {
     struct rsi_poller base;
     /* Constant. */
@@ -228,6 +237,7 @@ struct rsi_dpdk_poller {
     uint32_t link_count;
     bool has_begun;
     uint64_t now_ns; /* of the pass that runs, or of the last one */
+    struct rsi_dpdk_sleep sleep;
     struct rsi_dpdk_burst burst;
 
     RSI_SEPARATOR(before_queue);
@@ -355,11 +365,20 @@ void rsi_dpdk_publish_consumed(struct rsi_link *link);
 void rsi_dpdk_request_wake(struct rsi_link *link, uint64_t in_arrived_at_least,
                            uint64_t peer_arrived_at_least, uint64_t peer_consumed_at_least);
 uint32_t rsi_dpdk_poll_data(struct rsi_poller *poller, uint64_t now_ns);
+/* Of a link that leaves: the peer has all control messages, and CLOSE, or it does not answer any
+ * more. */
+bool rsi_dpdk_has_left(const struct rsi_dpdk_link *link);
+/* Both sides' rings are ready, or not: checks the peer's and tells the control thread. */
+void rsi_dpdk_try_attached(struct rsi_dpdk_link *link);
+
+/* ---- sleep.c --------------------------------------------------------------------------------- */
+
+/* Control thread. The queue is there before and after. fini: also after an init that failed. */
+rsi_status_t rsi_dpdk_sleep_init(struct rsi_dpdk_poller *poller, struct rsi_error *error);
+void rsi_dpdk_sleep_fini(struct rsi_dpdk_poller *poller);
 bool rsi_dpdk_poller_arm(struct rsi_poller *poller);
 void rsi_dpdk_poller_disarm(struct rsi_poller *poller);
 int rsi_dpdk_poller_fd(struct rsi_poller *poller);
-/* Both sides' rings are ready, or not: checks the peer's and tells the control thread. */
-void rsi_dpdk_try_attached(struct rsi_dpdk_link *link);
 
 /* ---- burst.c --------------------------------------------------------------------------------- */
 

@@ -209,7 +209,6 @@ rsi_status_t rsi_station_queue_init(struct rsi_station *station, struct rsi_stat
         rsi_mailbox_fini(&queue->frames);
         return status;
     }
-    rsi_store_relaxed(&queue->deadline_ns, UINT64_MAX);
     rsi_dpdk_lock_take(&station->receive_lock);
     queue->next = station->queues;
     station->queues = queue;

@@ -11,10 +11,9 @@
  *   slot says whose queue it is; so nothing is searched, and a name of a link that is gone matches
  *   nothing.
  * - All tables are written by control threads under the same lock, which they wait for.
- * - Most devices wake nobody. So a watch thread looks at the port whenever nobody else did, at
- *   intervals from RSI_STATION_WATCH_NS (something came lately) to dpdk_idle (nothing did), and
- *   wakes sleepers whose frames came or whose time is up. Where the device can wake it sleeps until
- *   then, RSI_STATION_ARMED_NS at the most. While a poller looks it rests.
+ * - Where the device can wake, a poller that sleeps waits for frames itself: one at a time, the
+ *   guard (sleep.c). For all other cases there is a watch thread: it looks at the port when no
+ *   poller does, and hands out what came.
  */
 #ifndef RSI_TRANSPORT_DPDK_STATION_H
 #define RSI_TRANSPORT_DPDK_STATION_H
@@ -44,8 +43,8 @@
 struct rsi_station_queue {
     struct rsi_mailbox frames;      /* struct rsi_port_frame: whoever receives -> the owner */
     struct rsi_waker waker;         /* of the owner */
-    _Atomic uint64_t deadline_ns;   /* when the owner wants to be woken; UINT64_MAX: never */
     _Atomic uint64_t look_count;    /* of the owner at the port; 0: it is no poller */
+    _Atomic bool may_guard;         /* it sleeps, and could not be the guard: another one was */
     uint64_t seen_look_count;       /* of the watch thread, with next */
     uint64_t seen_ns;               /* when that changed */
     struct rsi_station_queue *next; /* under the receive lock */
@@ -86,9 +85,10 @@ struct rsi_station {
     pthread_t watch_thread;
     struct rsi_waker watch_waker; /* ends the watch thread's sleep */
     _Atomic bool must_stop;
-    /* Of the watch thread, while it sleeps long: whoever goes to sleep and must be woken earlier
-     * wakes it; 0: it looks soon anyway. */
-    _Atomic uint64_t wake_before_ns;
+    _Atomic bool watch_sleeps; /* long: who goes to sleep must tell it */
+    /* Who waits for the port's descriptor: a poller's queue, or the station itself for the watch
+     * thread; NULL: nobody. Whoever has it may arm the port. */
+    _Atomic(const void *) guard;
 
     RSI_SEPARATOR(before_receiver);
 
@@ -141,6 +141,8 @@ bool rsi_station_resolve(struct rsi_station *station, uint32_t address, uint8_t 
 /* Any thread that began: looks at the port, unless somebody does already. `own` is not woken.
  * Returns how many frames came. */
 uint32_t rsi_station_receive(struct rsi_station *station, const struct rsi_station_queue *own);
+/* The same, but waits for who looks already: the last look before a sleep. */
+uint32_t rsi_station_look(struct rsi_station *station, const struct rsi_station_queue *own);
 /* Takes the oldest frame of a queue; false: there is none. Its owner. */
 bool rsi_station_queue_take(struct rsi_station_queue *queue, struct rsi_port_frame *frame);
 /* Transmits; what the port does not take is the caller's still. Returns how many it took. */
@@ -169,9 +171,12 @@ static inline bool rsi_station_is_remote(const struct rsi_station *station, uint
 /* watch.c */
 rsi_status_t rsi_station_watch_start(struct rsi_station *station, struct rsi_error *error);
 void rsi_station_watch_stop(struct rsi_station *station); /* idempotent */
-/* Whoever polled the port and goes to sleep until then, after rsi_waker_prepare(): the watch thread
- * looks after it from now on. */
-void rsi_station_sleep(struct rsi_station *station, uint64_t deadline_ns);
+/* For who goes to sleep, after rsi_waker_prepare(). True: `who` is the guard until it gives that
+ * back; it then waits for the port's descriptor. */
+bool rsi_station_guard_take(struct rsi_station *station, const void *who);
+void rsi_station_guard_give(struct rsi_station *station, const void *who);
+/* The owner goes to sleep without being the guard: somebody must look at the port for it. */
+void rsi_station_sleep(struct rsi_station *station, struct rsi_station_queue *queue);
 
 /* ports.c: opens what `options->port` names. */
 rsi_status_t rsi_dpdk_port_open(struct rsi_port **port, const struct rsi_dpdk_options *options,

@@ -237,11 +237,9 @@ static void wake_owners(struct rsi_station *station, const struct rsi_station_qu
     }
 }
 
-uint32_t rsi_station_receive(struct rsi_station *station, const struct rsi_station_queue *own)
+/* Under the receive lock. */
+static uint32_t receive(struct rsi_station *station, const struct rsi_station_queue *own)
 {
-    if (!rsi_dpdk_lock_try(&station->receive_lock)) {
-        return 0;
-    }
     struct rsi_port *port = station->port;
     struct rsi_port_frame frames[RSI_STATION_BURST];
     struct rsi_port_frame useless[RSI_STATION_BURST];
@@ -266,6 +264,23 @@ uint32_t rsi_station_receive(struct rsi_station *station, const struct rsi_stati
     if (received != 0) {
         wake_owners(station, own);
     }
+    return received;
+}
+
+uint32_t rsi_station_receive(struct rsi_station *station, const struct rsi_station_queue *own)
+{
+    if (!rsi_dpdk_lock_try(&station->receive_lock)) {
+        return 0;
+    }
+    uint32_t received = receive(station, own);
+    rsi_dpdk_lock_give(&station->receive_lock);
+    return received;
+}
+
+uint32_t rsi_station_look(struct rsi_station *station, const struct rsi_station_queue *own)
+{
+    rsi_dpdk_lock_take(&station->receive_lock);
+    uint32_t received = receive(station, own);
     rsi_dpdk_lock_give(&station->receive_lock);
     return received;
 }

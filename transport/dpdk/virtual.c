@@ -6,6 +6,8 @@
  *   back only what is its own, as with a device.
  * - Frames are in order and lost only by a full receive ring or an empty pool: all other trouble is
  *   the fault layer's (fault.c).
+ * - With wakes=1 a port has a receive interrupt, as virtio has one: told once, when a frame comes
+ *   after it was armed.
  */
 #include "transport/dpdk/virtual.h"
 
@@ -18,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define PREFIX             "virtual:"
 #define PORT_COUNT_MAX     32u
@@ -40,12 +44,14 @@ struct virtual_port {
     struct virtual_switch *switch_;
     uint8_t *memory;
     struct virtual_frame *frames;
+    int wake_fd; /* an eventfd; -1: wakes nobody */
 
     /* Under the switch's mutex. */
     struct virtual_frame *free;
     struct virtual_frame *oldest;
     struct virtual_frame *newest;
     uint32_t waiting_count;
+    bool is_armed;
 };
 
 struct virtual_switch {
@@ -157,6 +163,10 @@ static void deliver(struct virtual_port *to, const uint8_t *data, uint32_t bytes
     }
     to->newest = frame;
     to->waiting_count++;
+    if (to->is_armed) {
+        to->is_armed = false;
+        (void)eventfd_write(to->wake_fd, 1);
+    }
 }
 
 static void forward(struct virtual_port *from, const uint8_t *data, uint32_t bytes)
@@ -183,6 +193,25 @@ static uint32_t virtual_transmit(struct rsi_port *base, uint32_t queue,
     }
     pthread_mutex_unlock(&port->switch_->lock);
     return count;
+}
+
+static int virtual_arm(struct rsi_port *base)
+{
+    struct virtual_port *port = to_virtual(base);
+    pthread_mutex_lock(&port->switch_->lock);
+    port->is_armed = port->wake_fd >= 0;
+    pthread_mutex_unlock(&port->switch_->lock);
+    return port->wake_fd;
+}
+
+static void virtual_disarm(struct rsi_port *base, int fd)
+{
+    struct virtual_port *port = to_virtual(base);
+    eventfd_t count;
+    pthread_mutex_lock(&port->switch_->lock);
+    port->is_armed = false;
+    pthread_mutex_unlock(&port->switch_->lock);
+    (void)eventfd_read(fd, &count);
 }
 
 static void virtual_thread(struct rsi_port *port)
@@ -222,6 +251,9 @@ static void leave_switch(struct virtual_port *port)
 
 static void port_free(struct virtual_port *port)
 {
+    if (port->wake_fd >= 0) {
+        close(port->wake_fd);
+    }
     free(port->memory);
     free(port->frames);
     free(port);
@@ -241,6 +273,8 @@ static const struct rsi_port_operations virtual_operations = {
     .release = virtual_release,
     .acquire = virtual_acquire,
     .transmit = virtual_transmit,
+    .arm = virtual_arm,
+    .disarm = virtual_disarm,
     .thread_begin = virtual_thread,
     .thread_end = virtual_thread,
     .link_up = virtual_link_up,
@@ -254,6 +288,7 @@ struct arguments {
     uint64_t mtu;
     uint64_t receive;
     uint64_t latency_ns;
+    uint64_t wakes;
 };
 
 static rsi_status_t parse_argument(struct arguments *arguments, const char *key, const char *value,
@@ -268,8 +303,11 @@ static rsi_status_t parse_argument(struct arguments *arguments, const char *key,
     if (strcmp(key, "latency") == 0) {
         return rsi_parse_number(&arguments->latency_ns, value, 0, UINT64_MAX, error);
     }
+    if (strcmp(key, "wakes") == 0) {
+        return rsi_parse_number(&arguments->wakes, value, 0, 1, error);
+    }
     return rsi_fail(error, RSI_E_INVALID,
-                    "a virtual port has no '%s'; it has mtu, receive and latency", key);
+                    "a virtual port has no '%s'; it has mtu, receive, latency and wakes", key);
 }
 
 static rsi_status_t parse(struct arguments *arguments, const char *text, struct rsi_error *error)
@@ -351,10 +389,12 @@ static struct virtual_port *make_port(const struct arguments *arguments)
     if (port == NULL) {
         return NULL;
     }
+    port->wake_fd = arguments->wakes != 0 ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
     uint32_t frame_count = POOL_FRAME_COUNT + (uint32_t)arguments->receive;
     port->memory = malloc((size_t)stride_bytes * frame_count);
     port->frames = calloc(frame_count, sizeof(*port->frames));
-    if (port->memory == NULL || port->frames == NULL) {
+    if (port->memory == NULL || port->frames == NULL ||
+        (arguments->wakes != 0 && port->wake_fd < 0)) {
         port_free(port);
         return NULL;
     }
@@ -396,7 +436,7 @@ rsi_status_t rsi_virtual_port_open(struct rsi_port **port, const char *text, con
     }
     struct virtual_port *made = make_port(&arguments);
     if (made == NULL) {
-        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the frames of a virtual port");
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory or descriptor for a virtual port");
     }
     pthread_mutex_lock(&all.lock);
     set_mac(made, mac);

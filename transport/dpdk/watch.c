@@ -1,17 +1,21 @@
 /*
- * The watch thread: looks at the port when nobody else does, and wakes sleepers.
+ * The watch thread: looks at the port when no poller does.
  *
  * Design notes
- * - Where no driver wakes when a frame comes, somebody has to look. The look costs some
- *   microseconds of CPU; a millisecond apart that is below one per cent of a core. Where the driver
- *   can, the thread sleeps until then.
- * - While a poller is awake and looks at the port itself, there is nothing to look for, and each
- *   look would take the CPU from one of them: so after some looks of that kind the thread rests. A
- *   poller that has much to do, or waits for a core, is given ATTENDED_NS between its looks.
- * - Who goes to sleep ends a rest, and a sleep that would last beyond its own time. The one
- *   publishes until when it sleeps, then looks for sleepers; the other that it sleeps, then looks
- *   how long the thread does: one of them sees the other.
+ * - Pollers that sleep wait for frames themselves where the device can wake (sleep.c). What is left
+ *   for this thread: devices that wake nobody, pollers that stopped looking without a word, and
+ *   times at which there are no pollers.
+ * - A look costs some microseconds of CPU; a millisecond apart that is below one per cent of a
+ * core. Where the device can, the thread sleeps until a frame comes.
+ * - While a poller is awake and looks at the port itself, or the guard sleeps for all, a look would
+ *   only take the CPU and the frames from one of them: so it rests. A poller that has much to do,
+ * or waits for a core, is given ATTENDED_NS between its looks; a guard that does not come is
+ * noticed at the end of a rest.
+ * - Who goes to sleep and is not the guard ends a rest. The one says that it sleeps, then looks
+ *   around; the other that it sleeps, then looks whether the thread does: one of them sees the
+ * other.
  */
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/position.h"
 #include "transport/dpdk/station.h"
@@ -23,44 +27,57 @@
 
 /* The kernel would add 50 us to each sleep, to save wake-ups. */
 #define TIMER_SLACK_NS 1000UL
-/* Looks in a row at which a poller attended to the port, before a rest. */
-#define NEEDLESS_LOOKS 8u
 /* Who has looked at the port within this time and does not sleep will look again. */
 #define ATTENDED_NS UINT64_C(5000000)
-/* The longest: a thread that stopped polling without a word is noticed after it. */
+/* A thread that stopped polling without a word is noticed after it. */
 #define REST_NS UINT64_C(20000000)
 
-struct view {
-    uint64_t due_ns;  /* the earliest time that a poller sleeps until; UINT64_MAX: none sleeps */
-    bool is_attended; /* a poller is awake and looks at the port */
-};
-
-static bool attends(struct rsi_station_queue *queue, uint64_t deadline_ns, uint64_t now_ns)
+static bool attends(struct rsi_station_queue *queue, uint64_t now_ns)
 {
     uint64_t look_count = rsi_load_relaxed(&queue->look_count);
     if (look_count != queue->seen_look_count) {
         queue->seen_look_count = look_count;
         queue->seen_ns = now_ns;
     }
-    return look_count != 0 && deadline_ns == UINT64_MAX && now_ns - queue->seen_ns < ATTENDED_NS;
+    bool is_asleep = rsi_load_relaxed(&queue->waker.sleeping) != 0;
+    return look_count != 0 && !is_asleep && now_ns - queue->seen_ns < ATTENDED_NS;
 }
 
-/* Wakes those whose time is up; they set a new one before they sleep again. */
-static struct view look_around(struct rsi_station *station, uint64_t now_ns)
+/* Whether a poller is awake and looks at the port. */
+static bool is_attended(struct rsi_station *station)
 {
-    struct view view = {.due_ns = UINT64_MAX};
+    uint64_t now_ns = rsi_clock_now_ns();
+    bool is_attended = false;
     rsi_dpdk_lock_take(&station->receive_lock);
     for (struct rsi_station_queue *queue = station->queues; queue != NULL; queue = queue->next) {
-        /* Pairs with the store before the owner's rsi_waker_prepare(). */
-        uint64_t deadline_ns = rsi_load_relaxed(&queue->deadline_ns);
-        view.due_ns = rsi_pos_min(view.due_ns, deadline_ns);
-        view.is_attended |= attends(queue, deadline_ns, now_ns);
-        if (deadline_ns <= now_ns) {
+        is_attended |= attends(queue, now_ns);
+    }
+    rsi_dpdk_lock_give(&station->receive_lock);
+    return is_attended;
+}
+
+/* Whether a poller sleeps for all. */
+static bool is_guarded(const struct rsi_station *station)
+{
+    return rsi_load_relaxed(&station->guard) != NULL;
+}
+
+/* Nobody is the guard: wakes one that may be, and will when it sleeps again. False: there is none.
+ */
+static bool call_guard(struct rsi_station *station)
+{
+    bool is_called = false;
+    rsi_dpdk_lock_take(&station->receive_lock);
+    for (struct rsi_station_queue *queue = station->queues; queue != NULL && !is_called;
+         queue = queue->next) {
+        is_called =
+            rsi_load_relaxed(&queue->may_guard) && rsi_load_relaxed(&queue->waker.sleeping) != 0;
+        if (is_called) {
             rsi_waker_wake(&queue->waker);
         }
     }
     rsi_dpdk_lock_give(&station->receive_lock);
-    return view;
+    return is_called;
 }
 
 static uint64_t next_interval_ns(const struct rsi_station *station, uint64_t interval_ns,
@@ -89,58 +106,69 @@ static void nap(struct rsi_station *station, int fd, uint64_t interval_ns)
     }
 }
 
-/* Says until when this thread sleeps; what has happened up to then is seen in the answer. */
-static struct view begin_sleep(struct rsi_station *station, uint64_t until_ns)
+bool rsi_station_guard_take(struct rsi_station *station, const void *who)
 {
-    rsi_store_relaxed(&station->wake_before_ns, until_ns);
+    const void *nobody = NULL;
+    return rsi_compare_exchange(&station->guard, &nobody, who);
+}
+
+void rsi_station_guard_give(struct rsi_station *station, const void *who)
+{
+    rsi_assert(rsi_load_relaxed(&station->guard) == who);
+    rsi_store_release(&station->guard, NULL); /* pairs with the exchange of who takes it */
+}
+
+/* This thread says that it sleeps, then looks around. */
+static void begin_sleep(struct rsi_station *station)
+{
+    rsi_store_relaxed(&station->watch_sleeps, true);
     rsi_fence_seq_cst(); /* pairs with the sleeper's in rsi_waker_prepare() */
-    return look_around(station, rsi_clock_now_ns());
 }
 
 static void end_sleep(struct rsi_station *station)
 {
-    rsi_store_relaxed(&station->wake_before_ns, 0);
+    rsi_store_relaxed(&station->watch_sleeps, false);
 }
 
-void rsi_station_sleep(struct rsi_station *station, uint64_t deadline_ns)
+void rsi_station_sleep(struct rsi_station *station, struct rsi_station_queue *queue)
 {
-    if (deadline_ns < rsi_load_relaxed(&station->wake_before_ns)) {
+    const void *guard = rsi_load_relaxed(&station->guard);
+    bool is_for_all = guard != NULL && guard != station;
+    rsi_store_relaxed(&queue->may_guard, guard != NULL);
+    if (!is_for_all && rsi_load_relaxed(&station->watch_sleeps)) {
         rsi_waker_wake(&station->watch_waker);
     }
 }
 
-/* While a poller attends to the port: until another one's time is up, somebody goes to sleep, the
- * end is asked for, or REST_NS are over. */
+/* While others look or sleep for all: until somebody goes to sleep beside them, the end is asked
+ * for, or REST_NS are over. */
 static void rest(struct rsi_station *station)
 {
-    uint64_t now_ns = rsi_clock_now_ns();
-    struct view view = begin_sleep(station, UINT64_MAX);
-    uint64_t until_ns = rsi_pos_min(view.due_ns, now_ns + REST_NS);
-    if (view.is_attended && until_ns > now_ns) {
-        nap(station, -1, until_ns - now_ns);
+    begin_sleep(station);
+    if (is_guarded(station) || is_attended(station)) {
+        nap(station, -1, REST_NS);
     }
     end_sleep(station);
 }
 
-/* Until a frame comes or a poller's time is up, the first at `due_ns`. False: the device wakes
- * nobody, or that time was up already and the poller has not run yet. */
-static bool sleep_armed(struct rsi_station *station, uint64_t due_ns)
+/* Until a frame comes or somebody goes to sleep. False: the device wakes nobody. */
+static bool sleep_armed(struct rsi_station *station)
 {
     struct rsi_port *port = station->port;
-    uint64_t now_ns = rsi_clock_now_ns();
-    uint64_t until_ns = rsi_pos_min(now_ns + RSI_STATION_ARMED_NS, due_ns);
-    int fd = port->operations->arm != NULL && until_ns > now_ns ? port->operations->arm(port) : -1;
-    if (fd < 0) {
+    if (port->operations->arm == NULL || !rsi_station_guard_take(station, station)) {
         return false;
     }
-    until_ns = rsi_pos_min(until_ns, begin_sleep(station, until_ns).due_ns);
-    uint32_t frame_count = rsi_station_receive(station, NULL); /* the last look */
-    if (frame_count == 0 && until_ns > now_ns) {
-        nap(station, fd, until_ns - now_ns);
+    int fd = port->operations->arm(port);
+    if (fd >= 0) {
+        begin_sleep(station);
+        if (rsi_station_look(station, NULL) == 0 && !is_attended(station)) {
+            nap(station, fd, RSI_STATION_ARMED_NS);
+        }
+        end_sleep(station);
+        port->operations->disarm(port, fd);
     }
-    end_sleep(station);
-    port->operations->disarm(port, fd);
-    return true;
+    rsi_station_guard_give(station, station);
+    return fd >= 0;
 }
 
 static void *watch(void *argument)
@@ -148,18 +176,17 @@ static void *watch(void *argument)
     struct rsi_station *station = argument;
     struct rsi_port *port = station->port;
     uint64_t interval_ns = RSI_STATION_WATCH_NS;
-    uint32_t needless_count = 0;
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
     port->operations->thread_begin(port);
     rsi_waker_prepare(&station->watch_waker);
     while (!rsi_load_acquire(&station->must_stop)) {
-        struct view view = look_around(station, rsi_clock_now_ns());
-        bool has_news = !view.is_attended && rsi_station_receive(station, NULL) != 0;
-        needless_count = view.is_attended ? needless_count + 1 : 0;
-        if (needless_count > NEEDLESS_LOOKS) {
+        bool is_left_to_others = is_attended(station);
+        bool has_news = !is_left_to_others && rsi_station_receive(station, NULL) != 0;
+        is_left_to_others |= is_guarded(station) && !has_news;
+        if (is_left_to_others) {
             rest(station);
             interval_ns = RSI_STATION_WATCH_NS;
-        } else if (view.is_attended || has_news || !sleep_armed(station, view.due_ns)) {
+        } else if (has_news || call_guard(station) || !sleep_armed(station)) {
             interval_ns = next_interval_ns(station, interval_ns, has_news);
             nap(station, -1, interval_ns);
         }

@@ -45,7 +45,7 @@
 
 enum {
     DESCRIPTOR_COUNT = 1024,
-    CACHE_COUNT = 128, /* frames that one thread keeps */
+    CACHE_COUNT = 256, /* frames that one thread keeps */
     MTU_USUAL = 1500,
 };
 
