@@ -35,7 +35,6 @@
 #define RSI_STATION_BURST          32u
 #define RSI_STATION_WATCH_NS       50000u
 #define RSI_STATION_IDLE_NS        UINT64_C(1000000)
-#define RSI_STATION_ARMED_NS       UINT64_C(100000000)
 /* Answers to datagrams for connections that are not there, for each look at the port. */
 #define RSI_STATION_RESETS_PER_PASS 8u
 
