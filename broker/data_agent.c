@@ -488,7 +488,7 @@ rsi_status_t rsi_data_plane_add_poller(struct rsi_data_plane *plane, uint32_t in
     rsi_status_t status = agent_watch(agent, poller->transport->poller_fd(poller), error);
     if (status == RSI_OK) {
         agent->pollers[agent->poller_count++] = poller;
-        agent->idle.spin_ns = rsi_pos_max(agent->idle.spin_ns, poller->transport->spin_ns_min);
+        agent->idle.spin_ns = rsi_pos_max(agent->idle.spin_ns, poller->spin_ns_min);
     }
     return status;
 }

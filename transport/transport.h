@@ -227,9 +227,6 @@ struct rsi_transport {
     uint64_t batch_bytes_max;  /* most bytes that one flush emits as one batch */
     bool peer_is_local;        /* both sides run on one host (shm, sim) */
     bool polls_by_system_call; /* an empty poll_data costs a system call (tcp) */
-    /* An adaptive thread polls at least so long before it sleeps, because a wake-up is late where
-     * nothing tells of arrival (dpdk); 0: as long as it was told. */
-    uint64_t spin_ns_min;
 
     /* -- control thread -- */
 
@@ -461,6 +458,9 @@ struct rsi_poller {
     struct rsi_waker *control_waker;
     struct rsi_waker *owner_waker;
     uint32_t link_count_max;
+    /* An adaptive thread polls at least so long before it sleeps, because a wake-up is late where
+     * nothing tells of arrival (some devices of dpdk); 0: as long as it was told. Constant. */
+    uint64_t spin_ns_min;
 };
 
 struct rsi_domain {

@@ -614,7 +614,7 @@ static inline struct rsi_client_path rsi_client_path(const struct ringside_clien
 static inline void rsi_client_set_path(struct ringside_client *client,
                                        const struct rsi_client_path *path)
 {
-    uint64_t spin_ns_min = path->transport != NULL ? path->transport->spin_ns_min : 0;
+    uint64_t spin_ns_min = path->poller != NULL ? path->poller->spin_ns_min : 0;
     client->idle.spin_ns = client->options.spin_ns != 0
                                ? client->options.spin_ns
                                : rsi_pos_max(spin_ns_min, RSI_IDLE_SPIN_NS);

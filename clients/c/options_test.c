@@ -255,10 +255,10 @@ static void test_spin(void **state)
 {
     (void)state;
     static struct ringside_client client;
-    const struct rsi_transport late = {.spin_ns_min = 4 * RSI_IDLE_SPIN_NS};
-    const struct rsi_transport prompt = {0};
-    const struct rsi_client_path late_path = {.transport = &late};
-    const struct rsi_client_path prompt_path = {.transport = &prompt};
+    struct rsi_poller late = {.spin_ns_min = 4 * RSI_IDLE_SPIN_NS};
+    struct rsi_poller prompt = {0};
+    const struct rsi_client_path late_path = {.poller = &late};
+    const struct rsi_client_path prompt_path = {.poller = &prompt};
     rsi_client_set_path(&client, &late_path);
     assert_int_equal(client.idle.spin_ns, 4 * RSI_IDLE_SPIN_NS);
     rsi_client_set_path(&client, &prompt_path);

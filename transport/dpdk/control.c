@@ -174,6 +174,7 @@ static rsi_status_t dpdk_poller_create(struct rsi_poller **poller, struct rsi_do
     made->station = rsi_dpdk_domain(domain)->station;
     made->transmit_queue = rsi_dpdk_domain(domain)->poller_count++;
     made->now_ns = rsi_clock_now_ns();
+    made->base.spin_ns_min = made->station->port->operations->arm == NULL ? RSI_DPDK_SPIN_NS : 0;
     made->sleep = (struct rsi_dpdk_sleep){.fd = -1, .timer_fd = -1, .port_fd = -1};
     rsi_status_t status = poller_init(made, error);
     if (status != RSI_OK) {
@@ -363,7 +364,6 @@ const struct rsi_transport rsi_dpdk_transport = {
     .batch_bytes_max = RSI_RING_BYTES_MAX,
     .peer_is_local = false,
     .polls_by_system_call = false,
-    .spin_ns_min = RSI_DPDK_SPIN_NS,
 
     .domain_create = dpdk_domain_create,
     .domain_destroy = dpdk_domain_destroy,

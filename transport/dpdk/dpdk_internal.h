@@ -39,8 +39,9 @@ struct rsi_dpdk_listener;
 #define RSI_DPDK_CLOSE_NS    UINT64_C(1000000000)
 #define RSI_DPDK_CLOSE_TRIES 3u
 
-/* Where both ends of a link sleep, an answer takes about two looks of the watch thread and two
- * wake-ups. An adaptive thread that polled for less would never see that polling pays. */
+/* Where devices wake nobody and both ends of a link sleep, an answer takes about two looks of the
+ * watch thread and two wake-ups. An adaptive thread that polled for less would never see that
+ * polling pays. */
 #define RSI_DPDK_SPIN_NS UINT64_C(300000)
 
 /* A peer that is not heard for so long is gone; an idle link is asked so often. */

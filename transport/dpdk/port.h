@@ -58,10 +58,10 @@ struct rsi_port_operations {
     uint32_t (*transmit)(struct rsi_port *port, uint32_t queue, struct rsi_port_frame *frames,
                          uint32_t count);
     /*
-     * For who wants to sleep until a frame comes, one thread at a time. NULL, or the answer -1: the
-     * device wakes nobody. Else the answer is the port's descriptor, readable from the next frame
-     * on; frames that came before may not be told, so look once more before the wait. Disarm after
-     * it.
+     * For who wants to sleep until a frame comes, one thread at a time. NULL: the device wakes
+     * nobody; the answer -1: not now. Else the answer is the port's descriptor, readable from the
+     * next frame on; frames that came before may not be told, so look once more before the wait.
+     * Disarm after it.
      */
     int (*arm)(struct rsi_port *port);
     void (*disarm)(struct rsi_port *port, int fd);

@@ -507,18 +507,15 @@ static void eal_close(struct rsi_port *port)
     pthread_mutex_unlock(&ports_lock);
 }
 
-static const struct rsi_port_operations operations = {
-    .receive = rsi_eal_receive,
-    .release = rsi_eal_release,
-    .acquire = rsi_eal_acquire,
-    .transmit = rsi_eal_transmit,
-    .arm = rsi_eal_arm,
-    .disarm = rsi_eal_disarm,
-    .thread_begin = eal_thread_begin,
-    .thread_end = eal_thread_end,
-    .link_up = eal_link_up,
-    .close = eal_close,
-};
+#define OPERATIONS                                                                                \
+    .receive = rsi_eal_receive, .release = rsi_eal_release, .acquire = rsi_eal_acquire,           \
+    .transmit = rsi_eal_transmit, .thread_begin = eal_thread_begin, .thread_end = eal_thread_end, \
+    .link_up = eal_link_up, .close = eal_close
+
+static const struct rsi_port_operations operations = {OPERATIONS};
+/* Of devices that wake who sleeps. */
+static const struct rsi_port_operations waking_operations = {OPERATIONS, .arm = rsi_eal_arm,
+                                                             .disarm = rsi_eal_disarm};
 
 /* What the device is opened with, as one text; addresses are the engine's business. */
 static char *describe(const struct rsi_dpdk_options *options)
@@ -580,6 +577,9 @@ static rsi_status_t bring_up(struct rsi_eal_port *port, const struct rsi_dpdk_op
     if (status == RSI_OK) {
         if (port->plan.driver == RSI_EAL_AF_PACKET) {
             port->packet_fd = rsi_eal_packet_fd(port->plan.interface);
+        }
+        if (port->can_interrupt || port->packet_fd >= 0) {
+            port->base.operations = &waking_operations;
         }
         bool has_interface = port->plan.interface[0] != '\0';
         snprintf(port->base.name, sizeof(port->base.name), "%.40s%s%s%s", port->plan.name,
