@@ -95,8 +95,8 @@ const struct rsi_setting rsi_settings_table[] = {
     {"wait", RSI_SETTING_WAIT, false, AT(wait), 0, 0, "adaptive", "busy",
      "How data agents wait: busy never sleeps, adaptive polls for a moment first, blocking sleeps"},
     {"spin", RSI_SETTING_DURATION, false, AT(spin_ns), 1000, 100 * MILLISECOND, "50us", "100us",
-     "How long an adaptive agent polls after its last work before it sleeps; where it serves dpdk, "
-     "300 us at least"},
+     "How long an adaptive agent polls after its last work before it sleeps; where it serves "
+     "a dpdk device that wakes nobody, 300 us at least"},
     {"lock_memory", RSI_SETTING_FLAG, false, AT(lock_memory), 0, 1, "yes", "no",
      "Lock rings in memory as far as the memlock limit allows"},
     {"log_bytes", RSI_SETTING_SIZE, true, AT(log_bytes), 256 * KIB, 64 * GIB, "32MiB", "256MiB",

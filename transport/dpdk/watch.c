@@ -29,10 +29,9 @@
 #define TIMER_SLACK_NS 1000UL
 /* Who has looked at the port within this time and does not sleep will look again. */
 #define ATTENDED_NS UINT64_C(5000000)
-/* A poller that stopped looking without a word is noticed after it. */
-#define REST_NS UINT64_C(20000000)
-/* A guard that does not come, after it; also how long this thread sleeps where a frame wakes it. */
-#define ARMED_NS UINT64_C(100000000)
+/* A poller that stopped looking without a word, or a guard that does not come, is noticed after it.
+ * Also how long this thread sleeps where a frame wakes it. */
+#define REST_NS UINT64_C(100000000)
 
 static bool attends(struct rsi_station_queue *queue, uint64_t now_ns)
 {
@@ -143,13 +142,11 @@ void rsi_station_sleep(struct rsi_station *station, struct rsi_station_queue *qu
 }
 
 /* While others look or sleep for all: until somebody goes to sleep beside them, the end is asked
- * for, or time is over. */
+ * for, or REST_NS are over. */
 static void rest(struct rsi_station *station)
 {
     begin_sleep(station);
-    if (is_guarded(station)) {
-        nap(station, -1, ARMED_NS);
-    } else if (is_attended(station)) {
+    if (is_guarded(station) || is_attended(station)) {
         nap(station, -1, REST_NS);
     }
     end_sleep(station);
@@ -166,7 +163,7 @@ static bool sleep_armed(struct rsi_station *station)
     if (fd >= 0) {
         begin_sleep(station);
         if (rsi_station_look(station, NULL) == 0 && !is_attended(station)) {
-            nap(station, fd, ARMED_NS);
+            nap(station, fd, REST_NS);
         }
         end_sleep(station);
         port->operations->disarm(port, fd);

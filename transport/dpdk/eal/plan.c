@@ -40,8 +40,8 @@ enum {
     SLOT_BYTES_MIN = 2048,
     SLOT_BLOCK_BYTES = 65536,
     PAGE_BYTES = 4096,
-    SLOT_RING_BYTES = 16 << 20, /* each way */
-    SLOT_COUNT_MIN = 1024,
+    SLOT_RING_BYTES = 4 << 20, /* each way; all of it is gone through, past the caches */
+    SLOT_COUNT_MIN = 256,
     SLOT_COUNT_MAX = 4096,
     MEMIF_BYTES_MIN = 2048,
     MEMIF_RING_LOG2 = 10,
