@@ -6,11 +6,11 @@
  *   port's, where the device has one. So no other thread has to run for a frame to wake this one: a
  *   blocking round trip over af_packet takes a third of what it took through the watch thread.
  * - One sleeper at a time has the port's descriptor in its set: the guard. It takes the frames of
- *   the others too and wakes them, as whoever looks does. The others sleep on their wakers; when
- * the guard is awake it looks, and if it does not, the watch thread notices (watch.c).
+ *   the others too and wakes them, as whoever looks does. The others sleep on their wakers; when it
+ *   is awake the guard looks, and if it does not, the watch thread notices (watch.c).
  * - Out of the set while it is awake: else the kernel would tell the set of every frame.
- * - A timer that is set already and not later than what is due stays as it is: then the thread
- * wakes once for nothing, instead of setting it before each sleep.
+ * - A timer that is set already and not later than what is due stays as it is: the thread then
+ *   wakes once for nothing, instead of setting it before each sleep.
  * - Before it sleeps it tells what it would otherwise gather.
  */
 #include "core/clock.h"
@@ -115,13 +115,13 @@ static void set_timer(struct rsi_dpdk_sleep *sleep, uint64_t due_ns, uint64_t no
     }
 }
 
-/* A timer that went off is not set any more. */
+/* A timer that went off is not set any more, and its descriptor must not stay readable. */
 static void hear_timer(struct rsi_dpdk_sleep *sleep)
 {
     uint64_t count;
-    if (sleep->timer_ns != 0 && rsi_clock_now_ns() + TIMER_ERROR_NS >= sleep->timer_ns) {
-        (void)!read(sleep->timer_fd, &count, sizeof(count));
-        sleep->timer_ns = 0; /* also if it has not gone off yet: the next one replaces it */
+    if (sleep->timer_ns != 0 && rsi_clock_now_ns() + TIMER_ERROR_NS >= sleep->timer_ns &&
+        read(sleep->timer_fd, &count, sizeof(count)) == (ssize_t)sizeof(count)) {
+        sleep->timer_ns = 0;
     }
 }
 

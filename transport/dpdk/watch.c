@@ -5,15 +5,15 @@
  * - Pollers that sleep wait for frames themselves where the device can wake (sleep.c). What is left
  *   for this thread: devices that wake nobody, pollers that stopped looking without a word, and
  *   times at which there are no pollers.
- * - A look costs some microseconds of CPU; a millisecond apart that is below one per cent of a
- * core. Where the device can, the thread sleeps until a frame comes.
+ * - A look costs some microseconds of CPU; a millisecond apart below one per cent of a core. Where
+ *   the device can, the thread sleeps until a frame comes.
  * - While a poller is awake and looks at the port itself, or the guard sleeps for all, a look would
- *   only take the CPU and the frames from one of them: so it rests. A poller that has much to do,
- * or waits for a core, is given ATTENDED_NS between its looks; a guard that does not come is
- * noticed at the end of a rest.
+ *   only take the CPU and the frames from one of them: so it rests. A poller that has much to do
+ *   or waits for a core is given ATTENDED_NS between its looks; a guard that does not come is
+ *   noticed at the end of a rest.
  * - Who goes to sleep and is not the guard ends a rest. The one says that it sleeps, then looks
- *   around; the other that it sleeps, then looks whether the thread does: one of them sees the
- * other.
+ *   around; the other that it sleeps, then looks whether the thread does. One of them sees the
+ *   other.
  */
 #include "core/assert.h"
 #include "core/clock.h"
@@ -63,8 +63,7 @@ static bool is_guarded(const struct rsi_station *station)
     return rsi_load_relaxed(&station->guard) != NULL;
 }
 
-/* Nobody is the guard: wakes one that may be, and will when it sleeps again. False: there is none.
- */
+/* Nobody is the guard: wakes one that may be, and will when it sleeps again. False: none sleeps. */
 static bool call_guard(struct rsi_station *station)
 {
     bool is_called = false;
