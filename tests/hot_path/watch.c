@@ -160,6 +160,8 @@ static unsigned counter_instruction_bytes(const uint8_t *at)
     return at[0] == 0x0f && at[1] == 0x01 && at[2] == 0xf9 ? 3 : 0;
 }
 
+static volatile sig_atomic_t has_faulted;
+
 static void on_fault(int signal_number, siginfo_t *info, void *context)
 {
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
@@ -171,6 +173,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
         return;
     }
     struct watch_counts *counts = counts_now();
+    has_faulted = 1;
     if (counts != NULL) {
         counts->clock_readings++;
     }
@@ -321,6 +324,15 @@ int sem_post(sem_t *lock)
 
 /* ---- watching ----------------------------------------------------------------------------------
  */
+
+bool watch_counts_clock(void)
+{
+    has_faulted = 0;
+    (void)prctl(PR_SET_TSC, PR_TSC_SIGSEGV);
+    (void)__builtin_ia32_rdtsc();
+    (void)prctl(PR_SET_TSC, PR_TSC_ENABLE);
+    return has_faulted != 0;
+}
 
 bool watch_init(const char **why)
 {

@@ -38,6 +38,9 @@ struct watch_counts {
 
 /* False: this machine lacks what is needed, and `why` says what. Before any other thread. */
 bool watch_init(const char **why);
+/* Whether readings of the clock are counted. Some hypervisors let the counter be read although the
+ * kernel forbade it: then clock_readings stays 0. */
+bool watch_counts_clock(void);
 
 /* The calling thread is watched from here on, under this name (copied). */
 void watch_join(const char *name);
