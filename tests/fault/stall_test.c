@@ -78,6 +78,8 @@ static void begin_scene(struct scene *scene, const char *const *flags, ringside_
     actor_start(&scene->other, "other", &scene->broker, stream_write_actor, &other);
     actor_await_progress(&scene->slow, 100);
     actor_await_progress(&scene->steady, 100);
+    /* Else it might connect to a broker that is stopped. */
+    actor_await_progress(&scene->other, 1);
 }
 
 static void look(struct scene *scene, struct stop *stop)
