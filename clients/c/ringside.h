@@ -266,7 +266,7 @@ typedef struct ringside_options {
     uint64_t deliver_ring_bytes; /* power of two; default 2 MiB; UINT64_MAX: never subscribes */
     uint64_t message_bytes_max;  /* default: a quarter of the publish ring, at most the broker's */
     ringside_wait_t wait;
-    uint64_t spin_ns; /* adaptive: how long to poll before sleeping; 0: 50 us */
+    uint64_t spin_ns; /* adaptive: how long to poll before sleeping; default 50 us, memif 300 */
     ringside_on_event_t on_event;
     void *event_arg;
     const char *counters_path; /* share this client's counters in that file; default: do not */

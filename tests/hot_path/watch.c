@@ -160,7 +160,7 @@ static unsigned counter_instruction_bytes(const uint8_t *at)
     return at[0] == 0x0f && at[1] == 0x01 && at[2] == 0xf9 ? 3 : 0;
 }
 
-static volatile sig_atomic_t has_faulted;
+static _Atomic bool has_faulted;
 
 static void on_fault(int signal_number, siginfo_t *info, void *context)
 {
@@ -173,7 +173,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
         return;
     }
     struct watch_counts *counts = counts_now();
-    has_faulted = 1;
+    rsi_store_relaxed(&has_faulted, true);
     if (counts != NULL) {
         counts->clock_readings++;
     }
@@ -327,11 +327,11 @@ int sem_post(sem_t *lock)
 
 bool watch_counts_clock(void)
 {
-    has_faulted = 0;
+    rsi_store_relaxed(&has_faulted, false);
     (void)prctl(PR_SET_TSC, PR_TSC_SIGSEGV);
     (void)__builtin_ia32_rdtsc();
     (void)prctl(PR_SET_TSC, PR_TSC_ENABLE);
-    return has_faulted != 0;
+    return rsi_load_relaxed(&has_faulted);
 }
 
 bool watch_init(const char **why)

@@ -43,8 +43,7 @@ rsi_status_t rsi_dpdk_sleep_init(struct rsi_dpdk_poller *poller, struct rsi_erro
     sleep->fd = epoll_create1(EPOLL_CLOEXEC);
     sleep->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (sleep->fd < 0 || sleep->timer_fd < 0) {
-        bool is_full = errno == EMFILE || errno == ENFILE;
-        return rsi_fail_errno(error, is_full ? RSI_E_NO_DESCRIPTORS : RSI_E_SYSTEM, errno,
+        return rsi_fail_errno(error, rsi_status_from_errno(errno), errno,
                               "a dpdk poller cannot make its descriptors; raise the limit with "
                               "'ulimit -n'");
     }

@@ -80,6 +80,21 @@ static void get_up(const struct bed *bed, int index)
     rsi_dpdk_transport.poller_disarm(bed->pollers[index]);
 }
 
+/* Gets up and looks. */
+static void rise(const struct bed *bed, int index)
+{
+    get_up(bed, index);
+    (void)rsi_poller_poll(bed->pollers[index], rsi_test_now_ns());
+}
+
+/* Lies down as soon as there is nothing to do. */
+static void settle(const struct bed *bed, int index)
+{
+    while (!lie_down(bed, index)) {
+        (void)rsi_poller_poll(bed->pollers[index], rsi_test_now_ns());
+    }
+}
+
 static bool is_woken(const struct bed *bed, int index, int within_ms)
 {
     struct pollfd waiting = {.fd = rsi_dpdk_transport.poller_fd(bed->pollers[index]),
@@ -146,8 +161,7 @@ static void the_guard_wakes_the_others(void **state)
     send_to(&bed, OTHER_INDEX);
     assert_true(is_woken(&bed, GUARD_INDEX, HANG_MS));
     assert_false(is_woken(&bed, OTHER_INDEX, 0));
-    get_up(&bed, GUARD_INDEX);
-    (void)rsi_poller_poll(bed.pollers[GUARD_INDEX], rsi_test_now_ns());
+    rise(&bed, GUARD_INDEX);
     assert_true(is_woken(&bed, OTHER_INDEX, HANG_MS));
     get_up(&bed, OTHER_INDEX);
     bed_close(&bed);
@@ -166,8 +180,7 @@ static void what_is_due_wakes(void **state)
                     rsi_dpdk_poller(bed.pollers[index])->sleep.timer_ns);
     }
     for (int index = 0; index < SLEEPERS; index++) {
-        get_up(&bed, index);
-        (void)rsi_poller_poll(bed.pollers[index], rsi_test_now_ns());
+        rise(&bed, index);
         assert_true(lie_down(&bed, index));
         assert_false(is_woken(&bed, index, 0)); /* told once */
         get_up(&bed, index);
@@ -181,18 +194,13 @@ static void a_guard_may_not_come(void **state)
     (void)state;
     struct bed bed;
     bed_open(&bed, ",wakes=1", true);
-    while (!lie_down(&bed, GUARD_INDEX)) {
-    }
-    while (!lie_down(&bed, OTHER_INDEX)) {
-    }
+    settle(&bed, GUARD_INDEX);
+    settle(&bed, OTHER_INDEX);
     for (int round = 0; round < 3; round++) {
         send_to(&bed, OTHER_INDEX);
         assert_true(is_woken(&bed, OTHER_INDEX, HANG_MS));
-        get_up(&bed, OTHER_INDEX);
-        (void)rsi_poller_poll(bed.pollers[OTHER_INDEX], rsi_test_now_ns());
-        while (!lie_down(&bed, OTHER_INDEX)) {
-            (void)rsi_poller_poll(bed.pollers[OTHER_INDEX], rsi_test_now_ns());
-        }
+        rise(&bed, OTHER_INDEX);
+        settle(&bed, OTHER_INDEX);
     }
     get_up(&bed, OTHER_INDEX);
     get_up(&bed, GUARD_INDEX);
@@ -205,16 +213,13 @@ static void a_guard_may_stop_looking(void **state)
     (void)state;
     struct bed bed;
     bed_open(&bed, ",wakes=1", true);
-    while (!lie_down(&bed, GUARD_INDEX)) {
-    }
-    while (!lie_down(&bed, OTHER_INDEX)) {
-    }
+    settle(&bed, GUARD_INDEX);
+    settle(&bed, OTHER_INDEX);
     get_up(&bed, GUARD_INDEX);
     uint64_t limit_ns = rsi_test_now_ns() + HANG_MS * UINT64_C(1000000);
     while (rsi_load_relaxed(&bed.station->guard) != queue_of(&bed, OTHER_INDEX)) {
         assert_true(is_woken(&bed, OTHER_INDEX, HANG_MS));
-        get_up(&bed, OTHER_INDEX);
-        (void)rsi_poller_poll(bed.pollers[OTHER_INDEX], rsi_test_now_ns());
+        rise(&bed, OTHER_INDEX);
         (void)lie_down(&bed, OTHER_INDEX);
         assert_true(rsi_test_now_ns() < limit_ns);
     }
@@ -230,13 +235,11 @@ static void a_device_may_wake_nobody(void **state)
     struct bed bed;
     bed_open(&bed, "", true);
     for (int round = 0; round < 3; round++) {
-        while (!lie_down(&bed, GUARD_INDEX)) {
-        }
+        settle(&bed, GUARD_INDEX);
         assert_false(rsi_dpdk_poller(bed.pollers[GUARD_INDEX])->sleep.is_guard);
         send_to(&bed, GUARD_INDEX);
         assert_true(is_woken(&bed, GUARD_INDEX, HANG_MS));
-        get_up(&bed, GUARD_INDEX);
-        (void)rsi_poller_poll(bed.pollers[GUARD_INDEX], rsi_test_now_ns());
+        rise(&bed, GUARD_INDEX);
     }
     bed_close(&bed);
 }

@@ -13,6 +13,7 @@
 
 #include "core/atomics.h"
 #include "core/text.h"
+#include "core/waker.h"
 #include "transport/dpdk/packet.h"
 #include "transport/dpdk/pairs.h"
 
@@ -20,8 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #define PREFIX             "virtual:"
 #define PORT_COUNT_MAX     32u
@@ -44,14 +43,14 @@ struct virtual_port {
     struct virtual_switch *switch_;
     uint8_t *memory;
     struct virtual_frame *frames;
-    int wake_fd; /* an eventfd; -1: wakes nobody */
+    struct rsi_waker waker; /* with wakes=1 */
+    bool wakes;
 
     /* Under the switch's mutex. */
     struct virtual_frame *free;
     struct virtual_frame *oldest;
     struct virtual_frame *newest;
     uint32_t waiting_count;
-    bool is_armed;
 };
 
 struct virtual_switch {
@@ -163,10 +162,7 @@ static void deliver(struct virtual_port *to, const uint8_t *data, uint32_t bytes
     }
     to->newest = frame;
     to->waiting_count++;
-    if (to->is_armed) {
-        to->is_armed = false;
-        (void)eventfd_write(to->wake_fd, 1);
-    }
+    rsi_waker_wake(&to->waker);
 }
 
 static void forward(struct virtual_port *from, const uint8_t *data, uint32_t bytes)
@@ -198,20 +194,17 @@ static uint32_t virtual_transmit(struct rsi_port *base, uint32_t queue,
 static int virtual_arm(struct rsi_port *base)
 {
     struct virtual_port *port = to_virtual(base);
-    pthread_mutex_lock(&port->switch_->lock);
-    port->is_armed = port->wake_fd >= 0;
-    pthread_mutex_unlock(&port->switch_->lock);
-    return port->wake_fd;
+    if (!port->wakes) {
+        return -1;
+    }
+    rsi_waker_prepare(&port->waker);
+    return port->waker.fd;
 }
 
 static void virtual_disarm(struct rsi_port *base, int fd)
 {
-    struct virtual_port *port = to_virtual(base);
-    eventfd_t count;
-    pthread_mutex_lock(&port->switch_->lock);
-    port->is_armed = false;
-    pthread_mutex_unlock(&port->switch_->lock);
-    (void)eventfd_read(fd, &count);
+    (void)fd;
+    rsi_waker_finish(&to_virtual(base)->waker);
 }
 
 static void virtual_thread(struct rsi_port *port)
@@ -251,9 +244,7 @@ static void leave_switch(struct virtual_port *port)
 
 static void port_free(struct virtual_port *port)
 {
-    if (port->wake_fd >= 0) {
-        close(port->wake_fd);
-    }
+    rsi_waker_fini(&port->waker);
     free(port->memory);
     free(port->frames);
     free(port);
@@ -389,12 +380,11 @@ static struct virtual_port *make_port(const struct arguments *arguments)
     if (port == NULL) {
         return NULL;
     }
-    port->wake_fd = arguments->wakes != 0 ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
+    port->wakes = arguments->wakes != 0;
     uint32_t frame_count = POOL_FRAME_COUNT + (uint32_t)arguments->receive;
     port->memory = malloc((size_t)stride_bytes * frame_count);
     port->frames = calloc(frame_count, sizeof(*port->frames));
-    if (port->memory == NULL || port->frames == NULL ||
-        (arguments->wakes != 0 && port->wake_fd < 0)) {
+    if (port->memory == NULL || port->frames == NULL) {
         port_free(port);
         return NULL;
     }
@@ -436,7 +426,12 @@ rsi_status_t rsi_virtual_port_open(struct rsi_port **port, const char *text, con
     }
     struct virtual_port *made = make_port(&arguments);
     if (made == NULL) {
-        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory or descriptor for a virtual port");
+        return rsi_fail(error, RSI_E_NO_MEMORY, "no memory for the frames of a virtual port");
+    }
+    status = made->wakes ? rsi_waker_init(&made->waker, error) : RSI_OK;
+    if (status != RSI_OK) {
+        port_free(made);
+        return status;
     }
     pthread_mutex_lock(&all.lock);
     set_mac(made, mac);

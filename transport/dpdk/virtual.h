@@ -5,7 +5,8 @@
  *     virtual:NAME[,mtu=1500][,receive=512][,latency=NS][,wakes=0]
  *
  * `receive` is how many frames a port holds before it loses the newest in silence, as af_packet
- * does. `latency` counts on a clock that the test sets; without it frames are there at once.
+ * does. `latency` counts on a clock that the test sets; without it frames are there at once. With
+ * `wakes` a frame wakes who armed the port.
  */
 #ifndef RSI_TRANSPORT_DPDK_VIRTUAL_H
 #define RSI_TRANSPORT_DPDK_VIRTUAL_H

@@ -118,7 +118,7 @@ void rsi_station_guard_give(struct rsi_station *station, const void *who)
     rsi_store_release(&station->guard, NULL); /* pairs with the exchange of who takes it */
 }
 
-/* This thread says that it sleeps, then looks around. */
+/* This thread says that it sleeps; the caller then looks around once more. */
 static void begin_sleep(struct rsi_station *station)
 {
     rsi_store_relaxed(&station->watch_sleeps, true);
