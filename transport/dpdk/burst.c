@@ -6,6 +6,9 @@
  * - What the port does not take stays in the burst; when that is full nothing more is written, and
  *   the bytes wait in the out ring, where they lie well. A poller that wants to sleep then sleeps a
  *   little and tries again: nothing tells when a cable is back.
+ * - A tail is a piece of an out ring. It is lent from the emit to the next flush, and every call
+ *   that emits ends with one: nobody writes there and no ring goes meanwhile. What the port does
+ *   not take gets a copy of its tail.
  */
 #include "transport/dpdk/dpdk_internal.h"
 
@@ -30,6 +33,14 @@ struct rsi_port_frame *rsi_dpdk_burst_frame(struct rsi_dpdk_poller *poller)
     return &burst->spares[burst->spare_count - 1];
 }
 
+static void keep_tail(struct rsi_port_frame *frame)
+{
+    if (frame->tail_bytes != 0) {
+        memcpy(frame->data + frame->bytes - frame->tail_bytes, frame->tail, frame->tail_bytes);
+        frame->tail_bytes = 0;
+    }
+}
+
 uint32_t rsi_dpdk_burst_flush(struct rsi_dpdk_poller *poller)
 {
     struct rsi_dpdk_burst *burst = &poller->burst;
@@ -42,6 +53,9 @@ uint32_t rsi_dpdk_burst_flush(struct rsi_dpdk_poller *poller)
     if (rsi_unlikely(burst->count != 0)) {
         burst->is_stuck = true;
         memmove(burst->frames, burst->frames + sent, burst->count * sizeof(burst->frames[0]));
+        for (uint32_t i = 0; i < burst->count; i++) {
+            keep_tail(&burst->frames[i]);
+        }
     }
     return burst->count;
 }

@@ -20,10 +20,10 @@ static const uint32_t table[16] = {
     0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
     0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
 
-uint32_t rsi_crc32c_by_table(const void *data, size_t bytes)
+uint32_t rsi_crc32c_extend_by_table(uint32_t before, const void *data, size_t bytes)
 {
     const uint8_t *next = data;
-    uint32_t sum = UINT32_MAX;
+    uint32_t sum = ~before;
     for (size_t i = 0; i < bytes; i++) {
         sum ^= next[i];
         sum = sum >> 4 ^ table[sum & 15u];
@@ -67,10 +67,10 @@ BOTH_TARGETS static uint64_t three_runs(const uint8_t *next, uint64_t sum)
     return third ^ _mm_crc32_u64(0, multiply(sum, OVER_TWO) ^ multiply(second, OVER_ONE));
 }
 
-BOTH_TARGETS static uint32_t by_instruction(const void *data, size_t bytes)
+BOTH_TARGETS static uint32_t by_instruction(uint32_t before, const void *data, size_t bytes)
 {
     const uint8_t *next = data;
-    uint64_t sum = UINT32_MAX;
+    uint64_t sum = (uint32_t)~before;
     for (; bytes >= 3 * RUN_BYTES; bytes -= 3 * RUN_BYTES, next += 3 * RUN_BYTES) {
         sum = three_runs(next, sum);
     }
@@ -85,12 +85,12 @@ BOTH_TARGETS static uint32_t by_instruction(const void *data, size_t bytes)
 }
 #endif
 
-uint32_t rsi_crc32c(const void *data, size_t bytes)
+uint32_t rsi_crc32c_extend(uint32_t before, const void *data, size_t bytes)
 {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) {
-        return by_instruction(data, bytes);
+        return by_instruction(before, data, bytes);
     }
 #endif
-    return rsi_crc32c_by_table(data, bytes);
+    return rsi_crc32c_extend_by_table(before, data, bytes);
 }

@@ -385,7 +385,8 @@ int rsi_dpdk_poller_fd(struct rsi_poller *poller);
 
 /* An empty frame at the end of the burst, for rsi_dpdk_emit; NULL: the port takes no more now. */
 struct rsi_port_frame *rsi_dpdk_burst_frame(struct rsi_dpdk_poller *poller);
-/* Gives what was written to the port. Returns how many frames are left. */
+/* Gives what was written to the port; what is left needs no tail any more. Returns how many frames
+ * are left. */
 uint32_t rsi_dpdk_burst_flush(struct rsi_dpdk_poller *poller);
 /* Gives all frames back. Control thread, when the owner thread has ended. */
 void rsi_dpdk_burst_fini(struct rsi_dpdk_poller *poller);

@@ -114,7 +114,10 @@ void rsi_packet_write(struct rsi_port_frame *frame, const struct rsi_packet_end 
     header->checksum = 0;
     uint8_t *datagram = data + RSI_PACKET_HEADER_BYTES;
     memcpy(datagram, header, sizeof(*header));
-    header->checksum = rsi_crc32c(datagram, datagram_bytes);
+    header->checksum = rsi_crc32c(datagram, datagram_bytes - frame->tail_bytes);
+    if (frame->tail_bytes != 0) {
+        header->checksum = rsi_crc32c_extend(header->checksum, frame->tail, frame->tail_bytes);
+    }
     memcpy(datagram + CHECKSUM_OFFSET, &header->checksum, sizeof(header->checksum));
     frame->bytes = RSI_PACKET_HEADER_BYTES + datagram_bytes;
 }

@@ -83,8 +83,8 @@ bool rsi_packet_parse(struct rsi_packet *packet, const struct rsi_port_frame *fr
 bool rsi_packet_is_intact(const struct rsi_packet *packet, struct rsi_port_frame *frame);
 /* How many bytes of a ring a parsed one holds; 0: it is no data. */
 uint32_t rsi_packet_ring_bytes(const struct rsi_packet *packet);
-/* The body stands in the frame already, header->bytes long: writes all that stands before it, and
- * frame->bytes. */
+/* The body stands in the frame already, header->bytes long, its end in the tail when there is one:
+ * writes all that stands before it, and frame->bytes. */
 void rsi_packet_write(struct rsi_port_frame *frame, const struct rsi_packet_end *from,
                       const struct rsi_packet_end *to, struct rsi_datagram_header *header);
 

@@ -12,6 +12,10 @@
  * took) or by release, whole and from any thread that called thread_begin. A port may lose frames,
  * in silence, as Ethernet does; it never invents or shortens one that it hands over as whole.
  *
+ * A frame's last bytes, its tail, may be the sender's own memory, where the port reads them in
+ * transmit and not after it: so that is the sender's again at once, of frames that were taken. A
+ * frame that was not taken keeps its tail, and room for a copy of it.
+ *
  * Nothing here waits. Calls on the data path make no system call but the device's own.
  */
 #ifndef RSI_TRANSPORT_DPDK_PORT_H
@@ -26,8 +30,11 @@
 /* An Ethernet frame: header included, FCS not. */
 struct rsi_port_frame {
     uint8_t *data;
-    uint32_t bytes;
-    void *handle; /* the port's: an mbuf */
+    uint32_t bytes; /* of all of it */
+    void *handle;   /* the port's: an mbuf */
+    /* To transmit only: the last tail_bytes of `bytes` lie there instead of after the first. */
+    const uint8_t *tail;
+    uint32_t tail_bytes; /* 0: no tail */
 };
 
 struct rsi_port_operations;
@@ -40,6 +47,7 @@ struct rsi_port {
     uint32_t frame_bytes_max;      /* of a frame as above */
     uint32_t receive_frames;       /* held for us before more are lost in silence */
     uint32_t transmit_queue_count; /* at least 1 */
+    uint32_t tail_bytes_min;       /* the shortest tail that it takes; UINT32_MAX: it takes none */
     bool crc32_by_device;          /* reserved: false */
     char note[192];                /* what the user should be told as a warning; empty: nothing */
 };

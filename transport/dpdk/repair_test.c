@@ -434,6 +434,36 @@ static void test_poller_sleeps_while_the_port_takes_nothing(void **state)
     rig_close(&rig);
 }
 
+/* What the port does not take may wait for long: longer than its bytes stand in the out ring. */
+static void test_what_the_port_does_not_take_borrows_nothing(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, LATENCY ",tails=1", "");
+    rig_connect(&rig, 65536);
+    struct rsi_port *port = rig_station(&rig.client)->port;
+    const struct rsi_port_operations *whole = port->operations;
+    struct rsi_port_operations stuck = *whole;
+    stuck.transmit = take_none;
+    port->operations = &stuck;
+    for (int i = 0; i < 10; i++) {
+        assert_true(rig_write(&rig.client, 1000));
+    }
+    rig_flush(&rig.client);
+    const struct rsi_dpdk_burst *burst = &rsi_dpdk_poller(rig.client.poller)->burst;
+    assert_true(burst->count > 5);
+    for (uint32_t i = 0; i < burst->count; i++) {
+        assert_int_equal(burst->frames[i].tail_bytes, 0);
+    }
+    struct rsi_ring *ring = &rig.client.link->out;
+    memset(rsi_ring_at(ring, 0), 0x5a, ring->capacity_bytes);
+    port->operations = whole;
+    rig_run_until(&rig, rig.server.link->arrived_pos == rig.client.link->placed_pos);
+    rig_read(&rig.server);
+    assert_int_equal(rig.server.read, 10);
+    rig_close(&rig);
+}
+
 static uint32_t agreed_mtu(const char *arguments,
                            bool (*drops)(void *, const struct rsi_port_frame *))
 {
@@ -476,6 +506,7 @@ int main(void)
         cmocka_unit_test(test_who_was_given_up_while_it_stopped_is_told),
         cmocka_unit_test(test_short_cuts_leave_nothing_behind),
         cmocka_unit_test(test_poller_sleeps_while_the_port_takes_nothing),
+        cmocka_unit_test(test_what_the_port_does_not_take_borrows_nothing),
         cmocka_unit_test(test_mtu_is_what_comes_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -231,7 +231,13 @@ static uint32_t send_bytes(struct rsi_dpdk_link *link, uint64_t pos, uint64_t en
     head_bytes += (uint32_t)sizeof(data);
     uint32_t room_bytes = (send->body_bytes_max - head_bytes) & ~(RSI_FRAME_ALIGN_BYTES - 1);
     uint32_t bytes = (uint32_t)rsi_pos_min(room_bytes, end_pos - pos);
-    memcpy(body + head_bytes, rsi_ring_at(&link->base.out, pos), bytes);
+    const uint8_t *source = rsi_ring_at(&link->base.out, pos);
+    if (bytes >= rsi_dpdk_poller(link->base.poller)->station->port->tail_bytes_min) {
+        frame->tail = source; /* until the burst is flushed, before the bytes may change */
+        frame->tail_bytes = bytes;
+    } else {
+        memcpy(body + head_bytes, source, bytes);
+    }
     rsi_dpdk_emit(link, frame, RSI_DATAGRAM_DATA, flags, head_bytes + bytes);
     return bytes;
 }

@@ -139,10 +139,11 @@ static uint32_t virtual_receive(struct rsi_port *base, struct rsi_port_frame *fr
 
 /* ---- the switch ------------------------------------------------------------------------------ */
 
-static void deliver(struct virtual_port *to, const uint8_t *data, uint32_t bytes)
+static void deliver(struct virtual_port *to, const struct rsi_port_frame *sent)
 {
     struct virtual_switch *switch_ = to->switch_;
-    if (bytes > to->base.frame_bytes_max) {
+    uint32_t head_bytes = sent->bytes - sent->tail_bytes;
+    if (sent->bytes > to->base.frame_bytes_max) {
         return;
     }
     struct virtual_frame *frame =
@@ -151,8 +152,11 @@ static void deliver(struct virtual_port *to, const uint8_t *data, uint32_t bytes
         switch_->overflow_count++;
         return;
     }
-    memcpy(frame->data, data, bytes);
-    frame->bytes = bytes;
+    memcpy(frame->data, sent->data, head_bytes);
+    if (sent->tail_bytes != 0) {
+        memcpy(frame->data + head_bytes, sent->tail, sent->tail_bytes);
+    }
+    frame->bytes = sent->bytes;
     frame->due_ns = switch_->latency_ns == 0 ? 0 : switch_->now_ns + switch_->latency_ns;
     frame->next = NULL;
     if (to->oldest == NULL) {
@@ -165,14 +169,14 @@ static void deliver(struct virtual_port *to, const uint8_t *data, uint32_t bytes
     rsi_waker_wake(&to->waker);
 }
 
-static void forward(struct virtual_port *from, const uint8_t *data, uint32_t bytes)
+static void forward(struct virtual_port *from, const struct rsi_port_frame *frame)
 {
     struct virtual_switch *switch_ = from->switch_;
     for (uint32_t i = 0; i < switch_->port_count; i++) {
         struct virtual_port *to = switch_->ports[i];
-        bool is_group = (data[0] & 1u) != 0;
-        if (to != from && (is_group || memcmp(to->base.mac, data, RSI_MAC_BYTES) == 0)) {
-            deliver(to, data, bytes);
+        bool is_group = (frame->data[0] & 1u) != 0;
+        if (to != from && (is_group || memcmp(to->base.mac, frame->data, RSI_MAC_BYTES) == 0)) {
+            deliver(to, frame);
         }
     }
 }
@@ -184,7 +188,7 @@ static uint32_t virtual_transmit(struct rsi_port *base, uint32_t queue,
     struct virtual_port *port = to_virtual(base);
     pthread_mutex_lock(&port->switch_->lock);
     for (uint32_t i = 0; i < count; i++) {
-        forward(port, frames[i].data, frames[i].bytes);
+        forward(port, &frames[i]);
         pool_give(port, frames[i].handle);
     }
     pthread_mutex_unlock(&port->switch_->lock);
@@ -280,6 +284,7 @@ struct arguments {
     uint64_t receive;
     uint64_t latency_ns;
     uint64_t wakes;
+    uint64_t tails;
 };
 
 static rsi_status_t parse_argument(struct arguments *arguments, const char *key, const char *value,
@@ -296,6 +301,9 @@ static rsi_status_t parse_argument(struct arguments *arguments, const char *key,
     }
     if (strcmp(key, "wakes") == 0) {
         return rsi_parse_number(&arguments->wakes, value, 0, 1, error);
+    }
+    if (strcmp(key, "tails") == 0) {
+        return rsi_parse_number(&arguments->tails, value, 0, 1, error);
     }
     return rsi_fail(error, RSI_E_INVALID,
                     "a virtual port has no '%s'; it has mtu, receive, latency and wakes", key);
@@ -396,6 +404,7 @@ static struct virtual_port *make_port(const struct arguments *arguments)
     port->base.frame_bytes_max = frame_bytes;
     port->base.receive_frames = (uint32_t)arguments->receive;
     port->base.transmit_queue_count = 1;
+    port->base.tail_bytes_min = arguments->tails != 0 ? 1 : UINT32_MAX;
     snprintf(port->base.name, sizeof(port->base.name), "virtual:%.32s", arguments->name);
     return port;
 }

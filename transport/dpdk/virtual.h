@@ -2,7 +2,7 @@
  * A virtual Ethernet inside one process: switches with names, and ports on them. For tests, and for
  * trying things out without a device or rights.
  *
- *     virtual:NAME[,mtu=1500][,receive=512][,latency=NS][,wakes=0]
+ *     virtual:NAME[,mtu=1500][,receive=512][,latency=NS][,wakes=0][,tails=0]
  *
  * `receive` is how many frames a port holds before it loses the newest in silence, as af_packet
  * does. `latency` counts on a clock that the test sets; without it frames are there at once. With

@@ -8,6 +8,8 @@
  * - A frame of several segments, or one that is longer than the port said, comes from nobody who
  *   keeps to the port's MTU: dropped here, so that the engine may rely on both.
  * - Bursts are cut into pieces of a size that a driver surely takes at once and the stack holds.
+ * - A tail is a second segment whose mbuf lies on the stack. It has one user more than the driver,
+ *   so that what the driver gives up goes to no pool; that it gave it up is looked at afterwards.
  */
 #include "core/assert.h"
 #include "core/compiler.h"
@@ -72,11 +74,34 @@ uint32_t rsi_eal_acquire(struct rsi_port *port, struct rsi_port_frame *frames, u
     return lent;
 }
 
+/* The end of a frame's chain, in the caller's `end`, until drop_tail. */
+static void add_tail(struct rte_mbuf *mbuf, struct rte_mbuf *end,
+                     const struct rsi_port_frame *frame)
+{
+    *end = (struct rte_mbuf){
+        .buf_addr = (void *)(uintptr_t)frame->tail,
+        .buf_len = (uint16_t)frame->tail_bytes,
+        .data_len = (uint16_t)frame->tail_bytes,
+        .pkt_len = frame->tail_bytes,
+        .nb_segs = 1,
+        .refcnt = 2,
+    };
+    mbuf->next = end;
+    mbuf->nb_segs = 2;
+}
+
+static void drop_tail(struct rte_mbuf *mbuf)
+{
+    mbuf->next = NULL;
+    mbuf->nb_segs = 1;
+}
+
 uint32_t rsi_eal_transmit(struct rsi_port *port, uint32_t queue, struct rsi_port_frame *frames,
                           uint32_t count)
 {
     struct rsi_eal_port *eal = rsi_eal_port(port);
     struct rte_mbuf *mbufs[BURST_COUNT];
+    struct rte_mbuf ends[BURST_COUNT];
     uint32_t sent = 0;
     while (sent < count) {
         uint16_t want = (uint16_t)(count - sent < BURST_COUNT ? count - sent : BURST_COUNT);
@@ -85,13 +110,26 @@ uint32_t rsi_eal_transmit(struct rsi_port *port, uint32_t queue, struct rsi_port
             struct rte_mbuf *mbuf = frame->handle;
             rsi_assert(frame->bytes >= RSI_EAL_ETHERNET_BYTES);
             rsi_assert(frame->bytes <= port->frame_bytes_max);
-            mbuf->data_len = (uint16_t)frame->bytes;
+            mbuf->data_len = (uint16_t)(frame->bytes - frame->tail_bytes);
             mbuf->pkt_len = frame->bytes;
             /* A frame that was received tells of its way in; keep only whose memory it is. */
             mbuf->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
             mbufs[i] = mbuf;
+            if (frame->tail_bytes != 0) {
+                add_tail(mbuf, &ends[i], frame);
+            }
         }
         uint16_t took = rte_eth_tx_burst(eal->port_id, (uint16_t)queue, mbufs, want);
+        for (uint16_t i = 0; i < want; i++) {
+            if (frames[sent + i].tail_bytes == 0) {
+                continue;
+            }
+            if (i < took) {
+                rsi_assert(rte_mbuf_refcnt_read(&ends[i]) == 1);
+            } else {
+                drop_tail(mbufs[i]);
+            }
+        }
         sent += took;
         if (took < want) {
             break;

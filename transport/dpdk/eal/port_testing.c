@@ -48,17 +48,25 @@ static uint8_t byte_at(uint32_t number, uint32_t at)
 
 void port_send(struct rsi_port *a, const struct rsi_port *b, uint32_t bytes, uint32_t number)
 {
+    static uint8_t tail[RSI_DPDK_MTU_MAX];
     struct rsi_port_frame frame;
     rsi_test_wait_until(a->operations->acquire(a, &frame, 1) == 1);
     memcpy(frame.data, b->mac, 6);
     memcpy(frame.data + 6, a->mac, 6);
     frame.data[12] = OWN_TYPE >> 8;
     frame.data[13] = OWN_TYPE & 0xff;
-    for (uint32_t at = HEADER_BYTES; at < bytes; at++) {
-        frame.data[at] = byte_at(number, at);
-    }
     frame.bytes = bytes;
+    uint32_t content_bytes = bytes - HEADER_BYTES;
+    if (content_bytes >= a->tail_bytes_min) {
+        frame.tail = tail;
+        frame.tail_bytes = content_bytes - number % (content_bytes - a->tail_bytes_min + 1);
+    }
+    uint32_t head_bytes = bytes - frame.tail_bytes;
+    for (uint32_t at = HEADER_BYTES; at < bytes; at++) {
+        *(at < head_bytes ? &frame.data[at] : &tail[at - head_bytes]) = byte_at(number, at);
+    }
     rsi_test_wait_until(a->operations->transmit(a, 0, &frame, 1) == 1);
+    memset(tail, 0x5a, frame.tail_bytes); /* it is ours again */
 }
 
 static bool is_ours(const struct rsi_port *port, const struct rsi_port_frame *frame)

@@ -40,7 +40,7 @@ static void run(const char *command)
 static void frames_of_all_sizes_cross(void **state)
 {
     (void)state;
-    static const uint32_t mtus[] = {1500, 2000, 9000};
+    static const uint32_t mtus[] = {1500, 2000, 9000, 16000};
     for (size_t i = 0; i < rsi_array_count(mtus); i++) {
         char command[128];
         snprintf(command, sizeof(command), "ip link set left mtu %u && ip link set right mtu %u",
