@@ -561,9 +561,8 @@ static enum rsi_eal_driver driver_of(const char *name)
 
 uint32_t rsi_eal_frame_room(const struct rsi_eal_plan *plan, uint32_t mtu)
 {
-    uint64_t bytes =
-        rsi_pos_max(rsi_pos_max(mtu + ETHERNET_BYTES + FRAME_EXTRA_BYTES, plan->buffer_bytes),
-                    FRAME_ROOM_MIN);
+    uint64_t bytes = rsi_pos_max(
+        rsi_pos_max(mtu + ETHERNET_BYTES + FRAME_EXTRA_BYTES, plan->buffer_bytes), FRAME_ROOM_MIN);
     return (uint32_t)rsi_align_up_64(bytes) + FRAME_HEADROOM_BYTES;
 }
 
