@@ -6,6 +6,7 @@
 only=("$@")
 passed=0
 failed=0
+run=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -38,10 +39,21 @@ part() {
     local name=$1 status began=$SECONDS failed_before=$failed
     shift
     is_wanted "$name" || return 0
+    run+=("$name")
     echo "-- $name"
     run_part "$@" 2>&1 | tee "$log" | sed -u 's/^/    /'
     status=${PIPESTATUS[0]}
     count_results
     ((status != 0 && failed == failed_before)) && ((failed += 1))
     echo "-- $name: $( ((status == 0)) && echo ok || echo "FAILED with status $status"), $((SECONDS - began)) s"
+}
+
+# The last of all: a name that is no part's is a mistake, not a success.
+expect_all_wanted() {
+    local name
+    for name in "${only[@]}"; do
+        [[ " ${run[*]} " == *" $name "* ]] && continue
+        echo "FAILED  no part is called $name"
+        ((failed += 1))
+    done
 }
