@@ -50,11 +50,11 @@ enum {
     TAIL_BYTES_MIN = 4096, /* below it a second segment costs what the copy does */
 };
 
-/* Drivers that read a tail in transmit and keep none, shown by veth_test and vhost_test. The others
+/* Drivers that read a tail in transmit and keep none, shown by veth_test. The others
  * may read it later, when other bytes stand there. */
 static const bool reads_tails[] = {
-    [RSI_EAL_PCI] = false,  [RSI_EAL_AF_PACKET] = true,    [RSI_EAL_MEMIF] = false,
-    [RSI_EAL_VHOST] = true, [RSI_EAL_VIRTIO_USER] = false, [RSI_EAL_OTHER_VDEV] = false,
+    [RSI_EAL_PCI] = false,   [RSI_EAL_AF_PACKET] = true,    [RSI_EAL_MEMIF] = false,
+    [RSI_EAL_VHOST] = false, [RSI_EAL_VIRTIO_USER] = false, [RSI_EAL_OTHER_VDEV] = false,
 };
 
 #define LINK_WAIT_NS UINT64_C(3000000000) /* a cable's two ends agree in that time */

@@ -1,6 +1,6 @@
 /*
  * What is vhost's and virtio_user's own, joined in this process: receive interrupts, frames up to a
- * large MTU, tails.
+ * large MTU.
  */
 #include "transport/dpdk/eal/port_testing.h"
 
@@ -59,37 +59,11 @@ static void large_frames_cross(void **state)
     (void)state;
     struct pair pair;
     pair_open(&pair, 9000);
-    assert_true(pair.vhost->tail_bytes_min < 9000);
     for (uint32_t bytes = 60; bytes <= pair.vhost->frame_bytes_max; bytes += 7) {
         port_send(pair.vhost, pair.virtio, bytes, bytes);
         port_expect(pair.virtio, bytes, bytes);
         port_send(pair.virtio, pair.vhost, bytes, bytes);
         port_expect(pair.vhost, bytes, bytes);
-    }
-    pair_close(&pair);
-}
-
-/* Nobody reads: what does not fit stays the caller's, tail and all, and the pool gets all back. */
-static void a_full_ring_gives_tails_back(void **state)
-{
-    (void)state;
-    enum { COUNT = 1500, TAIL_BYTES = 5000 };
-    static struct rsi_port_frame frames[COUNT];
-    static uint8_t tail[TAIL_BYTES];
-    struct pair pair;
-    pair_open(&pair, 9000);
-    struct rsi_port *port = pair.vhost;
-    for (int round = 0; round < 10; round++) {
-        assert_int_equal(port->operations->acquire(port, frames, COUNT), COUNT);
-        for (uint32_t i = 0; i < COUNT; i++) {
-            memset(frames[i].data, 0, 60);
-            frames[i].bytes = 60 + TAIL_BYTES;
-            frames[i].tail = tail;
-            frames[i].tail_bytes = TAIL_BYTES;
-        }
-        uint32_t sent = port->operations->transmit(port, 0, frames, COUNT);
-        assert_true(sent < COUNT);
-        port->operations->release(port, frames + sent, COUNT - sent);
     }
     pair_close(&pair);
 }
@@ -112,7 +86,6 @@ int main(void)
         cmocka_unit_test(a_ring_wakes_nobody),
         cmocka_unit_test(a_frame_wakes_a_sleeper),
         cmocka_unit_test(large_frames_cross),
-        cmocka_unit_test(a_full_ring_gives_tails_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
