@@ -161,7 +161,7 @@ static void make_deadly(struct raw_peer *peer, struct raw_frame *frame)
         .bytes = sizeof(zeros),
         .number = ++peer->link->number,
     };
-    frame->frame.data = frame->data;
+    frame->frame = (struct rsi_port_frame){.data = frame->data};
     memcpy(rsi_packet_body(&frame->frame), zeros, sizeof(zeros));
     rsi_packet_write(&frame->frame, &peer->link->end.own, &peer->link->broker, &header);
 }

@@ -134,7 +134,7 @@ void raw_end_send_datagram(struct raw_end *end, const struct rsi_packet_end *fro
                            const void *body)
 {
     struct raw_frame frame;
-    frame.frame.data = frame.data;
+    frame.frame = (struct rsi_port_frame){.data = frame.data};
     if (header->bytes != 0) {
         memcpy(rsi_packet_body(&frame.frame), body, header->bytes);
     }
@@ -146,7 +146,7 @@ void raw_end_send_arp(struct raw_end *end, const struct rsi_packet_arp *arp,
                       const uint8_t *target_mac)
 {
     struct raw_frame frame;
-    frame.frame.data = frame.data;
+    frame.frame = (struct rsi_port_frame){.data = frame.data};
     rsi_packet_write_arp(&frame.frame, arp, target_mac);
     raw_end_send(end, &frame);
 }
