@@ -48,12 +48,15 @@ part() {
     echo "-- $name: $( ((status == 0)) && echo ok || echo "FAILED with status $status"), $((SECONDS - began)) s"
 }
 
-# The last of all: a name that is no part's is a mistake, not a success.
-expect_all_wanted() {
+# close_parts NAME: the closing lines. Fails when something did, or when a name is no part's.
+close_parts() {
     local name
     for name in "${only[@]}"; do
         [[ " ${run[*]} " == *" $name "* ]] && continue
         echo "FAILED  no part is called $name"
         ((failed += 1))
     done
+    echo "$1: $SECONDS s"
+    echo "$passed passed, $failed failed"
+    ((failed == 0))
 }

@@ -9,7 +9,7 @@
 
 static uint8_t memory[2048];
 
-static struct rsi_port_frame write_frame(uint32_t tail_bytes)
+static struct rsi_port_frame write_with_tail(uint32_t tail_bytes)
 {
     static uint8_t tail[BODY_BYTES];
     static const struct rsi_packet_end from = {0x0a070002, 49152, {2, 0, 0, 0, 0, 2}};
@@ -26,14 +26,20 @@ static struct rsi_port_frame write_frame(uint32_t tail_bytes)
         .number = 19,
     };
     for (uint32_t i = 0; i < BODY_BYTES; i++) {
-        bool is_head = i < BODY_BYTES - tail_bytes;
-        *(is_head ? &rsi_packet_body(&frame)[i] : &tail[i - (BODY_BYTES - tail_bytes)]) =
-            (uint8_t)(i * 3);
+        rsi_packet_body(&frame)[i] = (uint8_t)(i * 3);
     }
+    uint8_t *end = rsi_packet_body(&frame) + BODY_BYTES - tail_bytes;
+    memcpy(tail, end, tail_bytes);
+    memset(end, 0, tail_bytes);
     frame.tail = tail;
     frame.tail_bytes = tail_bytes;
     rsi_packet_write(&frame, &from, &to, &header);
     return frame;
+}
+
+static struct rsi_port_frame write_frame(void)
+{
+    return write_with_tail(0);
 }
 
 /* The same frame, written with the end of its body elsewhere. */
@@ -41,11 +47,11 @@ static void test_a_tail_changes_nothing(void **state)
 {
     (void)state;
     uint8_t whole[sizeof(memory)];
-    struct rsi_port_frame frame = write_frame(0);
+    struct rsi_port_frame frame = write_frame();
     memcpy(whole, frame.data, frame.bytes);
     for (uint32_t tail_bytes = 1; tail_bytes <= BODY_BYTES; tail_bytes++) {
         memset(memory, 0, sizeof(memory));
-        frame = write_frame(tail_bytes);
+        frame = write_with_tail(tail_bytes);
         uint32_t head_bytes = frame.bytes - tail_bytes;
         assert_memory_equal(frame.data, whole, head_bytes);
         assert_memory_equal(frame.tail, whole + head_bytes, tail_bytes);
@@ -61,7 +67,7 @@ static bool is_taken(struct rsi_port_frame *frame)
 static void test_what_is_written_is_read(void **state)
 {
     (void)state;
-    struct rsi_port_frame frame = write_frame(0);
+    struct rsi_port_frame frame = write_frame();
     struct rsi_packet packet;
     assert_int_equal(frame.bytes, RSI_PACKET_BODY_OFFSET + BODY_BYTES);
     assert_true(rsi_packet_parse(&packet, &frame));
@@ -83,7 +89,7 @@ static void test_what_is_written_is_read(void **state)
 static void test_bytes_of_the_headers(void **state)
 {
     (void)state;
-    write_frame(0);
+    write_frame();
     static const uint8_t expected[RSI_PACKET_HEADER_BYTES] = {
         2,    0, 0,    0,    0, 1,   2,    0, 0,  0,  0, 2, 0x08, 0, /* Ethernet */
         0x45, 0, 0,    140,  0, 0,   0x40, 0, 64, 17, 0, 0, 10,   7, 0, 2, 10, 7, 0, 1, /* IPv4 */
@@ -108,7 +114,7 @@ static void test_bytes_of_the_headers(void **state)
 static void test_no_bit_may_be_wrong(void **state)
 {
     (void)state;
-    struct rsi_port_frame frame = write_frame(0);
+    struct rsi_port_frame frame = write_frame();
     for (uint32_t bit = 12 * 8; bit < frame.bytes * 8; bit++) {
         uint32_t byte = bit / 8;
         bool is_udp_port_or_sum = byte >= 34 && byte < 38;
@@ -116,7 +122,7 @@ static void test_no_bit_may_be_wrong(void **state)
         if (is_udp_port_or_sum || is_udp_checksum) {
             continue; /* held against the connection / not used */
         }
-        struct rsi_port_frame spoilt = write_frame(0);
+        struct rsi_port_frame spoilt = write_frame();
         memory[byte] ^= (uint8_t)(1u << bit % 8);
         if (is_taken(&spoilt)) {
             fail_msg("byte %u bit %u was wrong and nobody saw it", byte, bit % 8);
@@ -127,14 +133,14 @@ static void test_no_bit_may_be_wrong(void **state)
 static void test_no_length_but_the_right_one(void **state)
 {
     (void)state;
-    struct rsi_port_frame frame = write_frame(0);
+    struct rsi_port_frame frame = write_frame();
     for (uint32_t bytes = 0; bytes < frame.bytes; bytes++) {
-        struct rsi_port_frame cut = write_frame(0);
+        struct rsi_port_frame cut = write_frame();
         cut.bytes = bytes;
         assert_false(is_taken(&cut));
     }
     /* Padding behind the packet, as Ethernet makes it, is nobody's. */
-    struct rsi_port_frame padded = write_frame(0);
+    struct rsi_port_frame padded = write_frame();
     padded.bytes += 10;
     assert_true(is_taken(&padded));
 }

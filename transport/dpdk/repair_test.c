@@ -405,6 +405,18 @@ static uint32_t take_none(struct rsi_port *port, uint32_t queue, struct rsi_port
     return 0;
 }
 
+/* The client's port takes nothing until its operations are again those that this returns. */
+static const struct rsi_port_operations *cut_port(const struct rig *rig)
+{
+    static struct rsi_port_operations cut;
+    struct rsi_port *port = rig_station(&rig->client)->port;
+    const struct rsi_port_operations *whole = port->operations;
+    cut = *whole;
+    cut.transmit = take_none;
+    port->operations = &cut;
+    return whole;
+}
+
 /* As af_packet while the cable is out: the poller must not spin, and all goes when it is back. */
 static void test_poller_sleeps_while_the_port_takes_nothing(void **state)
 {
@@ -413,11 +425,7 @@ static void test_poller_sleeps_while_the_port_takes_nothing(void **state)
     rig_open(&rig, LATENCY, "");
     rig_connect(&rig, 1048576);
     stream(&rig, 100);
-    struct rsi_port *port = rig_station(&rig.client)->port;
-    const struct rsi_port_operations *whole = port->operations;
-    struct rsi_port_operations cut = *whole;
-    cut.transmit = take_none;
-    port->operations = &cut;
+    const struct rsi_port_operations *whole = cut_port(&rig);
     while (rig_write(&rig.client, 960)) {
     }
     rig_flush(&rig.client);
@@ -428,7 +436,7 @@ static void test_poller_sleeps_while_the_port_takes_nothing(void **state)
     uint64_t due_ns = rsi_dpdk_poller(rig.client.poller)->sleep.timer_ns;
     assert_true(due_ns < rsi_test_now_ns() + 10 * RSI_DPDK_STUCK_NS);
     rsi_dpdk_transport.poller_disarm(rig.client.poller);
-    port->operations = whole;
+    rig_station(&rig.client)->port->operations = whole;
     rig_run_until(&rig, rig.server.link->arrived_pos == rig.client.link->placed_pos);
     rig_read(&rig.server);
     rig_close(&rig);
@@ -441,11 +449,7 @@ static void test_what_the_port_does_not_take_borrows_nothing(void **state)
     struct rig rig;
     rig_open(&rig, LATENCY ",tails=1", "");
     rig_connect(&rig, 65536);
-    struct rsi_port *port = rig_station(&rig.client)->port;
-    const struct rsi_port_operations *whole = port->operations;
-    struct rsi_port_operations stuck = *whole;
-    stuck.transmit = take_none;
-    port->operations = &stuck;
+    const struct rsi_port_operations *whole = cut_port(&rig);
     for (int i = 0; i < 10; i++) {
         assert_true(rig_write(&rig.client, 1000));
     }
@@ -457,7 +461,7 @@ static void test_what_the_port_does_not_take_borrows_nothing(void **state)
     }
     struct rsi_ring *ring = &rig.client.link->out;
     memset(rsi_ring_at(ring, 0), 0x5a, ring->capacity_bytes);
-    port->operations = whole;
+    rig_station(&rig.client)->port->operations = whole;
     rig_run_until(&rig, rig.server.link->arrived_pos == rig.client.link->placed_pos);
     rig_read(&rig.server);
     assert_int_equal(rig.server.read, 10);

@@ -306,7 +306,8 @@ static rsi_status_t parse_argument(struct arguments *arguments, const char *key,
         return rsi_parse_number(&arguments->tails, value, 0, 1, error);
     }
     return rsi_fail(error, RSI_E_INVALID,
-                    "a virtual port has no '%s'; it has mtu, receive, latency and wakes", key);
+                    "a virtual port has no '%s'; it has mtu, receive, latency, wakes and tails",
+                    key);
 }
 
 static rsi_status_t parse(struct arguments *arguments, const char *text, struct rsi_error *error)

@@ -6,7 +6,7 @@
  *
  * `receive` is how many frames a port holds before it loses the newest in silence, as af_packet
  * does. `latency` counts on a clock that the test sets; without it frames are there at once. With
- * `wakes` a frame wakes who armed the port.
+ * `wakes` a frame wakes who armed the port. With `tails` it takes tails of any length.
  */
 #ifndef RSI_TRANSPORT_DPDK_VIRTUAL_H
 #define RSI_TRANSPORT_DPDK_VIRTUAL_H

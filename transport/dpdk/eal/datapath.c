@@ -74,7 +74,7 @@ uint32_t rsi_eal_acquire(struct rsi_port *port, struct rsi_port_frame *frames, u
     return lent;
 }
 
-/* The end of a frame's chain, in the caller's `end`, until drop_tail. */
+/* The end of a frame's chain, in the caller's `end`, until take_tails_back. */
 static void add_tail(struct rte_mbuf *mbuf, struct rte_mbuf *end,
                      const struct rsi_port_frame *frame)
 {
@@ -90,10 +90,22 @@ static void add_tail(struct rte_mbuf *mbuf, struct rte_mbuf *end,
     mbuf->nb_segs = 2;
 }
 
-static void drop_tail(struct rte_mbuf *mbuf)
+/* After transmit, which took the first `took`: those the driver must be through with, the other
+ * frames are whole again. */
+static void take_tails_back(const struct rsi_port_frame *frames, struct rte_mbuf **mbufs,
+                            const struct rte_mbuf *ends, uint16_t count, uint16_t took)
 {
-    mbuf->next = NULL;
-    mbuf->nb_segs = 1;
+    for (uint16_t i = 0; i < count; i++) {
+        if (frames[i].tail_bytes == 0) {
+            continue;
+        }
+        if (i < took) {
+            rsi_assert(rte_mbuf_refcnt_read(&ends[i]) == 1);
+        } else {
+            mbufs[i]->next = NULL;
+            mbufs[i]->nb_segs = 1;
+        }
+    }
 }
 
 uint32_t rsi_eal_transmit(struct rsi_port *port, uint32_t queue, struct rsi_port_frame *frames,
@@ -105,6 +117,7 @@ uint32_t rsi_eal_transmit(struct rsi_port *port, uint32_t queue, struct rsi_port
     uint32_t sent = 0;
     while (sent < count) {
         uint16_t want = (uint16_t)(count - sent < BURST_COUNT ? count - sent : BURST_COUNT);
+        bool has_tails = false;
         for (uint16_t i = 0; i < want; i++) {
             const struct rsi_port_frame *frame = &frames[sent + i];
             struct rte_mbuf *mbuf = frame->handle;
@@ -117,18 +130,12 @@ uint32_t rsi_eal_transmit(struct rsi_port *port, uint32_t queue, struct rsi_port
             mbufs[i] = mbuf;
             if (frame->tail_bytes != 0) {
                 add_tail(mbuf, &ends[i], frame);
+                has_tails = true;
             }
         }
         uint16_t took = rte_eth_tx_burst(eal->port_id, (uint16_t)queue, mbufs, want);
-        for (uint16_t i = 0; i < want; i++) {
-            if (frames[sent + i].tail_bytes == 0) {
-                continue;
-            }
-            if (i < took) {
-                rsi_assert(rte_mbuf_refcnt_read(&ends[i]) == 1);
-            } else {
-                drop_tail(mbufs[i]);
-            }
+        if (has_tails) {
+            take_tails_back(&frames[sent], mbufs, ends, want, took);
         }
         sent += took;
         if (took < want) {

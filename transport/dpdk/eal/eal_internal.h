@@ -55,7 +55,6 @@ struct rsi_eal_port {
     uint16_t port_id;
     uint32_t mtu;
     struct rte_mempool *pool;
-    uint64_t transmit_offloads;
     struct rsi_eal_plan plan;
     bool is_made_here; /* a vdev that goes with the port */
     bool is_promiscuous;

@@ -47,7 +47,7 @@ enum {
     MEMIF_RING_LOG2 = 10,
     VIRTIO_RING_COUNT = 1024,
     FRAME_ROOM_MIN = 2048,
-    FRAME_EXTRA_BYTES = 12,     /* virtio's own header, which it wants room for */
+    VIRTIO_HEADER_BYTES = 12,   /* which it wants room for in each frame */
     FRAME_HEADROOM_BYTES = 128, /* DPDK's, before each frame */
     FRAME_OWN_BYTES = 256,      /* the mbuf and its place in the pool */
     IN_HAND_COUNT = 4096,       /* received and not looked at yet, or being filled */
@@ -561,8 +561,9 @@ static enum rsi_eal_driver driver_of(const char *name)
 
 uint32_t rsi_eal_frame_room(const struct rsi_eal_plan *plan, uint32_t mtu)
 {
-    uint64_t bytes = rsi_pos_max(
-        rsi_pos_max(mtu + ETHERNET_BYTES + FRAME_EXTRA_BYTES, plan->buffer_bytes), FRAME_ROOM_MIN);
+    uint64_t bytes =
+        rsi_pos_max(rsi_pos_max(mtu + ETHERNET_BYTES + VIRTIO_HEADER_BYTES, plan->buffer_bytes),
+                    FRAME_ROOM_MIN);
     return (uint32_t)rsi_align_up_64(bytes) + FRAME_HEADROOM_BYTES;
 }
 

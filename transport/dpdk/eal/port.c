@@ -277,9 +277,9 @@ static rsi_status_t make_pool(struct rsi_eal_port *port,
     return status;
 }
 
-static rsi_status_t set_up_queues(struct rsi_eal_port *port, const struct rte_eth_dev_info *info,
-                                  uint16_t receive_count, uint16_t transmit_count,
-                                  struct rsi_error *error)
+/* Transmit queues have the offloads that the device was configured with. */
+static rsi_status_t set_up_queues(struct rsi_eal_port *port, uint16_t receive_count,
+                                  uint16_t transmit_count, struct rsi_error *error)
 {
     int result =
         rte_eth_rx_queue_setup(port->port_id, 0, receive_count,
@@ -287,11 +287,9 @@ static rsi_status_t set_up_queues(struct rsi_eal_port *port, const struct rte_et
     if (result != 0) {
         return fail_device(port, "its receive queue cannot be set up", result, error);
     }
-    struct rte_eth_txconf transmit = info->default_txconf;
-    transmit.offloads = port->transmit_offloads;
     for (uint32_t i = 0; i < port->base.transmit_queue_count; i++) {
         result = rte_eth_tx_queue_setup(port->port_id, (uint16_t)i, transmit_count,
-                                        (unsigned)rte_eth_dev_socket_id(port->port_id), &transmit);
+                                        (unsigned)rte_eth_dev_socket_id(port->port_id), NULL);
         if (result != 0) {
             return fail_device(port, "a transmit queue cannot be set up", result, error);
         }
@@ -311,14 +309,14 @@ static rsi_status_t configure(struct rsi_eal_port *port,
     if (result != 0) {
         return fail_device(port, "it does not tell what it can", result, error);
     }
-    port->transmit_offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+    configuration.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
     port->base.tail_bytes_min = UINT32_MAX;
     if (reads_tails[port->plan.driver] &&
         (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0) {
-        port->transmit_offloads = RTE_ETH_TX_OFFLOAD_MULTI_SEGS; /* frames no longer all alike */
+        /* With tails frames are no longer all alike. */
+        configuration.txmode.offloads = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
         port->base.tail_bytes_min = TAIL_BYTES_MIN;
     }
-    configuration.txmode.offloads = port->transmit_offloads;
     rsi_status_t status = configure_mtu(port, &configuration, &info, error);
     if (status != RSI_OK) {
         return status;
@@ -344,7 +342,7 @@ static rsi_status_t configure(struct rsi_eal_port *port,
     }
     status = make_pool(port, environment, receive_count, transmit_count, error);
     if (status == RSI_OK) {
-        status = set_up_queues(port, &info, receive_count, transmit_count, error);
+        status = set_up_queues(port, receive_count, transmit_count, error);
     }
     port->base.receive_frames =
         port->plan.receive_frames != 0 ? port->plan.receive_frames : receive_count;

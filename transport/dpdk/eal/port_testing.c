@@ -61,10 +61,12 @@ void port_send(struct rsi_port *a, const struct rsi_port *b, uint32_t bytes, uin
         frame.tail = tail;
         frame.tail_bytes = content_bytes - number % (content_bytes - a->tail_bytes_min + 1);
     }
-    uint32_t head_bytes = bytes - frame.tail_bytes;
     for (uint32_t at = HEADER_BYTES; at < bytes; at++) {
-        *(at < head_bytes ? &frame.data[at] : &tail[at - head_bytes]) = byte_at(number, at);
+        frame.data[at] = byte_at(number, at);
     }
+    uint32_t head_bytes = bytes - frame.tail_bytes;
+    memcpy(tail, frame.data + head_bytes, frame.tail_bytes);
+    memset(frame.data + head_bytes, 0, frame.tail_bytes);
     rsi_test_wait_until(a->operations->transmit(a, 0, &frame, 1) == 1);
     memset(tail, 0x5a, frame.tail_bytes); /* it is ours again */
 }
